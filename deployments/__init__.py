@@ -1,0 +1,1 @@
+"""One YAML per model (its whole definition), and what puts the flows on a schedule."""

@@ -1,0 +1,398 @@
+"""A model's whole definition, as one YAML says it: pydantic models, unknown keys forbidden. No I/O beyond reading it.
+
+`load_definition(path)` gives a `ModelDefinition`; every error names the file, the key, the value, the
+rule and the remedy. `ModelDefinition.hash` is the definition's version: the digest of its canonical JSON.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from perennial.errors import DefinitionError
+
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _parse_duration(value: object) -> object:
+    if isinstance(value, str):
+        match = _DURATION.match(value)
+        if not match:
+            raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
+
+
+def duration_text(value: timedelta) -> str:
+    """`7d`, `12h`, `90s`: the shortest whole spelling of a duration, the one that the YAML takes."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return f"{seconds:g}s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["7d", "12h"]}),
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _check_cron(value: str) -> str:
+    fields = value.split()
+    if len(fields) != 5 or not all(re.fullmatch(r"[\d*/,\-A-Za-z#?L]+", field) for field in fields):
+        raise ValueError('a schedule is a cron expression of five fields, such as "0 6 * * *"')
+    return value
+
+
+Cron = Annotated[str, BeforeValidator(_check_cron)]
+
+
+class Section(BaseModel):
+    """The base of every part of a definition: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Source(Section):
+    """Where rows come from: exactly one of the kinds."""
+
+    parquet: str | None = Field(None, description="A path or glob, local or s3://, relative to this file.")
+    csv: str | None = Field(None, description="A path or glob, local or s3://, relative to this file.")
+    delta: str | None = Field(None, description="A Delta table's path or URL.")
+    sql: str | None = Field(None, description="A SELECT; :start and :end are bound to the wanted range of time.")
+    loader: str | None = Field(
+        None, description='"file.py:function", called as function(start, end, **options) for a DataFrame.'
+    )
+    url_env: str | None = Field(None, description="The environment variable with the database URL, for sql.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the loader.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        given = [kind for kind in ("parquet", "csv", "delta", "sql", "loader") if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of parquet, csv, delta, sql, loader; found {given or 'none'}")
+        if self.sql and not self.url_env:
+            raise ValueError("sql needs url_env: the name of the environment variable that holds the database URL")
+        if self.loader and not re.fullmatch(r"[^:]+\.py:\w+", self.loader):
+            raise ValueError('a loader is "file.py:function"')
+        return self
+
+
+class Data(Section):
+    """The rows: where from, who they are, when they happened, and when their truth is known."""
+
+    source: Source
+    id: str = Field(description="The column that names a row, unique over all time.")
+    time: str = Field(description="The column with the event's time; naive values are taken as UTC.")
+    target: str = Field(description="The column with the truth.")
+    label_delay: Duration = Field(timedelta(0), description="How long after the event the truth is known.")
+
+
+class Features(Section):
+    """The columns that the model reads, by kind."""
+
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    image: tuple[str, ...] = Field((), description="Columns of image paths or bytes.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.numeric + self.categorical + self.text + self.image
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Features:
+        if not self.columns:
+            raise ValueError("a model needs at least one feature")
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"each feature has one kind; named twice: {', '.join(twice)}")
+        return self
+
+
+CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "balanced_accuracy", "f1")
+REGRESSION_METRICS = ("rmse", "mae", "mse", "r2", "median_absolute_error")
+GREATER_IS_BETTER = frozenset({"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"})
+ESTIMATORS = ("hist_gradient_boosting", "random_forest", "linear")
+
+
+class Tuning(Section):
+    """How hyperparameters are searched: whichever of trials and seconds runs out first ends the search."""
+
+    trials: int = Field(20, ge=0, description="0 keeps the given parameters.")
+    seconds: float | None = Field(120, gt=0)
+    metric: str | None = Field(None, description="Default: log_loss or rmse.")
+    folds: int = Field(1, ge=1, le=10, description="Time-ordered validation blocks, newest last.")
+    validation_share: float = Field(0.2, gt=0, lt=0.9)
+    workers: int = Field(2, ge=1, description="Trials evaluated at once; part of the result's identity.")
+
+
+class Training(Section):
+    """What a new challenger learns from, and how."""
+
+    window: Duration | None = Field(None, description="How far back rows are used; all of them by default.")
+    minimum_rows: int = Field(500, ge=10, description="Fewer labelled rows than this refuse the training.")
+    estimator: str = Field("hist_gradient_boosting", description=f"{', '.join(ESTIMATORS)} or file.py:function.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters of the estimator.")
+    tuning: Tuning = Tuning()
+    seed: int = 0
+    trusted_types: tuple[str, ...] = Field((), description="Types that a custom estimator may be loaded with.")
+    allow_pickle: bool = Field(False, description="Let a custom estimator be stored as a pickle.")
+
+    @field_validator("estimator")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ESTIMATORS and not re.fullmatch(r"[^:]+\.py:\w+", value):
+            raise ValueError(f'an estimator is one of {", ".join(ESTIMATORS)}, or "file.py:function"')
+        return value
+
+
+class Limit(Section):
+    """An absolute bound on a metric."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _some_bound(self) -> Limit:
+        if self.min is None and self.max is None:
+            raise ValueError("a limit needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class GatePolicy(Section):
+    """On what evidence a challenger is let past."""
+
+    metric: str | None = Field(None, description="The metric compared; default: log_loss or mse.")
+    limits: dict[str, Limit] = Field(default_factory=dict)
+    margin: float = Field(0.002, ge=0, description="How much worse, relative to the champion, still counts as not worse.")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(2000, ge=100)
+    holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
+    holdout_window: Duration | None = Field(None, description="Instead of a share: this much of the newest time.")
+    minimum_rows: int = Field(200, ge=1, description="Fewer holdout rows than this are insufficient evidence.")
+    slices: tuple[str, ...] = ()
+    slice_margin: float = Field(0.05, ge=0)
+    slice_minimum_rows: int = Field(200, ge=1)
+    calibration_error: float | None = Field(None, gt=0, description="Most expected calibration error allowed.")
+    latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one row, median.")
+    size_mb: float | None = Field(None, gt=0)
+    approval: Literal["automatic", "human"] = "automatic"
+
+
+def _parse_persistence(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s+of\s+(\d+)\s*", value)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError('persistence is "k of n" with 1 ≤ k ≤ n, such as "2 of 3"')
+        return (int(match[1]), int(match[2]))
+    return value
+
+
+Persistence = Annotated[
+    tuple[int, int],
+    BeforeValidator(_parse_persistence),
+    PlainSerializer(lambda value: f"{value[0]} of {value[1]}", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+ of \d+$"}),
+]
+
+
+class Triggers(Section):
+    """Which signals may ask for a retraining."""
+
+    quality: bool = True
+    drift: bool = Field(True, description="By itself only where mature labels can't judge.")
+    growth: bool = True
+    schedule: bool = True
+
+
+class Monitoring(Section):
+    """When the champion is checked, and the policy that turns signals into a verdict."""
+
+    schedule: Cron | None = None
+    window: Duration = timedelta(days=7)
+    minimum_rows: int = Field(100, ge=1)
+    minimum_coverage: Share = Field(0.5, description="Least share of mature predictions with labels to judge quality.")
+    false_alarm_rate: float = Field(0.01, gt=0, lt=0.5)
+    persistence: Persistence = (2, 3)
+    cooldown: Duration = timedelta(days=7)
+    retrains_per_month: int = Field(6, ge=0)
+    growth: float = Field(1.5, gt=1, description="Retrain when labelled rows are this many times those trained on.")
+    quality_sigmas: float = Field(3.0, gt=0, description="Standard errors by which loss must rise.")
+    triggers: Triggers = Triggers()
+    stale_after: Duration | None = Field(None, description="No new rows for this long is a dead feed; default: window.")
+    report_rows: int = Field(5000, ge=100, description="Rows sampled for the Evidently report.")
+
+
+class Schedule(Section):
+    """A cron schedule, in UTC; none means on request only."""
+
+    schedule: Cron | None = None
+
+
+class Serving(Section):
+    """How the champion answers over the API."""
+
+    control_group: Share = 0.0
+    review_per_day: int = Field(0, ge=0)
+
+
+class ModelDefinition(Section):
+    """One model, whole: what `deployments/NAME.yaml` says."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="Lowercase letters, digits and dashes.")
+    description: str = ""
+    task: Literal["classification", "regression"]
+    positive: str | None = Field(None, description="The positive class of a two-class target; default: the greater.")
+    data: Data
+    features: Features
+    training: Training = Training()
+    gate: GatePolicy = GatePolicy()
+    monitoring: Monitoring = Monitoring()
+    retraining: Schedule = Schedule()
+    ingestion: Schedule = Schedule()
+    scoring: Schedule = Schedule()
+    serving: Serving = Serving()
+    path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelDefinition:
+        known = CLASSIFICATION_METRICS if self.task == "classification" else REGRESSION_METRICS
+        named = [*self.gate.limits, self.gate.metric, self.training.tuning.metric]
+        for metric in named:
+            if metric is not None and metric not in known:
+                raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
+        reserved = {self.data.id, self.data.time, self.data.target}
+        if clash := sorted(reserved & set(self.features.columns)):
+            raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
+        if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
+            raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
+        return self
+
+    @property
+    def loss(self) -> str:
+        """The metric that the gate and the monitor compare: smaller is better for the defaults."""
+        return self.gate.metric or ("log_loss" if self.task == "classification" else "mse")
+
+    @property
+    def tuning_metric(self) -> str:
+        return self.training.tuning.metric or ("log_loss" if self.task == "classification" else "rmse")
+
+    @property
+    def folder(self) -> Path:
+        """Where the YAML lies: relative paths in it start here."""
+        return self.path.parent if self.path else Path()
+
+    @property
+    def hash(self) -> str:
+        """The definition's version: 16 hex digits of its canonical JSON's SHA-256."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a definition, for editors: what `deployments/model.schema.json` holds."""
+    schema = ModelDefinition.model_json_schema()
+    schema["properties"].pop("path")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def load_definition(path: Path) -> ModelDefinition:
+    """Read one definition.
+
+    Raises:
+        DefinitionError: The file can't be read, is no YAML mapping, or breaks a rule; all of them are named.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DefinitionError(f"{path}: can't be read: {error.strerror}", "Give the path of a definition") from error
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{path}: is not YAML: {' '.join(str(error).split())}", "Mend the syntax there") from error
+    if not isinstance(raw, dict):
+        raise DefinitionError(f"{path}: holds {type(raw).__name__}, not a mapping", "Start it with `name: NAME`")
+    if "path" in raw:
+        raise DefinitionError(f"{path}: path: unknown key", "Remove it")
+    try:
+        definition = ModelDefinition.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(_describe(item) for item in error.errors())
+        raise DefinitionError(f"{path}: {problems}") from error
+    if definition.name != path.stem:
+        raise DefinitionError(
+            f"{path}: name: {definition.name!r} differs from the file's name", f"Name the file {definition.name}.yaml"
+        )
+    return definition.model_copy(update={"path": path.resolve()})
+
+
+def load_definitions(folders: list[Path]) -> dict[str, ModelDefinition]:
+    """All definitions in the folders, by name.
+
+    Raises:
+        DefinitionError: A folder is missing, a definition is wrong, or two have one name.
+    """
+    found: dict[str, ModelDefinition] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise DefinitionError(f"the models' folder {folder} does not exist", "Make it, or set PERENNIAL_MODELS")
+        for path in sorted(folder.glob("*.yaml")):
+            if path.name == "prefect.yaml":
+                continue
+            definition = load_definition(path)
+            if definition.name in found:
+                raise DefinitionError(
+                    f"{path}: name: {definition.name!r} is taken by {found[definition.name].path}", "Rename one"
+                )
+            found[definition.name] = definition
+    return found
+
+
+def _describe(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "the whole"
+    value = item.get("input")
+    shown = f" = {value!r}" if isinstance(value, str | int | float | bool) or value is None else ""
+    if item["type"] == "missing":
+        return f"{key}: is required. Add it"
+    if item["type"] == "extra_forbidden":
+        return f"{key}{shown}: unknown key. {_nearest(item['loc'])}"
+    rule = item["msg"].removeprefix("Value error, ")
+    return f"{key}{shown}: {rule[0].lower() + rule[1:]}. Correct the value"
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    section: Any = ModelDefinition
+    for part in location[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    names = [name for name in getattr(section, "model_fields", {}) if name != "path"]
+    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Remove it; known here: {', '.join(names)}" if names else "Remove it"
