@@ -192,7 +192,7 @@ class GatePolicy(Section):
 
     metric: str | None = Field(None, description="The metric compared; default: log_loss or mse.")
     limits: dict[str, Limit] = Field(default_factory=dict)
-    margin: float = Field(0.002, ge=0, description="How much worse, relative to the champion, still counts as not worse.")
+    margin: float = Field(0.002, ge=0, description="How much worse, as a share of the champion, is not worse.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(2000, ge=100)
     holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
@@ -335,7 +335,7 @@ def load_definition(path: Path) -> ModelDefinition:
     except OSError as error:
         raise DefinitionError(f"{path}: can't be read: {error.strerror}", "Give the path of a definition") from error
     except yaml.YAMLError as error:
-        raise DefinitionError(f"{path}: is not YAML: {' '.join(str(error).split())}", "Mend the syntax there") from error
+        raise DefinitionError(f"{path}: is not YAML: {' '.join(str(error).split())}", "Mend the syntax") from error
     if not isinstance(raw, dict):
         raise DefinitionError(f"{path}: holds {type(raw).__name__}, not a mapping", "Start it with `name: NAME`")
     if "path" in raw:

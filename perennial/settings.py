@@ -75,7 +75,7 @@ def load_settings() -> Settings:
         DefinitionError: A variable's value breaks its rule; it is named.
     """
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings()
     except ValidationError as error:
         item = error.errors()[0]
         name = "PERENNIAL_" + "_".join(str(part) for part in item["loc"]).upper()
