@@ -1,3 +1,14 @@
 """What flows and the serving API share: definition, settings, tables, registry, errors; the API; the command line."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Every dependency's telemetry is off, before any of them is imported.
+for _name, _value in {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}.items():
+    os.environ.setdefault(_name, _value)

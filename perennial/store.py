@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -262,12 +263,20 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def between(column: str, start: pd.Timestamp | None, end: pd.Timestamp | None) -> pc.Expression | None:
-    """The filter start ≤ column < end, either side open."""
-    expression = None
-    if start is not None:
-        expression = pc.field(column) >= pa.scalar(start.to_pydatetime(), type=_TIME)
-    if end is not None:
-        upper = pc.field(column) < pa.scalar(end.to_pydatetime(), type=_TIME)
-        expression = upper if expression is None else expression & upper
-    return expression
+def between(column: str, start: datetime | None, end: datetime) -> pc.Expression:
+    """The filter start ≤ column < end, open below where there is no start."""
+    upper = pc.field(column) < pa.scalar(end, type=_TIME)
+    return upper if start is None else (pc.field(column) >= pa.scalar(start, type=_TIME)) & upper
+
+
+def read_table(location: str) -> pd.DataFrame:
+    """Somebody else's Delta table, whole.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    try:
+        frame: pd.DataFrame = DeltaTable(location).to_pyarrow_dataset().to_table().to_pandas()
+    except TableNotFoundError:
+        raise NotFoundError(f"there is no Delta table at {location}", "Correct the path") from None
+    return frame

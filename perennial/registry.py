@@ -1,0 +1,318 @@
+"""The model registry: versions, who is champion, and since when. It lets nobody in: the gate decides that.
+
+MLflow holds runs, versions and aliases. Its alias is a plain write in which the last of two promoters wins
+silently, so the truth of who is champion is the table `history`, appended by compare-and-set; the aliases and
+the manifest that the API watches follow it, and are mended by whoever looks next if a promoter died between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from perennial.artifacts import folder_digest
+from perennial.errors import ConflictError, NotFoundError, RegistryError
+from perennial.store import Store
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+_KEY_TAG = "perennial.training_key"
+_DIGEST_TAG = "perennial.digest"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version of a model."""
+
+    model: str
+    number: int
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+    created_at: datetime
+
+    @property
+    def digest(self) -> str:
+        return self.tags.get(_DIGEST_TAG, "")
+
+    def tag(self, name: str, default: str = "") -> str:
+        return self.tags.get(f"perennial.{name}", default)
+
+
+@dataclass(frozen=True)
+class Reign:
+    """One line of the history: a version became champion at a moment, for a reason."""
+
+    sequence: int
+    version: int
+    previous: int | None
+    action: str
+    at: datetime
+    recorded_at: datetime
+    by: str
+    reason: str
+    decision_id: str | None
+
+
+class Registry:
+    """MLflow's registry and the history of champions beside it.
+
+    Args:
+        tracking_uri: A database or server address, as MLflow takes it.
+        artifacts_root: Where new experiments keep their artifacts: a folder or an object-store URL.
+        store: The tables, for the history.
+        live_folder: Where the manifests are that the serving API watches.
+    """
+
+    def __init__(self, tracking_uri: str, artifacts_root: str, store: Store, live_folder: Path) -> None:
+        self.tracking_uri = tracking_uri
+        self._artifacts_root = artifacts_root
+        self._store = store
+        self._live_folder = live_folder
+        self._client: Any = None
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client; a server that is down fails quickly instead of blocking for minutes."""
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            if self.tracking_uri.startswith("sqlite:///"):
+                Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            import mlflow
+
+            mlflow.set_tracking_uri(self.tracking_uri)
+            self._client = mlflow.MlflowClient(self.tracking_uri)
+        return self._client
+
+    def experiment_id(self, model: str) -> str:
+        """The model's experiment, made on first use."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(model)
+        if found is None:
+            location = self._artifacts_root
+            if "://" not in location:
+                location = Path(location).resolve().as_uri()
+            try:
+                return str(self.client.create_experiment(model, artifact_location=f"{location}/{model}"))
+            except MlflowException:
+                found = self.client.get_experiment_by_name(model)  # another process made it meanwhile
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def run_for(self, model: str, training_key: str, *, name: str, tags: Mapping[str, str]) -> str:
+        """The source run of a training, one for its key however often it is started."""
+        experiment = self.experiment_id(model)
+        found = self.client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{training_key}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        run = self.client.create_run(experiment, run_name=name, tags={_KEY_TAG: training_key, **tags})
+        return str(run.info.run_id)
+
+    def register(self, model: str, *, training_key: str, run_id: str, source: str, tags: Mapping[str, str]) -> Version:
+        """Make a version of a logged model; a key that is registered already gives that version.
+
+        The digest of the artifacts is recorded with it, in the same write.
+        """
+        from mlflow.exceptions import MlflowException
+
+        if existing := self.find(model, training_key):
+            return existing
+        try:
+            self.client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        all_tags = {
+            _KEY_TAG: training_key,
+            _DIGEST_TAG: folder_digest(self._download(source)),
+            **{f"perennial.{name}": value for name, value in tags.items()},
+        }
+        made = self.client.create_model_version(model, source, run_id, tags=all_tags)
+        self.client.set_registered_model_alias(model, CHALLENGER, made.version)
+        return _version(made)
+
+    def find(self, model: str, training_key: str) -> Version | None:
+        """The version with this training key, if it was registered."""
+        found = self.client.search_model_versions(f"name = '{model}' and tags.`{_KEY_TAG}` = '{training_key}'")
+        return _version(min(found, key=lambda item: int(item.version))) if found else None
+
+    def version(self, model: str, number: int) -> Version:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.client.get_model_version(model, str(number)))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise NotFoundError(f"{model} has no version {number}", f"See `perennial status {model}`") from error
+            raise RegistryError(f"the registry did not answer: {error.message}", "Start it: `perennial up`") from error
+
+    def versions(self, model: str) -> list[Version]:
+        """All versions, oldest first."""
+        found = self.client.search_model_versions(f"name = '{model}'", max_results=1000)
+        return sorted((_version(item) for item in found), key=lambda item: item.number)
+
+    def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self.client.set_model_version_tag(version.model, str(version.number), f"perennial.{name}", value)
+
+    def history(self, model: str) -> list[Reign]:
+        """Every change of champion, oldest first."""
+        frame = self._store.frame(model, "history").sort_values("sequence")
+        return [_reign(row) for row in frame.to_dict("records")]
+
+    def reign(self, model: str, *, as_of: datetime | None = None) -> Reign | None:
+        """The line that made the champion of a moment; of now by default."""
+        lines = [line for line in self.history(model) if as_of is None or line.at <= as_of]
+        return lines[-1] if lines else None
+
+    def champion(self, model: str, *, as_of: datetime | None = None) -> Version | None:
+        """The champion at a moment, now by default; None where the model has none yet."""
+        reign = self.reign(model, as_of=as_of)
+        return self.version(model, reign.version) if reign else None
+
+    def promote(
+        self, version: Version, *, action: str, at: datetime, recorded_at: datetime, by: str, reason: str,
+        decision_id: str | None = None,
+    ) -> Reign:  # fmt: skip
+        """Make a version the champion; once it is, doing it again changes nothing.
+
+        Raises:
+            ConflictError: Somebody else changed the champion at the same moment.
+        """
+        current = self.reign(version.model)
+        if current is None or current.version != version.number:
+            current = Reign(
+                (current.sequence if current else 0) + 1, version.number, current.version if current else None,
+                action, at, recorded_at, by, reason, decision_id,
+            )  # fmt: skip
+            row = pd.DataFrame([current.__dict__]).astype({"previous": "Int64"})
+            key = {"key": "champion", "sequence": current.sequence}
+            if not self._store.append(version.model, "history", row, **key).written:  # type: ignore[arg-type]
+                raise ConflictError(
+                    f"another promotion of {version.model} was quicker", f"See `perennial history {version.model}`"
+                )
+        self.settle(version.model)
+        return current
+
+    def rollback(
+        self, model: str, *, to: int | None, at: datetime, recorded_at: datetime, by: str, reason: str
+    ) -> Reign:
+        """Make an earlier champion the champion again: `to`, or the one before the present one.
+
+        Raises:
+            NotFoundError: There is no champion, or none before it, or no such version.
+            ConflictError: That version is the champion already.
+        """
+        lines = self.history(model)
+        if not lines:
+            raise NotFoundError(f"{model} never had a champion", f"Train one: `perennial retrain {model}`")
+        current = lines[-1].version
+        if to is None:
+            to = _before(lines)
+            if to is None:
+                raise NotFoundError(f"{model} had no champion before version {current}", "Name one with --to VERSION")
+        if to == current:
+            raise ConflictError(f"version {to} of {model} is the champion already", "Name another with --to VERSION")
+        return self.promote(
+            self.version(model, to), action="rollback", at=at, recorded_at=recorded_at, by=by, reason=reason
+        )
+
+    def settle(self, model: str) -> None:
+        """Bring aliases and manifest to what the history says."""
+        lines = self.history(model)
+        if not lines:
+            return
+        current = self.version(model, lines[-1].version)
+        aliases = {CHAMPION: current.number}
+        if (previous := _before(lines)) is not None:
+            aliases[PREVIOUS] = previous
+        registered = self.client.get_registered_model(model).aliases
+        for alias, number in aliases.items():
+            if str(registered.get(alias)) != str(number):
+                self.client.set_registered_model_alias(model, alias, str(number))
+        self._write_manifest(current, lines[-1])
+
+    def artifacts(self, version: Version) -> Path:
+        """The local folder with the version's model files."""
+        return self._download(version.source)
+
+    def run_artifact(self, version: Version, name: str) -> Path:
+        """A local copy of a file logged on the version's source run.
+
+        Raises:
+            RegistryError: The run has no such file, or the storage did not answer.
+        """
+        return self._download(f"runs:/{version.run_id}/{name}")
+
+    def _download(self, uri: str) -> Path:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.client.tracking_uri))
+        except (MlflowException, OSError) as error:
+            raise RegistryError(f"the artifact {uri} can't be read: {error}", "Check the artifact storage") from error
+
+    def _write_manifest(self, version: Version, reign: Reign) -> None:
+        self._live_folder.mkdir(parents=True, exist_ok=True)
+        manifest = {
+            "model": version.model, "version": version.number, "digest": version.digest, "source": version.source,
+            "run_id": version.run_id, "sequence": reign.sequence, "at": reign.at.isoformat(), "reason": reign.reason,
+            "definition_hash": version.tag("definition_hash"),
+        }  # fmt: skip
+        final = self._live_folder / f"{version.model}.json"
+        text = json.dumps(manifest, indent=2, sort_keys=True)
+        if final.exists() and final.read_text(encoding="utf-8") == text:
+            return
+        staged = final.with_suffix(f".{os.getpid()}.tmp")
+        staged.write_text(text, encoding="utf-8")
+        staged.replace(final)
+
+
+def _version(item: Any) -> Version:
+    return Version(
+        model=item.name,
+        number=int(item.version),
+        run_id=item.run_id,
+        source=item.source,
+        tags=dict(item.tags),
+        created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, UTC),
+    )
+
+
+def _reign(row: Mapping[Any, Any]) -> Reign:
+    optional = {name: None if pd.isna(row[name]) else row[name] for name in ("previous", "decision_id")}
+    return Reign(
+        sequence=int(row["sequence"]),
+        version=int(row["version"]),
+        previous=None if optional["previous"] is None else int(optional["previous"]),
+        action=row["action"],
+        at=row["at"].to_pydatetime(),
+        recorded_at=row["recorded_at"].to_pydatetime(),
+        by=row["by"],
+        reason=row["reason"],
+        decision_id=optional["decision_id"],
+    )
+
+
+def _before(lines: list[Reign]) -> int | None:
+    """The version that a rollback goes to: the last champion still standing before the present one.
+
+    A rollback undoes the promotions after the version it went back to, so that a second one goes further back.
+    """
+    standing: list[int] = []
+    for line in lines:
+        if line.action == "rollback" and line.version in standing:
+            del standing[len(standing) - standing[::-1].index(line.version) :]
+        elif not standing or standing[-1] != line.version:
+            standing.append(line.version)
+    return standing[-2] if len(standing) > 1 else None

@@ -1,0 +1,86 @@
+"""One place to get at everything of this installation: definitions, tables, registry, ledger, folders. Decides nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from perennial.definition import ModelDefinition, load_definition, load_definitions
+from perennial.errors import NotFoundError
+from perennial.ledger import Ledger
+from perennial.locks import exclusive
+from perennial.registry import Registry
+from perennial.settings import Settings, load_settings
+from perennial.store import Store
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What the settings lead to; everything is opened when it is first asked for."""
+
+    settings: Settings
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.settings.tables_root)
+
+    @cached_property
+    def registry(self) -> Registry:
+        settings = self.settings
+        return Registry(settings.mlflow_uri, settings.artifacts_root, self.store, self.home / "live")
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home_path
+
+    def ledger(self, model: str) -> Ledger:
+        return Ledger(self.store, model)
+
+    def definitions(self) -> dict[str, ModelDefinition]:
+        """Every model's definition by name."""
+        return load_definitions(self.settings.model_folders)
+
+    def definition(self, model: str) -> ModelDefinition:
+        """One model's definition; another model's broken file is no hindrance.
+
+        Raises:
+            NotFoundError: No folder has it; the nearest name is proposed.
+            DefinitionError: It breaks a rule.
+        """
+        for path in self._files():
+            if path.stem == model:
+                return load_definition(path)
+        names = sorted(path.stem for path in self._files())
+        near = difflib.get_close_matches(model, names, n=1)
+        remedy = f"Did you mean {near[0]}?" if near else f"Defined are: {', '.join(names) or 'none'}"
+        raise NotFoundError(f"there is no model {model!r}", remedy)
+
+    def work_folder(self, model: str, key: str) -> Path:
+        """Where one training keeps what a restart goes on from."""
+        folder = self.home / "work" / model / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def reports_folder(self, model: str) -> Path:
+        folder = self.home / "reports" / model
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def retraining(self, model: str, *, wait_seconds: float) -> AbstractContextManager[None]:
+        """The right to retrain the model: one process at a time."""
+        return exclusive(
+            self.home / "locks", f"retrain-{model}", wait_seconds=wait_seconds, busy=f"{model} is being retrained"
+        )
+
+    def _files(self) -> Iterator[Path]:
+        for folder in self.settings.model_folders:
+            yield from sorted(folder.glob("*.yaml"))
+
+
+def open_workspace(settings: Settings | None = None) -> Workspace:
+    """The workspace of these settings; of the environment's by default."""
+    return Workspace(settings or load_settings())

@@ -1,0 +1,259 @@
+"""Rows from their source to one normal form, and from the tables to training and check frames. No validation.
+
+The normal form: the id as `str`, the event's time as UTC microseconds, numeric features as float64 with NaN
+for missing, categorical and text features as pandas `str`, the target as it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError, DefinitionError
+from perennial.plugins import load_attribute
+from perennial.store import Store, between, read_table
+
+
+def read_source(definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
+    """The source's rows with start ≤ time < end, as they come.
+
+    Raises:
+        DataError: The source is missing, unreadable, or has no time column.
+    """
+    source, folder = definition.data.source, definition.folder
+    if source.loader:
+        function = load_attribute(source.loader, folder)
+        frame = function(start, end, **source.options)
+        if not isinstance(frame, pd.DataFrame):
+            raise DataError(f"{source.loader} returned {type(frame).__name__}", "Return a pandas DataFrame")
+    elif source.sql:
+        frame = _read_sql(source.sql, str(source.url_env), start, end)
+    elif source.delta:
+        frame = read_table(_resolve(source.delta, folder))
+    else:
+        paths = _expand(_resolve(str(source.parquet or source.csv), folder))
+        frame = pd.concat([read_file(path) for path in paths], ignore_index=True)
+    return _within(frame, definition, start, end)
+
+
+def read_file(path: str | Path) -> pd.DataFrame:
+    """One parquet, CSV or JSON-lines file, told by its ending.
+
+    Raises:
+        DataError: It is missing, unreadable or of another kind.
+    """
+    text = str(path)
+    suffix = "".join(Path(text).suffixes[-2:]).lower() if text.endswith(".gz") else Path(text).suffix.lower()
+    readers: dict[str, Any] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+        ".csv.gz": pd.read_csv,
+        ".jsonl": lambda name: pd.read_json(name, lines=True),
+    }
+    if suffix not in readers:
+        raise DataError(f"{text} is no file that can be read", f"Give one of {', '.join(readers)}")
+    try:
+        frame: pd.DataFrame = readers[suffix](text)
+    except FileNotFoundError:
+        raise DataError(f"{text} does not exist", "Check the path") from None
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{text} can't be read: {' '.join(str(error).split())}", "Check the file") from error
+    return frame
+
+
+def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:
+    """The frame in the normal form: id, time, features and, where it came, the target. Other columns are dropped.
+
+    A numeric cell that is no number stays: its column keeps its text, so that validation can point at it.
+
+    Raises:
+        DataError: A needed column is missing, or a time can't be read; rows and values are named.
+    """
+    data = definition.data
+    wanted = [data.id, data.time, *(definition.features.columns if with_features else ())]
+    if missing := [name for name in wanted if name not in frame.columns]:
+        raise DataError(
+            f"the columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns[:40]))}",
+            "Rename them in the data, or correct the definition",
+        )
+    made: dict[str, Any] = {data.id: _identifiers(frame[data.id]), data.time: _times(frame[data.time])}
+    if with_features:
+        for name in definition.features.numeric:
+            made[name] = _numbers(frame[name])
+        for name in (*definition.features.categorical, *definition.features.text):
+            made[name] = _text(frame[name])
+        for name in definition.features.image:
+            made[name] = frame[name].to_numpy()
+    if data.target in frame.columns:
+        made[data.target] = frame[data.target].to_numpy()
+    return pd.DataFrame(made, index=pd.RangeIndex(len(frame)))
+
+
+def batch_digest(frame: pd.DataFrame) -> str:
+    """The batch's name: 24 hex digits over every cell, column and the rows' order."""
+    total = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
+    total.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return total.hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows with their truth as it was known at a moment, and where they were read.
+
+    Attributes:
+        frame: id, time, features and `truth` (float64), sorted by time, then id.
+        versions: The version of each table that was read.
+        digest: The digest of every cell.
+    """
+
+    frame: pd.DataFrame
+    versions: dict[str, int]
+    digest: str
+
+    @property
+    def data_version(self) -> str:
+        """The tables' versions and the digest, as one line for tags."""
+        return ",".join(f"{name}@{number}" for name, number in self.versions.items()) + f"#{self.digest}"
+
+
+def labelled_rows(
+    store: Store, definition: ModelDefinition, *, as_of: datetime, versions: dict[str, int] | None = None
+) -> LabelledRows:
+    """What a training at `as_of` may learn from: rows of its window whose truth was known by then.
+
+    Args:
+        versions: Tables' versions to read at, to see again what an earlier training saw.
+
+    Raises:
+        DataError: Nothing was ingested yet.
+    """
+    model = definition.name
+    found = versions or {name: store.version(model, name) for name in ("batches", "labels")}
+    if any(number is None for number in found.values()):
+        raise DataError(
+            f"{model} has no ingested rows with labels yet", f"Ingest some: `perennial ingest {model} FILE`"
+        )
+    at = {name: int(number) for name, number in found.items() if number is not None}
+    start = as_of - definition.training.window if definition.training.window else None
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
+    truth = known_labels(store, model, as_of=as_of, version=at["labels"])
+    joined = rows.merge(truth[["id", "truth"]], left_on=definition.data.id, right_on="id", how="inner")
+    if definition.data.id != "id":
+        joined = joined.drop(columns="id")
+    joined = joined.sort_values([definition.data.time, definition.data.id], ignore_index=True)
+    return LabelledRows(joined, at, batch_digest(joined))
+
+
+def window_rows(
+    store: Store,
+    definition: ModelDefinition,
+    *,
+    start: datetime | None,
+    end: datetime,
+    known_at: datetime,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pd.DataFrame:
+    """The ingested rows with start ≤ time < end that were there at `known_at`.
+
+    Args:
+        columns: The features wanted; all by default. One that was never ingested reads as missing.
+        version: The version of the table to read at; the newest by default.
+
+    Returns:
+        id, time and features under the definition's names, in no particular order.
+    """
+    wanted = list(columns if columns is not None else definition.features.columns)
+    where = between("time", start, end) & (pc.field("ingested_at") <= known_at)
+    frame = store.frame(definition.name, "batches", columns=["id", "time", *wanted], where=where, version=version)
+    for name in (name for name in wanted if name not in frame.columns):
+        numeric = name in definition.features.numeric
+        frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
+    return frame.rename(columns={"id": definition.data.id, "time": definition.data.time})
+
+
+def known_labels(store: Store, model: str, *, as_of: datetime, version: int | None = None) -> pd.DataFrame:
+    """id, truth and labelled_at: the newest truth of each id that was known at `as_of`."""
+    where = pc.field("labelled_at") <= as_of
+    frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at"], where=where, version=version)
+    return frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last", ignore_index=True)
+
+
+def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
+    time = definition.data.time
+    if time not in frame.columns:
+        raise DataError(f"the source has no column {time}", "Correct data.time in the definition")
+    moments = _times(frame[time])
+    inside = moments < pd.Timestamp(end)
+    if start is not None:
+        inside &= moments >= pd.Timestamp(start)
+    return frame[inside.to_numpy()].reset_index(drop=True)
+
+
+def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -> pd.DataFrame:
+    import sqlalchemy
+
+    url = os.environ.get(url_env)
+    if not url:
+        raise DefinitionError(f"the environment variable {url_env} is not set", "Put the database URL there")
+    lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
+    try:
+        with sqlalchemy.create_engine(url).connect() as connection:
+            return pd.read_sql(sqlalchemy.text(query), connection, params={"start": lower, "end": end})
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        # The database's message without the URL: it may hold a password.
+        raise DataError(f"the query of {url_env} failed: {type(error).__name__}", "Run it by hand to see why") from None
+
+
+def _resolve(path: str, folder: Path) -> str:
+    expanded = os.path.expandvars(path)
+    return expanded if "://" in expanded or Path(expanded).is_absolute() else str(folder / expanded)
+
+
+def _expand(pattern: str) -> list[str]:
+    if "://" in pattern:
+        return [pattern]
+    found = sorted(glob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"no file matches {pattern}", "Correct data.source in the definition, or put the file there")
+    return found
+
+
+def _identifiers(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column.astype("str").reset_index(drop=True)
+
+
+def _times(column: pd.Series[Any]) -> pd.Series[Any]:
+    try:
+        moments = pd.to_datetime(column, utc=True, errors="raise")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"column {column.name}: a time can't be read: {error}", "Give ISO 8601 times") from error
+    if moments.isna().any():
+        row = int(np.flatnonzero(moments.isna())[0])
+        raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
+    return moments.dt.as_unit("us").reset_index(drop=True)
+
+
+def _numbers(column: pd.Series[Any]) -> Any:
+    converted = pd.to_numeric(column, errors="coerce")
+    if (converted.isna() & column.notna()).any():
+        return column.astype("str").reset_index(drop=True)
+    return converted.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Text; whole numbers as such: a code must not turn from 7 into 7.0 because another row lacks it."""
+    if pd.api.types.is_float_dtype(column) and not (column.dropna() % 1).any():
+        column = column.astype("Int64")
+    return column.astype("str").reset_index(drop=True)
