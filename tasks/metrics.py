@@ -1,0 +1,295 @@
+"""What a score is worth: metrics, losses by row, slices, curves and importance. No intervals, no verdicts, no I/O.
+
+A metric's *loss* is the metric itself where smaller is better, and one minus it where greater is better (every such
+metric has 1 as its best), so that "ten per cent less loss" means something for each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from perennial.definition import CLASSIFICATION_METRICS, GREATER_IS_BETTER, REGRESSION_METRICS
+from perennial.errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+Task = Literal["classification", "regression"]
+ROW_LOSSES = frozenset({"log_loss", "brier", "accuracy", "mse", "mae"})
+CALIBRATION_BINS = 10
+CURVE_POINTS = 101
+_SLICE_VALUES = 20
+_EPSILON = float(np.finfo(np.float64).eps)
+_MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class SliceMetrics:
+    """One slice's metrics: the rows where `column` is `value`."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Three curves of `CURVE_POINTS` points each, at 0, 0.01, …, 1 of the horizontal axis; NaN where undefined."""
+
+    roc: FloatArray
+    precision_recall: FloatArray
+    calibration: FloatArray
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Every metric that `metric_table` gives for a task, in its order."""
+    return (*CLASSIFICATION_METRICS, "calibration_error") if task == "classification" else REGRESSION_METRICS
+
+
+def as_loss(metric: str, value: float) -> float:
+    """The metric's value as a loss: smaller is better, 0 is best."""
+    return 1.0 - value if metric in GREATER_IS_BETTER else value
+
+
+def improvement(metric: str, value: float, reference: float) -> float:
+    """By how much `value` is better than `reference` in the metric's own unit; negative when it is worse."""
+    return as_loss(metric, reference) - as_loss(metric, value)
+
+
+def is_improvement(metric: str, value: float, reference: float) -> bool:
+    """Whether `value` is better than `reference`; never when one of them is NaN."""
+    return improvement(metric, value, reference) > 0
+
+
+def checked(
+    task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Truth, score and weights as float64 of shape (n,), after refusing what no metric can be computed from.
+
+    Raises:
+        DataError: Lengths differ, values are missing or infinite, a class is neither 0 nor 1, a probability lies
+            outside [0, 1], or a weight is negative.
+    """
+    truth_values, scores = (np.asarray(values, dtype=np.float64) for values in (truth, score))
+    row_weights = np.ones(len(truth_values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if truth_values.ndim != 1 or truth_values.shape != scores.shape or truth_values.shape != row_weights.shape:
+        shapes = f"{truth_values.shape}, {scores.shape} and {row_weights.shape}"
+        raise DataError(f"truth, score and weights have shapes {shapes}", "Give one value of each for every row")
+    for name, values in (("truth", truth_values), ("score", scores), ("weight", row_weights)):
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
+            raise DataError(
+                f"{bad} of {len(values)} {name} values are missing or infinite", "Leave out or mend these rows"
+            )
+    if bad := int(np.count_nonzero(row_weights < 0)):
+        raise DataError(f"{bad} of {len(row_weights)} weights are negative", "Give weights of zero or more")
+    if task == "classification":
+        if bad := int(np.count_nonzero((truth_values != 0) & (truth_values != 1))):
+            raise DataError(f"{bad} of {len(scores)} truth values are neither 0 nor 1", "Encode the target as 0 and 1")
+        if bad := int(np.count_nonzero((scores < 0) | (scores > 1))):
+            raise DataError(f"{bad} of {len(scores)} scores are no probabilities", "Score with the positive class's")
+    return truth_values, scores, row_weights
+
+
+def metric_table(
+    task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> dict[str, float]:
+    """Every metric of the task; NaN where one is undefined on these rows (no rows, one class, constant truth).
+
+    Args:
+        task: Classification scores are P(positive), regression scores are predicted values.
+        truth: Shape (n,); 0 or 1 for classification.
+        score: Shape (n,).
+        weights: Shape (n,), zero or more; all equal when None.
+
+    Raises:
+        DataError: As `checked` says.
+    """
+    arrays = checked(task, truth, score, weights)
+    kept = arrays[2] > 0
+    truth_values, scores, row_weights = (values[kept] for values in arrays)
+    if not len(scores):
+        return dict.fromkeys(metric_names(task), math.nan)
+    table = _classification if task == "classification" else _regression
+    return {name: float(value) for name, value in table(truth_values, scores, row_weights).items()}
+
+
+def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, float]:
+    from sklearn import metrics
+
+    label = (score >= 0.5).astype(np.float64)
+    both = 0 < np.count_nonzero(truth) < len(truth)
+    by_weight: dict[str, Any] = {"sample_weight": weights}
+    return {
+        "roc_auc": metrics.roc_auc_score(truth, score, **by_weight) if both else math.nan,
+        "average_precision": metrics.average_precision_score(truth, score, **by_weight) if both else math.nan,
+        "log_loss": metrics.log_loss(truth, score, labels=[0.0, 1.0], **by_weight),
+        "brier": metrics.brier_score_loss(truth, score, labels=[0.0, 1.0], **by_weight),
+        "accuracy": metrics.accuracy_score(truth, label, **by_weight),
+        "balanced_accuracy": metrics.balanced_accuracy_score(truth, label, **by_weight) if both else math.nan,
+        "f1": metrics.f1_score(truth, label, zero_division=0.0, **by_weight) if truth.any() else math.nan,
+        "calibration_error": calibration_error(truth, score, weights),
+    }
+
+
+def _regression(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, float]:
+    from sklearn import metrics
+
+    by_weight: dict[str, Any] = {"sample_weight": weights}
+    squared = metrics.mean_squared_error(truth, score, **by_weight)
+    return {
+        "rmse": math.sqrt(squared),
+        "mae": metrics.mean_absolute_error(truth, score, **by_weight),
+        "mse": squared,
+        "r2": metrics.r2_score(truth, score, **by_weight) if np.ptp(truth) > 0 else math.nan,
+        "median_absolute_error": metrics.median_absolute_error(truth, score, **by_weight),
+    }
+
+
+def calibration_bins(score: FloatArray, bins: int = CALIBRATION_BINS) -> npt.NDArray[np.intp]:
+    """Each row's bin, 0 … bins - 1: about equal numbers of rows in each, equal scores always together."""
+    edges = np.unique(np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.asarray(np.searchsorted(edges, score, side="right"), dtype=np.intp)
+
+
+def calibration_error(truth: FloatArray, score: FloatArray, weights: FloatArray) -> float:
+    """Expected calibration error over bins of equal numbers: the mean distance of said and seen probability.
+
+    Source: Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning" (2015),
+    with bins of equal mass (Nguyen and O'Connor 2015), which don't leave a bin with a handful of rows.
+    """
+    gaps = np.bincount(calibration_bins(score), weights=weights * (score - truth))
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def row_losses(metric: str, truth: npt.ArrayLike, score: npt.ArrayLike) -> FloatArray:
+    """Each row's loss, shape (n,); their (weighted) mean is the metric's loss. Accuracy becomes the error, 0 or 1.
+
+    Raises:
+        DataError: The metric is no mean over rows.
+    """
+    truth_values, scores = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if metric == "log_loss":
+        clipped = np.clip(scores, _EPSILON, 1 - _EPSILON)
+        losses: FloatArray = -np.log(np.where(truth_values > 0.5, clipped, 1 - clipped))
+        return losses
+    if metric in ("brier", "mse"):
+        return (truth_values - scores) ** 2
+    if metric == "mae":
+        return np.abs(truth_values - scores)
+    if metric == "accuracy":
+        return np.asarray((scores >= 0.5) != (truth_values > 0.5), dtype=np.float64)
+    raise DataError(f"{metric} is no mean over rows", f"Take one of {', '.join(sorted(ROW_LOSSES))}")
+
+
+def iterate_slices(slices: Mapping[str, npt.ArrayLike]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    """Every slice as (column, value, mask); numbers with many values become quarters, missing ones are a slice too."""
+    for column, values in slices.items():
+        series = pd.Series(values).reset_index(drop=True)
+        if pd.api.types.is_numeric_dtype(series) and series.nunique() > _SLICE_VALUES:
+            series = pd.Series(pd.qcut(series, 4, duplicates="drop").astype(str).where(series.notna()))
+        codes, uniques = pd.factorize(series, sort=False)
+        for code in sorted(set(codes.tolist())):
+            yield column, _MISSING if code < 0 else str(uniques[code]), codes == code
+
+
+def slice_table(
+    task: Task,
+    truth: npt.ArrayLike,
+    score: npt.ArrayLike,
+    slices: Mapping[str, npt.ArrayLike],
+    minimum_rows: int,
+    weights: npt.ArrayLike | None = None,
+) -> list[SliceMetrics]:
+    """The metrics of every slice of at least `minimum_rows` rows, the largest first.
+
+    Raises:
+        DataError: As `checked` says, or a slice column has another length.
+    """
+    truth_values, scores, row_weights = checked(task, truth, score, weights)
+    table = []
+    for column, value, mask in iterate_slices(slices):
+        if len(mask) != len(scores):
+            raise DataError(f"slice {column} has {len(mask)} rows of {len(scores)}", "Give one value for every row")
+        if (rows := int(mask.sum())) >= minimum_rows:
+            metrics = metric_table(task, truth_values[mask], scores[mask], row_weights[mask])
+            table.append(SliceMetrics(column, value, rows, metrics))
+    return sorted(table, key=lambda entry: (-entry.rows, entry.column, entry.value))
+
+
+def curves(truth: npt.ArrayLike, score: npt.ArrayLike) -> Curves:
+    """ROC (true by false positive rate), precision by recall, and seen by said probability.
+
+    Precision at a recall is the best one at that recall or beyond. The calibration curve is the isotonic fit of truth
+    on score (the CORP reliability diagram of Dimitriadis, Gneiting and Jordan, 2021), NaN outside the scores' range.
+
+    Raises:
+        DataError: As `checked` says.
+    """
+    truth_values, scores, _ = checked("classification", truth, score)
+    nothing = np.full(CURVE_POINTS, math.nan)
+    if not 0 < np.count_nonzero(truth_values) < len(truth_values):
+        return Curves(nothing, nothing.copy(), nothing.copy())
+    from sklearn import metrics
+    from sklearn.isotonic import IsotonicRegression
+
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    false_rate, true_rate, _ = metrics.roc_curve(truth_values, scores)
+    precision, recall, _ = metrics.precision_recall_curve(truth_values, scores)
+    best = np.maximum.accumulate(precision[:-1])  # the last point is an artificial (recall 0, precision 1)
+    at_recall = best[np.searchsorted(-recall[:-1], -grid, side="right") - 1]
+    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, truth_values).predict(grid)
+    inside = (grid >= scores.min() - 0.005) & (grid <= scores.max() + 0.005)
+    return Curves(np.interp(grid, false_rate, true_rate), at_recall, np.where(inside, fitted, math.nan))
+
+
+def permutation_importance(
+    predict: Callable[[pd.DataFrame], npt.ArrayLike],
+    frame: pd.DataFrame,
+    truth: npt.ArrayLike,
+    metric: str,
+    seed: int,
+    columns: Sequence[str] | None = None,
+    max_rows: int = 2000,
+    repeats: int = 2,
+) -> dict[str, float]:
+    """How much loss rises when a column is shuffled, the greatest first; NaN when the metric is undefined.
+
+    One call of `predict` for each column, all its repeats together: a pipeline's fixed cost a call is high.
+
+    Args:
+        predict: A frame of n rows to n scores.
+        frame: The rows; a random `max_rows` of them are used.
+        truth: Shape (n,).
+        metric: Any metric of the definition.
+        seed: Chooses rows and shuffles.
+        columns: Those to shuffle; all by default.
+        max_rows: Bounds the work.
+        repeats: Shuffles averaged for each column.
+    """
+    generator = np.random.default_rng(seed)
+    truth_values = np.asarray(truth, dtype=np.float64)
+    task: Task = "regression" if metric in REGRESSION_METRICS else "classification"
+    if len(frame) > max_rows:
+        chosen = np.sort(generator.choice(len(frame), max_rows, replace=False))
+        frame, truth_values = frame.iloc[chosen], truth_values[chosen]
+    frame = frame.reset_index(drop=True)
+    count = len(frame)
+
+    def loss(score: npt.ArrayLike) -> float:
+        return as_loss(metric, metric_table(task, truth_values, score)[metric])
+
+    base = loss(predict(frame))
+    repeated = pd.concat([frame] * repeats, ignore_index=True)
+    found = {}
+    for column in frame.columns if columns is None else columns:
+        order = np.concatenate([generator.permutation(count) for _ in range(repeats)])
+        shuffled = repeated.assign(**{column: frame[column].take(order).reset_index(drop=True)})
+        scores = np.asarray(predict(shuffled), dtype=np.float64).reshape(repeats, count)
+        found[str(column)] = float(np.mean([loss(part) for part in scores]) - base)
+    return dict(sorted(found.items(), key=lambda entry: -entry[1] if entry[1] == entry[1] else math.inf))
