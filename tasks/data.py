@@ -1,7 +1,8 @@
 """Rows from their source to one normal form, and from the tables to training and check frames. No validation.
 
-The normal form: the id as `str`, the event's time as UTC microseconds, numeric features as float64 with NaN
-for missing, categorical and text features as pandas `str`, the target as it came.
+The normal form: `_id` as `str`, `_time` (the event's) as UTC microseconds, then the features under their own
+names: numeric ones as float64 with NaN for missing, categorical and text ones as pandas `str`; last the
+target as it came, where it came.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
 from perennial.plugins import load_attribute
-from perennial.store import Store, between, read_table
+from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, between, read_table
 
 
 def read_source(definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def read_file(path: str | Path) -> pd.DataFrame:
 
 
 def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:
-    """The frame in the normal form: id, time, features and, where it came, the target. Other columns are dropped.
+    """The frame in the normal form; columns that the definition doesn't name are dropped.
 
     A numeric cell that is no number stays: its column keeps its text, so that validation can point at it.
 
@@ -87,12 +88,12 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
             f"the columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns[:40]))}",
             "Rename them in the data, or correct the definition",
         )
-    made: dict[str, Any] = {data.id: _identifiers(frame[data.id]), data.time: _times(frame[data.time])}
+    made: dict[str, Any] = {ROW_ID: text_column(frame[data.id]), ROW_TIME: _times(frame[data.time])}
     if with_features:
         for name in definition.features.numeric:
             made[name] = _numbers(frame[name])
         for name in (*definition.features.categorical, *definition.features.text):
-            made[name] = _text(frame[name])
+            made[name] = text_column(frame[name])
         for name in definition.features.image:
             made[name] = frame[name].to_numpy()
     if data.target in frame.columns:
@@ -112,7 +113,7 @@ class LabelledRows:
     """Rows with their truth as it was known at a moment, and where they were read.
 
     Attributes:
-        frame: id, time, features and `truth` (float64), sorted by time, then id.
+        frame: `_id`, `_time`, the features and `_truth` (float64), sorted by time, then id.
         versions: The version of each table that was read.
         digest: The digest of every cell.
     """
@@ -148,10 +149,8 @@ def labelled_rows(
     start = as_of - definition.training.window if definition.training.window else None
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
     truth = known_labels(store, model, as_of=as_of, version=at["labels"])
-    joined = rows.merge(truth[["id", "truth"]], left_on=definition.data.id, right_on="id", how="inner")
-    if definition.data.id != "id":
-        joined = joined.drop(columns="id")
-    joined = joined.sort_values([definition.data.time, definition.data.id], ignore_index=True)
+    named = truth[["id", "truth"]].rename(columns={"id": ROW_ID, "truth": ROW_TRUTH})
+    joined = rows.merge(named, on=ROW_ID, how="inner").sort_values([ROW_TIME, ROW_ID], ignore_index=True)
     return LabelledRows(joined, at, batch_digest(joined))
 
 
@@ -172,15 +171,15 @@ def window_rows(
         version: The version of the table to read at; the newest by default.
 
     Returns:
-        id, time and features under the definition's names, in no particular order.
+        `_id`, `_time` and the features, in no particular order.
     """
     wanted = list(columns if columns is not None else definition.features.columns)
-    where = between("time", start, end) & (pc.field("ingested_at") <= known_at)
-    frame = store.frame(definition.name, "batches", columns=["id", "time", *wanted], where=where, version=version)
+    where = between(ROW_TIME, start, end) & (pc.field(ROW_INGESTED_AT) <= known_at)
+    frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
     for name in (name for name in wanted if name not in frame.columns):
         numeric = name in definition.features.numeric
         frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
-    return frame.rename(columns={"id": definition.data.id, "time": definition.data.time})
+    return frame
 
 
 def known_labels(store: Store, model: str, *, as_of: datetime, version: int | None = None) -> pd.DataFrame:
@@ -224,14 +223,10 @@ def _resolve(path: str, folder: Path) -> str:
 def _expand(pattern: str) -> list[str]:
     if "://" in pattern:
         return [pattern]
-    found = sorted(glob(pattern, recursive=True))
+    found = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
     if not found:
         raise DataError(f"no file matches {pattern}", "Correct data.source in the definition, or put the file there")
     return found
-
-
-def _identifiers(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column.astype("str").reset_index(drop=True)
 
 
 def _times(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -252,7 +247,7 @@ def _numbers(column: pd.Series[Any]) -> Any:
     return converted.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _text(column: pd.Series[Any]) -> pd.Series[Any]:
+def text_column(column: pd.Series[Any]) -> pd.Series[Any]:
     """Text; whole numbers as such: a code must not turn from 7 into 7.0 because another row lacks it."""
     if pd.api.types.is_float_dtype(column) and not (column.dropna() % 1).any():
         column = column.astype("Int64")

@@ -1,0 +1,189 @@
+"""A batch's way into the tables: once, validated, with refused rows in quarantine. It reads no source.
+
+The appends of one batch share its digest as their key, and the receipt comes last: a run that was killed in
+between is finished by the next one, and a batch that is there changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
+from tasks.data import batch_digest, normalise, text_column
+from tasks.labels import add_labels, encode_truth
+from tasks.validation import Suite, ValidationReport, validate
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of one batch.
+
+    Attributes:
+        verdict: `accepted`, `refused` (nothing was kept), or `known` (it had been ingested before).
+        kept: Rows now in the table; `quarantined` and `duplicates` (ids that were there) are not.
+    """
+
+    batch_id: str
+    source: str
+    verdict: str
+    rows: int
+    kept: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    labels: int = 0
+    time_from: datetime | None = None
+    time_until: datetime | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def ingest_batch(
+    store: Store,
+    definition: ModelDefinition,
+    frame: pd.DataFrame,
+    suite: Suite,
+    *,
+    source: str,
+    as_of: datetime,
+    history: bool = False,
+) -> tuple[Receipt, ValidationReport | None]:
+    """Validate a batch and put it into the tables.
+
+    Args:
+        frame: Rows as the source gives them.
+        source: Where they come from, for the receipt.
+        as_of: The moment of ingestion.
+        history: The rows are an import of the past: they, and their labels after the label delay, count as
+            known when they happened.
+
+    Returns:
+        The receipt, and the validation's report (None where the batch could not even be read, or was known).
+    """
+    batch_id = batch_digest(frame)
+    model = definition.name
+    if store.committed(model, "receipts", f"receipt:{batch_id}"):
+        return Receipt(batch_id, source, "known", len(frame)), None
+    try:
+        rows = normalise(frame, definition)
+    except DataError as error:
+        receipt = Receipt(batch_id, source, "refused", len(frame), quarantined=len(frame), reasons=(str(error),))
+        _quarantine(store, definition, batch_id, frame, np.arange(len(frame)), [str(error)] * len(frame), as_of)
+        return _finish(store, model, receipt, None, as_of, key=f"refused:{batch_id}"), None
+    report = validate(named(rows, definition), suite)
+    spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
+    if report.verdict == "refused":
+        reasons = tuple(report.reasons())
+        receipt = Receipt(
+            batch_id, source, "refused", len(rows), quarantined=len(rows), reasons=reasons, **spans
+        )  # fmt: skip
+        _quarantine(store, definition, batch_id, frame, np.arange(len(rows)), ["; ".join(reasons)] * len(rows), as_of)
+        # Under the suite's digest, so that the batch can be tried again when the suite was mended.
+        return _finish(store, model, receipt, report, as_of, key=f"refused:{batch_id}:{suite.digest}"), report
+    receipt = Receipt(batch_id, source, "accepted", len(rows), **spans)
+    return _accept(store, definition, frame, rows, report, receipt, as_of=as_of, history=history), report
+
+
+def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
+    """Rows in the normal form under the names that the definition and its suite use."""
+    data = definition.data
+    frame = rows.rename(columns={ROW_TIME: data.time})
+    if data.id == data.time:
+        return frame.drop(columns=ROW_ID)
+    return frame.rename(columns={ROW_ID: data.id})
+
+
+def _accept(
+    store: Store, definition: ModelDefinition, frame: pd.DataFrame, rows: pd.DataFrame, report: ValidationReport,
+    receipt: Receipt, *, as_of: datetime, history: bool,
+) -> Receipt:  # fmt: skip
+    model, batch_id = definition.name, receipt.batch_id
+    bad = report.row_reasons()
+    by_row = bad.groupby("row")["reason"].agg("; ".join) if len(bad) else pd.Series(dtype="str")
+    good = ~rows.index.isin(by_row.index)
+    repeated = rows[ROW_ID].duplicated() | rows[ROW_ID].isin(_other_ids(store, model, rows, batch_id))
+    keep = good & ~repeated.to_numpy()
+    kept = rows[keep]
+    features = kept[[ROW_ID, ROW_TIME, *definition.features.columns]]
+    known_at = features[ROW_TIME] if history else pd.Timestamp(as_of)
+    stored = features.assign(**{ROW_BATCH: batch_id, ROW_INGESTED_AT: known_at})
+    if len(stored):
+        store.append(model, "batches", stored, key=f"batch:{batch_id}")
+    labels = _batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
+    _quarantine(store, definition, batch_id, frame, by_row.index.to_numpy(), by_row.tolist(), as_of)
+    done = replace(
+        receipt,
+        kept=len(kept),
+        quarantined=len(by_row),
+        duplicates=int((good & ~keep).sum()),
+        labels=labels,
+        reasons=tuple(report.reasons()),
+    )
+    return _finish(store, model, done, report, as_of, key=f"receipt:{batch_id}")
+
+
+def _other_ids(store: Store, model: str, rows: pd.DataFrame, batch_id: str) -> pd.Series:
+    """The ids of this span of time that other batches brought."""
+    end = rows[ROW_TIME].max() + pd.Timedelta(1, unit="us")
+    where = between(ROW_TIME, rows[ROW_TIME].min(), end) & (pc.field(ROW_BATCH) != batch_id)
+    return store.frame(model, "batches", columns=[ROW_ID], where=where)[ROW_ID]
+
+
+def _batch_labels(
+    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime, history: bool
+) -> int:
+    """The labels that came with the rows and are known: all of a file's, of history those past the delay."""
+    target = definition.data.target
+    if target not in kept.columns or not len(kept):
+        return 0
+    moments = kept[ROW_TIME] + definition.data.label_delay
+    if history:
+        kept, moments = kept[moments <= as_of], moments[moments <= as_of]
+    if not len(kept):
+        return 0
+    labelled_at = moments if history else as_of
+    truth = encode_truth(kept[target], definition)
+    receipts = add_labels(
+        store, definition, kept[ROW_ID], truth, labelled_at=labelled_at, author=receipt.source,
+        key=f"labels:batch:{receipt.batch_id}",
+    )  # fmt: skip
+    return receipts.new + receipts.corrected
+
+
+def _quarantine(
+    store: Store, definition: ModelDefinition, batch_id: str, frame: pd.DataFrame, positions: np.ndarray,
+    reasons: list[str], as_of: datetime,
+) -> None:  # fmt: skip
+    if not len(positions):
+        return
+    bad = frame.iloc[positions]
+    lines = bad.to_json(orient="records", lines=True, date_format="iso").splitlines()
+    rows = pd.DataFrame(
+        {
+            "batch_id": batch_id,
+            "position": positions.astype(np.int64),
+            "id": text_column(bad[name]) if (name := definition.data.id) in bad.columns else None,
+            "quarantined_at": pd.Timestamp(as_of),
+            "reasons": reasons,
+            "row": lines,
+        }
+    )
+    store.append(definition.name, "quarantine", rows, key=f"quarantine:{batch_id}")
+
+
+def _finish(
+    store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
+) -> Receipt:
+    facts = asdict(receipt)
+    facts["report"] = json.dumps(report.to_dict() if report else {"reasons": receipt.reasons}, allow_nan=False)
+    facts["ingested_at"] = pd.Timestamp(as_of)
+    del facts["reasons"]
+    row = pd.DataFrame([facts]).astype({"time_from": "datetime64[us, UTC]", "time_until": "datetime64[us, UTC]"})
+    store.append(model, "receipts", row, key=key)
+    return receipt

@@ -1,0 +1,96 @@
+"""Late truth: from a column or a file to rows of the table `labels`. It joins nothing to predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.store import Store
+from tasks.data import batch_digest, known_labels, text_column
+
+
+@dataclass(frozen=True)
+class LabelReceipt:
+    """What became of a set of labels: new ones, corrections of known ones, and those that changed nothing."""
+
+    new: int
+    corrected: int
+    unchanged: int
+    missing: int
+
+
+def encode_truth(values: pd.Series[Any], definition: ModelDefinition) -> np.ndarray:
+    """The truth as float64, shape (n,): 0 or 1 for classification (1 is the positive class), NaN where missing.
+
+    Raises:
+        DataError: A value is not of the task's kind; it and its row are named.
+    """
+    if definition.task == "classification" and definition.positive is not None:
+        text = values.astype("str")
+        return np.where(values.isna(), np.nan, text == definition.positive).astype(np.float64)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    allowed = np.isin(numbers, (0.0, 1.0)) if definition.task == "classification" else np.isfinite(numbers)
+    wrong = np.flatnonzero(values.notna().to_numpy() & ~allowed)
+    if wrong.size:
+        row = int(wrong[0])
+        rule = "0 or 1" if definition.task == "classification" else "a finite number"
+        remedy = (
+            "Name the positive class in the definition: `positive: VALUE`"
+            if definition.task == "classification"
+            else "Correct or remove the row"
+        )
+        raise DataError(f"{definition.data.target}: row {row} has {values.iloc[row]!r}, which is not {rule}", remedy)
+    return numbers
+
+
+def add_labels(
+    store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
+    labelled_at: datetime | pd.Series[Any], author: str, key: str | None = None,
+) -> LabelReceipt:  # fmt: skip
+    """Append what is new: ids without truth so far, and corrections. Missing truths are counted and left out.
+
+    Args:
+        ids: Row ids, shape (n,).
+        truth: Encoded truth, shape (n,).
+        labelled_at: When each became known: one moment, or one for each row.
+        author: Who says so: a source, a person.
+        key: Makes the append happen once; the digest of the rows by default.
+    """
+    frame = pd.DataFrame({"id": ids.to_numpy(), "truth": truth})
+    frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
+    frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
+    missing = int(frame["truth"].isna().sum())
+    frame = frame[frame["truth"].notna()].drop_duplicates("id", keep="last")
+    known = known_labels(store, definition.name, as_of=frame["labelled_at"].max()) if len(frame) else frame
+    before = frame["id"].map(known.set_index("id")["truth"])
+    fresh = frame[before.isna() | (before != frame["truth"])].assign(author=author)
+    if len(fresh):
+        store.append(definition.name, "labels", fresh, key=key or f"labels:{batch_digest(fresh)}")
+    new = int(before.isna().sum())
+    return LabelReceipt(new, len(fresh) - new, len(frame) - len(fresh), missing)
+
+
+def label_frame(
+    store: Store, definition: ModelDefinition, frame: pd.DataFrame, *, as_of: datetime, author: str
+) -> LabelReceipt:
+    """Labels from a file with the definition's id and target columns, and perhaps `labelled_at`.
+
+    Raises:
+        DataError: A column is missing, or a value is not of the task's kind.
+    """
+    data = definition.data
+    if missing := [name for name in (data.id, data.target) if name not in frame.columns]:
+        raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {data.id} and {data.target}")
+    moments: datetime | pd.Series[Any] = as_of
+    if "labelled_at" in frame.columns:
+        moments = pd.to_datetime(frame["labelled_at"], utc=True)
+    return add_labels(
+        store, definition, text_column(frame[data.id]), encode_truth(frame[data.target], definition),
+        labelled_at=moments, author=author,
+    )  # fmt: skip
