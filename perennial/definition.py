@@ -129,6 +129,8 @@ class Features(Section):
     def _distinct(self) -> Features:
         if not self.columns:
             raise ValueError("a model needs at least one feature")
+        if hidden := [name for name in self.columns if name.startswith("_")]:
+            raise ValueError(f"names that start with an underscore are ours: {', '.join(hidden)}")
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise ValueError(f"each feature has one kind; named twice: {', '.join(twice)}")
@@ -192,16 +194,28 @@ class GatePolicy(Section):
 
     metric: str | None = Field(None, description="The metric compared; default: log_loss or mse.")
     limits: dict[str, Limit] = Field(default_factory=dict)
-    margin: float = Field(0.002, ge=0, description="How much worse, as a share of the champion, is not worse.")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    margin: float = Field(
+        0.005, ge=0, description="How much worse, as a share of the champion's loss, still counts as not worse."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided interval of a difference.")
     resamples: int = Field(2000, ge=100)
     holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
     holdout_window: Duration | None = Field(None, description="Instead of a share: this much of the newest time.")
     minimum_rows: int = Field(200, ge=1, description="Fewer holdout rows than this are insufficient evidence.")
     slices: tuple[str, ...] = ()
-    slice_margin: float = Field(0.05, ge=0)
+    slice_margin: float = Field(0.05, ge=0, description="A slice that is surely worse, and by more than this, blocks.")
     slice_minimum_rows: int = Field(200, ge=1)
     calibration_error: float | None = Field(None, gt=0, description="Most expected calibration error allowed.")
+    calibration_margin: float = Field(
+        0.02, ge=0, description="Without calibration_error: surely worse calibrated, and by more than this, blocks."
+    )
+    implausible_share: Share = Field(
+        0.2, description="Less than this share of the champion's and the baseline's loss is too good; 0 allows all."
+    )
+    leakage_separation: float | None = Field(
+        0.999, gt=0.5, le=1, description="Scores, or one feature, that tell the truth this well (AUC or R²) are a leak."
+    )
+    golden_tolerance: float = Field(1e-6, ge=0, description="Largest difference of a golden prediction.")
     latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one row, median.")
     size_mb: float | None = Field(None, gt=0)
     approval: Literal["automatic", "human"] = "automatic"
