@@ -1,0 +1,131 @@
+"""Executes the scheduled and triggered runs of our deployments: `python -m deployments.runner`. No flow logic.
+
+It registers the definitions, then serves every deployment with our tag, those that `perennial deploy` adds
+later too. When the server stays away it ends with an error, for the supervisor to start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from deployments.register import FLOWS, HEARTBEAT_SECONDS, TAG, register
+from perennial.definition import load_definitions
+from perennial.errors import PerennialError
+from perennial.settings import load_settings
+
+if TYPE_CHECKING:
+    from prefect.runner import Runner
+
+READY_TEXT = "perennial runner ready"
+REFRESH_SECONDS = 5.0
+_STARTED_POLL_SECONDS = 0.05
+_PAGE = 200
+
+
+async def _serve_new(runner: Runner, known: set[UUID]) -> int:
+    """Let the runner serve our deployments that it does not know yet; how many."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+    from prefect.deployments.runner import RunnerDeployment
+
+    class Registered(RunnerDeployment):
+        """A deployment that stands on the server: to apply it again would replace its triggers."""
+
+        async def aapply(self, *_args: Any, **_options: Any) -> UUID:
+            return identity
+
+    before, offset = len(known), 0
+    async with get_client() as client:
+        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+        while page := await client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
+            offset += len(page)
+            for item in page:
+                if item.id not in known:
+                    identity = item.id
+                    await runner.aadd_deployment(Registered(name=item.name))
+                    known.add(item.id)
+    return len(known) - before
+
+
+async def _refresh(runner: Runner, known: set[UUID]) -> None:
+    import httpx
+
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        try:
+            if count := await _serve_new(runner, known):
+                print(f"serving {count} more deployments", flush=True)
+        except httpx.HTTPError as error:  # the runner's own polling decides when the server is lost
+            print(f"could not look for new deployments: {error!r}", flush=True)
+
+
+async def _announce_and_handle_signals(runner: Runner, count: int) -> None:
+    """Once it runs: our own handlers, since Prefect's SIGTERM handler leaves runs in the state Running."""
+    while not runner.started:
+        await asyncio.sleep(_STARTED_POLL_SECONDS)
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        if not stopping:
+            print("stopping: cancelling the runs in progress", flush=True)
+            stopping.append(loop.create_task(runner.astop()))
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+    print(f"{READY_TEXT}: {count} deployments", flush=True)
+
+
+async def serve() -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        RuntimeError: The Prefect server stayed away.
+    """
+    from prefect.runner import Runner
+
+    runner = Runner(name="perennial", pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_SECONDS)
+    known: set[UUID] = set()
+    count = await _serve_new(runner, known)
+    helpers = [
+        asyncio.create_task(_announce_and_handle_signals(runner, count)),
+        asyncio.create_task(_refresh(runner, known)),
+    ]
+    try:
+        await runner.start()
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+
+
+def main(flows: Mapping[str, str] = FLOWS) -> int:
+    """Register, serve; the exit code.
+
+    Args:
+        flows: As `deployments.register.register` takes them.
+    """
+    from perennial.servers import prefect_environment
+
+    settings = load_settings()
+    for name, value in prefect_environment(settings).items():
+        os.environ.setdefault(name, value)
+    try:
+        for change in register(load_definitions(settings.model_folders), flows):
+            if change.action != "unchanged":
+                print(f"{change.action} {change.name}", flush=True)
+    except PerennialError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    asyncio.run(serve())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The `perennial` command: its commands' names, its one edge for errors. What a command does is in perennial.commands.
+
+A command's module is imported when the command is called, never for `--help`: help must not wait for Prefect.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from perennial import __version__
+from perennial.errors import PerennialError
+
+# name: (module of perennial.commands, which holds a command of that name, dashes as underscores; one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
+    "deploy": ("deploy", "Register all definitions with the running Prefect server; a second time changes nothing."),
+    "models": ("models", "List the defined models."),
+    "validate-config": ("validate_config", "Check every definition, its expectation suite and the code that it names."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"perennial.commands.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(COMMANDS)}."
+            ctx.fail(f"no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of all state; as PERENNIAL_HOME. Default: .perennial",
+)
+@click.version_option(__version__, prog_name="perennial")
+def cli(home: Path | None) -> None:
+    """Keep deployed scikit-learn models fresh, and prove when they should not be retrained."""
+    if home is not None:  # through the environment, so that servers and flow runs see it too
+        os.environ["PERENNIAL_HOME"] = str(home.expanduser().resolve())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 fine, 1 refused or failed, 2 wrong usage, 130 interrupted.
+
+    Anything but a `PerennialError` is a bug and keeps its traceback.
+    """
+    try:
+        result: Any = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="perennial", standalone_mode=False
+        )
+    except PerennialError as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
