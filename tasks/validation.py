@@ -28,6 +28,7 @@ import pandas as pd
 
 from perennial.errors import DefinitionError, NotFoundError
 from tasks.validation_report import (
+    NOTHING_SEEN,
     Example,
     ExpectationResult,
     Severity,
@@ -55,9 +56,9 @@ __all__ = [
 
 SEVERITIES = ("critical", "warning")
 EXAMPLES = 5
-NOTHING_SEEN = "there was no value to look at"
 _MATCH_REGEX = "expect_column_values_to_match_regex"
 _NOT_NULL = "expect_column_values_to_not_be_null"
+_A_GREATER_THAN_B = "expect_column_pair_values_a_to_be_greater_than_b"
 _NULL = "expect_column_values_to_be_null"
 _NON_NULL_SHARE = "expect_column_proportion_of_non_null_values_to_be_between"
 # These need a database or a second table: on a frame they can only raise.
@@ -136,21 +137,30 @@ def _rule(kind: str, kwargs: Mapping[str, Any]) -> str:
     words = kind.removeprefix("expect_")
     for prefix in ("table_", "multicolumn_", "compound_columns_", "column_pair_", "column_"):
         words = words.removeprefix(prefix)
-    words = words.replace("_", " ")
-    low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    if "to be between" in words and (low is not None or high is not None):
-        bounds = f"between {value_text(low)} and {value_text(high)}"
-        if high is None:
-            bounds = f"{'above' if kwargs.get('strict_min') else 'at least'} {value_text(low)}"
-        elif low is None:
-            bounds = f"{'below' if kwargs.get('strict_max') else 'at most'} {value_text(high)}"
-        words = words.replace("between", bounds)
-    told = {"column", "column_A", "column_B", "min_value", "max_value", "mostly"}
-    told |= {"column_list"} if not kind.startswith("expect_table_") else set()
-    others = [f"{key.strip('_').replace('_', ' ')} {value_text(kwargs[key])}" for key in kwargs if key not in told]
+    words = words.replace("_", " ").replace("non null", "non-null")
+    told = {"column", "column_A", "column_B", "min_value", "max_value", "strict_min", "strict_max", "mostly"}
+    if kind == _A_GREATER_THAN_B:
+        equal = " or equal to" if kwargs.get("or_equal") else ""
+        words, told = f"{kwargs['column_A']} to be greater than{equal} {kwargs['column_B']}", told | {"or_equal"}
+    if "column" in kwargs or not kind.startswith("expect_table_columns"):
+        told |= {"column_list"}
+    words = words.replace("to be between", f"to be {_bounds(kwargs)}")
+    others = [f"{key.strip('_').replace('_', ' ')}: {value_text(kwargs[key])}" for key in kwargs if key not in told]
     words += f" ({'; '.join(others)})" if others else ""
     mostly = kwargs.get("mostly", 1)
     return words if mostly == 1 else f"{words}, for at least {100 * mostly:g} %"
+
+
+def _bounds(kwargs: Mapping[str, Any]) -> str:
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    if low is None and high is None:
+        return "between"
+    strict_low, strict_high = kwargs.get("strict_min"), kwargs.get("strict_max")
+    lower = f"{'above' if strict_low else 'at least'} {value_text(low)}"
+    upper = f"{'below' if strict_high else 'at most'} {value_text(high)}"
+    if low is None or high is None:
+        return upper if low is None else lower
+    return f"{lower} and {upper}" if strict_low or strict_high else f"between {value_text(low)} and {value_text(high)}"
 
 
 # --- reading a suite ---------------------------------------------------------------------------------------------
@@ -286,7 +296,7 @@ def _expectation(entry: Any, index: int, where: str) -> Expectation:
 def _check_kwargs(kind: str, kwargs: dict[str, Any], where: str) -> None:
     """What Great Expectations takes, and beyond it what would make the expectation unable to fail."""
 
-    def refuse(key: str, problem: str, remedy: str) -> NoReturn:
+    def refuse(key: Any, problem: str, remedy: str) -> NoReturn:
         shown = f" = {kwargs[key]!r}" if key in kwargs else ""
         raise DefinitionError(f"{where}: kwargs.{key}{shown}: {problem}", remedy)
 
@@ -300,7 +310,7 @@ def _check_kwargs(kind: str, kwargs: dict[str, Any], where: str) -> None:
     try:
         model(**kwargs)
     except ValueError as error:  # pydantic's ValidationError, of its version 1
-        first = error.errors()[0] if hasattr(error, "errors") else {"loc": ("kwargs",), "msg": str(error)}
+        first: Any = error.errors()[0] if hasattr(error, "errors") else {"loc": ("kwargs",), "msg": str(error)}
         key = str(first["loc"][0]).replace("__root__", "*")
         refuse(key, first["msg"], "Correct the value" if key in kwargs else f"Give {key}")
     low: Any = kwargs.get("min_value")
@@ -379,9 +389,10 @@ def validate(frame: pd.DataFrame, suite: Suite, *, id_column: str | None = None)
             found[item.index] = _unjudged(item, f"the batch has no column {missing[0]!r}")
         else:
             groups.setdefault(needed, []).append(item)
+    context = _context()
     for needed, members in groups.items():
         part = whole if needed is None else whole[list(needed)]
-        found |= _judge_group(part, members, ids)
+        found |= _judge_group(part, members, ids, context)
     results = tuple(found[item.index] for item in suite.expectations if item.index in found)
     report = ValidationReport(suite.name, suite.digest, len(frame), results, _incomplete(suite, len(results)))
     if not report.refused and len(report.quarantined_rows()) == len(frame):
@@ -414,7 +425,9 @@ def _needed_columns(item: Expectation) -> tuple[str, ...] | None:
     return None if on_table or item.kwargs.get("row_condition") else tuple(dict.fromkeys(item.columns))
 
 
-def _judge_group(part: pd.DataFrame, members: list[Expectation], ids: Any) -> dict[int, ExpectationResult]:
+def _judge_group(
+    part: pd.DataFrame, members: list[Expectation], ids: pd.Series[Any] | None, context: Any
+) -> dict[int, ExpectationResult]:
     """Judge expectations on the same columns: booleans only where numpy can name the rows, else with details."""
     gx = _great_expectations()
     quick = [item for item in members if _is_quick(item)]
@@ -422,7 +435,7 @@ def _judge_group(part: pd.DataFrame, members: list[Expectation], ids: Any) -> di
     by_row = [item for item in rest if _is_row_level(item)]
     single = [item for item in rest if not _is_row_level(item)]
     found: dict[int, ExpectationResult] = {}
-    validator = gx.Validator(gx.Engine(), data_context=_context(), batches=[gx.Batch(data=part)])
+    validator = gx.Validator(gx.Engine(), data_context=context, batches=[gx.Batch(data=part)])
     for some, form in ((quick, "BOOLEAN_ONLY"), (by_row, "COMPLETE"), (single, "BASIC")):
         outcomes = _run(validator, some, form)
         for item in some:
@@ -432,6 +445,7 @@ def _judge_group(part: pd.DataFrame, members: list[Expectation], ids: Any) -> di
 
 
 def _context() -> Any:
+    """A context in memory, silent: it sends nothing and draws no progress bars."""
     context = _great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     context.variables.analytics_enabled = False
@@ -643,7 +657,7 @@ _COLUMN_RULES: dict[str, Callable[[pd.Series[Any], Mapping[str, Any]], Mask | No
     "expect_column_values_to_be_unique": lambda values, _: ~_bools(values.duplicated(keep=False)),
 }
 _TABLE_RULES: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Mask]] = {
-    "expect_column_pair_values_a_to_be_greater_than_b": _greater,
+    _A_GREATER_THAN_B: _greater,
     "expect_column_pair_values_to_be_equal": lambda part, kwargs: _bools(
         part[kwargs["column_A"]] == part[kwargs["column_B"]]
     ),

@@ -17,6 +17,7 @@ import pandas as pd
 Severity = Literal["critical", "warning"]
 Verdict = Literal["passed", "passed with warnings", "refused"]
 
+NOTHING_SEEN = "there was no value to look at"
 REASON_COLUMNS = ("row", "column", "expectation", "value", "reason")
 
 
@@ -97,14 +98,19 @@ class ValidationReport:
 
     @property
     def failures(self) -> tuple[ExpectationResult, ...]:
-        """The failed expectations, those that refuse the batch first, each group in the suite's order."""
+        """The failed expectations: those that refuse first, those that saw no value last, else in the suite's order."""
         failed = [result for result in self.results if not result.success]
-        return tuple(sorted(failed, key=lambda result: not result.refuses))
+        return tuple(sorted(failed, key=lambda result: (not result.refuses, result.remark == NOTHING_SEEN)))
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the batch was refused, one sentence each; empty unless it was."""
-        return (*self.problems, *(summary(result) for result in self.failures if result.refuses))
+        """Why the batch was refused, one sentence each; empty unless it was.
+
+        That an expectation saw no value is only said where nothing else says that values are missing.
+        """
+        refusing = [result for result in self.failures if result.refuses]
+        telling = [result for result in refusing if result.remark != NOTHING_SEEN] or refusing
+        return (*self.problems, *map(summary, telling))
 
     def quarantined_rows(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Sorted positions of the rows that failed a critical expectation, shape (k,). Of a refused batch, all."""
@@ -161,7 +167,7 @@ def finding(result: ExpectationResult) -> str:
         return result.remark
     if result.unexpected_count is not None:
         share = "" if result.unexpected_share is None else f" ({_share(result.unexpected_share)})"
-        return f"{result.unexpected_count:,} rows failed{share}"
+        return f"{_count(result.unexpected_count, 'row')} failed{share}"
     return "not met" if result.observed is None else f"found {value_text(result.observed)}"
 
 
@@ -176,6 +182,10 @@ def value_text(value: Any) -> str:
         return value.isoformat()
     text = ", ".join(map(value_text, value)) if isinstance(value, list | tuple | set) else str(value)
     return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _share(share: float) -> str:
@@ -224,7 +234,7 @@ def _plain(value: Any) -> Any:
 
 def _headline(report: ValidationReport) -> str:
     passed = len(report.results) - len(report.failures)
-    return f"{report.rows:,} rows, {passed} of {len(report.results)} expectations met"
+    return f"{_count(report.rows, 'row')}, {passed} of {len(report.results)} expectations met"
 
 
 def _quarantine_text(report: ValidationReport) -> str:
@@ -233,7 +243,7 @@ def _quarantine_text(report: ValidationReport) -> str:
     count = len(report.quarantined_rows())
     if not count:
         return "Every row is let through."
-    return f"{count:,} {'row goes' if count == 1 else 'rows go'} to quarantine, the others are let through."
+    return f"To quarantine: {_count(count, 'row')}; the others are let through."
 
 
 def _within(report: ValidationReport) -> list[ExpectationResult]:
@@ -266,12 +276,16 @@ def render_markdown(report: ValidationReport) -> str:
     lines += [f"- **{_cell(problem)}**" for problem in report.problems]
     if report.problems:
         lines.append("")
-    if report.failures:
-        lines += ["### Not met", "", *_markdown_table(list(report.failures)), ""]
+    blind = [result for result in report.failures if result.remark == NOTHING_SEEN]
+    if telling := [result for result in report.failures if result not in blind]:
+        lines += ["### Not met", "", *_markdown_table(telling), ""]
+    if blind:
+        columns = ", ".join(dict.fromkeys(_cell(result.column or "") for result in blind))
+        lines += [f"{_count(len(blind), 'expectation')} failed since {NOTHING_SEEN}: {columns}.", ""]
     if within := _within(report):
         lines += ["### Met, with single rows failing", "", *_markdown_table(within), ""]
     clean = len(report.results) - len(report.failures) - len(within)
-    lines.append(f"{clean} more expectations were met by every row. Suite digest `{report.digest}`.")
+    lines.append(f"{_count(clean, 'other expectation')} met without exception. Suite digest `{report.digest}`.")
     return "\n".join(lines) + "\n"
 
 
@@ -293,7 +307,6 @@ def render_html(report: ValidationReport) -> str:
         quarantine=_quarantine_text(report),
         groups=[group for group in groups if group[1]],
         finding=finding,
-        share=_share,
         tone={"passed": "good", "passed with warnings": "warn", "refused": "bad"}[report.verdict],
     )
 
