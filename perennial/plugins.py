@@ -1,0 +1,138 @@
+"""Loading a team's own code by path ("churn_model.py:build"). What is done with it belongs to the caller.
+
+A team's module never gets onto `sys.path`, where its name could hide one of ours or of a library. It is
+registered in `sys.modules` under a name made of its path and its content, so its classes can be pickled, an
+edited file is loaded anew, and two files of one name don't meet. A process that unpickles such an object has to
+load the same file first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from perennial.errors import DefinitionError
+
+_LOCK = threading.RLock()
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    """Runs the very bytes that were digested; no cached bytecode, which an edit within a second would outlive."""
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self._content = content
+
+    def get_code(self, fullname: str) -> Any:  # noqa: ARG002 (importlib's signature)
+        return self.source_to_code(self._content, self.path)
+
+
+def load_attribute(spec: str, folder: Path) -> Callable[..., Any]:
+    """The callable that `spec` ("file.py:name") names; a relative file starts at `folder`.
+
+    Raises:
+        DefinitionError: The file is missing or fails at import, or the name is missing or not callable.
+    """
+    value = find_attribute(spec, folder)
+    if value is None:
+        path, name = split_spec(spec, folder)
+        near = sorted(key for key, item in vars(load_module(path)).items() if callable(item) and key[0] != "_")
+        found = f"it has {', '.join(near)}" if near else "it defines no function or class"
+        raise DefinitionError(f"{path}: has no {name!r}, which {spec!r} asks for; {found}", f"Define {name} there")
+    if not callable(value):
+        path, name = split_spec(spec, folder)
+        raise DefinitionError(
+            f"{path}: {name} is {type(value).__name__} {_short(value)}, which can't be called",
+            f"Make {name} a function",
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def find_attribute(spec: str, folder: Path) -> Any | None:
+    """What `spec` names, or None where the file has no such name; other errors as in `load_attribute`."""
+    path, name = split_spec(spec, folder)
+    return getattr(load_module(path), name, None)
+
+
+def split_spec(spec: str, folder: Path) -> tuple[Path, str]:
+    """The absolute path and the name that "file.py:name" means.
+
+    Raises:
+        DefinitionError: It has another form.
+    """
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file.endswith(".py") or not name.isidentifier():
+        raise DefinitionError(f"{spec!r} names no attribute of a file", 'Write "file.py:name"')
+    return (folder / Path(file).expanduser()).resolve(), name
+
+
+def content_digest(path: Path) -> str:
+    """16 hex digits of the file's SHA-256.
+
+    Raises:
+        DefinitionError: The file can't be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()[:16]
+
+
+def load_module(path: Path) -> ModuleType:
+    """The file as a module, run once per content.
+
+    Raises:
+        DefinitionError: The file can't be read, or raises; its line is named.
+    """
+    content = _read(path)
+    digest = hashlib.sha256(str(path).encode() + b"\0" + content).hexdigest()[:16]
+    name = f"perennial_plugin_{path.stem}_{digest}"
+    with _LOCK:
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path), content))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # the team's code may raise anything
+            del sys.modules[name]
+            raise DefinitionError(
+                f"{path}: line {_line(error, path)}: fails at import: {type(error).__name__}: {error}",
+                "Mend it there; a file of yours can't import its neighbours, only installed packages",
+            ) from error
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        near = sorted(file.name for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        found = f"; in that folder: {', '.join(near)}" if near else ""
+        raise DefinitionError(
+            f"{path}: can't be read: {error.strerror}{found}",
+            "Correct the path, which starts at the definition's folder",
+        ) from error
+
+
+def _line(error: BaseException, path: Path) -> int | str:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or "?"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] or "?" if lines else "?"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
