@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from deployments.register import (
+    FLOWS,
+    RETRAIN_EVENT,
+    TAG,
+    ZOMBIE_AUTOMATION,
+    Change,
+    build_deployments,
+    model_resource,
+    register,
+    registered,
+    require_server,
+    zombie_automation,
+)
+from perennial.definition import ModelDefinition
+from perennial.errors import ServiceError
+from perennial.servers import Child, Service, free_port
+from perennial.settings import PROJECT_ROOT, Settings
+
+pytestmark = pytest.mark.slow
+
+TINY = '''
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+
+from prefect import flow
+
+
+@flow
+def retrain(
+    model: str, as_of: datetime | None = None, decision_id: str | None = None, force: bool = False
+) -> None:
+    """Waits when it is forced, for tests of stopping."""
+    if force:
+        Path(os.environ["TINY_FOLDER"], f"{model}.pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+@flow
+def monitor(model: str, as_of: datetime | None = None) -> None:
+    pass
+
+
+@flow
+def ingest(model: str, files: list[str] | None = None, as_of: datetime | None = None) -> None:
+    pass
+
+
+@flow
+def score(model: str, input: str | None = None, output: str | None = None, as_of: datetime | None = None) -> None:
+    pass
+'''
+MODULE = "perennial_tiny_flows"
+TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}
+
+
+def eventually(true: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
+    return found
+
+
+def definition(name: str, **sections: Any) -> ModelDefinition:
+    raw = {
+        "name": name,
+        "task": "regression",
+        "description": "Rows of nothing.",
+        "data": {"source": {"csv": "rows.csv"}, "id": "id", "time": "time", "target": "y"},
+        "features": {"numeric": ["a"]},
+    }
+    return ModelDefinition.model_validate({**raw, **sections})
+
+
+def by_name(*definitions: ModelDefinition) -> dict[str, ModelDefinition]:
+    return {item.name: item for item in definitions}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / f"{MODULE}.py").write_text(TINY)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+    sys.modules.pop(MODULE, None)
+
+
+@pytest.fixture
+def client(prefect_url: str, tiny_folder: Path) -> Iterator[Any]:
+    """A client of a server on which nothing of ours is registered."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        register({}, TINY_FLOWS)
+        assert registered(client) == {}
+        yield client
+        register({}, TINY_FLOWS)
+
+
+def actions(changes: list[Change]) -> dict[str, str]:
+    return {change.name: change.action for change in changes if change.name != ZOMBIE_AUTOMATION}
+
+
+class TestRegister:
+    def test_four_deployments_with_their_schedules(self, client: Any) -> None:
+        toy = definition("toy", monitoring={"schedule": "0 6 * * *"}, retraining={"schedule": "0 3 1 * *"})
+        changes = register(by_name(toy), TINY_FLOWS)
+        names = [f"{kind}/toy" for kind in FLOWS]
+        assert actions(changes) == dict.fromkeys(names, "created")
+        found = registered(client)
+        assert sorted(found) == sorted(names)
+        for kind, cron in {"retrain": "0 3 1 * *", "monitor": "0 6 * * *", "ingest": None, "score": None}.items():
+            deployment = found[f"{kind}/toy"]
+            assert deployment.parameters == {"model": "toy"}
+            assert deployment.tags == [TAG, "toy"]
+            assert deployment.entrypoint == f"{MODULE}.{kind}"
+            assert deployment.work_queue_name is None
+            assert "toy" in (deployment.description or "")
+            schedules = [(item.schedule.cron, item.schedule.timezone) for item in deployment.schedules]
+            assert schedules == ([(cron, "UTC")] if cron else [])
+        retrain = found["retrain/toy"]
+        assert retrain.global_concurrency_limit
+        assert retrain.global_concurrency_limit.limit == 1
+        assert retrain.concurrency_options
+        assert retrain.concurrency_options.collision_strategy.value == "ENQUEUE"
+        assert found["monitor/toy"].global_concurrency_limit is None
+
+    def test_a_second_time_changes_nothing(self, client: Any) -> None:
+        toys = by_name(definition("toy"), definition("other", monitoring={"schedule": "0 6 * * *"}))
+        register(toys, TINY_FLOWS)
+        before = {name: (item.id, item.updated) for name, item in registered(client).items()}
+        automations = {item.id for item in client.read_automations()}
+        assert {change.action for change in register(toys, TINY_FLOWS)} == {"unchanged"}
+        assert {name: (item.id, item.updated) for name, item in registered(client).items()} == before
+        assert {item.id for item in client.read_automations()} == automations
+
+    def test_a_changed_schedule_is_updated_alone(self, client: Any) -> None:
+        register(by_name(definition("toy", monitoring={"schedule": "0 6 * * *"})), TINY_FLOWS)
+        changed = actions(register(by_name(definition("toy", monitoring={"schedule": "0 7 * * *"})), TINY_FLOWS))
+        assert {name for name, action in changed.items() if action != "unchanged"} == {"monitor/toy"}
+        (schedule,) = registered(client)["monitor/toy"].schedules
+        assert schedule.schedule.cron == "0 7 * * *"
+        register(by_name(definition("toy")), TINY_FLOWS)
+        assert registered(client)["monitor/toy"].schedules == []
+
+    def test_a_model_that_is_gone_is_removed_and_foreign_deployments_stay(self, client: Any) -> None:
+        from prefect.deployments.runner import RunnerDeployment
+
+        module = __import__(MODULE)
+        foreign = RunnerDeployment.from_flow(module.monitor, name="foreign", tags=["theirs"]).apply()
+        register(by_name(definition("toy"), definition("other")), TINY_FLOWS)
+        changes = actions(register(by_name(definition("other")), TINY_FLOWS))
+        assert {name for name, action in changes.items() if action == "removed"} == {f"{kind}/toy" for kind in FLOWS}
+        assert sorted(registered(client)) == sorted(f"{kind}/other" for kind in FLOWS)
+        assert client.read_deployment(foreign).name == "foreign"
+        assert not [item for item in client.read_automations() if "retrain toy" in item.name]
+        client.delete_deployment(foreign)
+
+    def test_a_deleted_trigger_comes_back(self, client: Any) -> None:
+        register(by_name(definition("toy")), TINY_FLOWS)
+        (trigger,) = [item for item in client.read_automations() if "retrain toy" in item.name]
+        client.delete_automation(trigger.id)
+        assert actions(register(by_name(definition("toy")), TINY_FLOWS))["retrain/toy"] == "updated"
+        assert [item for item in client.read_automations() if "retrain toy" in item.name]
+
+    def test_the_zombie_automation_is_made_once_and_corrected(self, client: Any) -> None:
+        (automation,) = client.read_automations_by_name(ZOMBIE_AUTOMATION)
+        changed = zombie_automation().model_copy(update={"description": "somebody's edit"})
+        client.update_automation(automation.id, changed)
+        (change,) = [item for item in register({}, TINY_FLOWS) if item.name == ZOMBIE_AUTOMATION]
+        assert change.action == "updated"
+        (corrected,) = client.read_automations_by_name(ZOMBIE_AUTOMATION)
+        assert corrected.id == automation.id
+        assert corrected.description == automation.description
+
+    def test_the_event_starts_one_retrain_of_its_model_with_the_decision(self, client: Any) -> None:
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+        from prefect.events import emit_event
+
+        register(by_name(definition("toy"), definition("other")), TINY_FLOWS)
+        found = registered(client)
+        ids = {found["retrain/toy"].id: "toy", found["retrain/other"].id: "other"}
+        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=list(ids)))
+        decision = str(uuid4())
+        emit_event(
+            event=RETRAIN_EVENT,
+            resource={"prefect.resource.id": model_resource("toy")},
+            payload={"decision_id": decision, "as_of": "2013-04-01T00:00:00Z"},
+        )
+        runs = eventually(lambda: client.read_flow_runs(flow_run_filter=mine))
+        time.sleep(1)
+        runs = client.read_flow_runs(flow_run_filter=mine)
+        assert [(ids[run.deployment_id], run.parameters) for run in runs] == [
+            ("toy", {"model": "toy", "decision_id": decision, "as_of": "2013-04-01T00:00:00Z"})
+        ]
+
+    def test_a_flow_of_another_name_is_a_bug(self, tiny_folder: Path) -> None:
+        with pytest.raises(ValueError, match="named 'score', not 'retrain'"):
+            build_deployments(definition("toy"), {"retrain": f"{MODULE}:score"})
+
+    def test_no_server(self, prefect_url: str) -> None:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        url = f"http://127.0.0.1:{free_port()}/api"
+        with (
+            temporary_settings({PREFECT_API_URL: url}),
+            pytest.raises(ServiceError, match=r"no Prefect server answers at http.*perennial up"),
+        ):
+            require_server()
+
+
+RUNNER = f"from deployments.runner import main; raise SystemExit(main({TINY_FLOWS!r}))"
+TOY_YAML = """
+name: {name}
+task: regression
+data: {{source: {{csv: rows.csv}}, id: id, time: time, target: y}}
+features: {{numeric: [a]}}
+"""
+
+
+@pytest.fixture
+def runner(
+    client: Any, prefect_url: str, prefect_settings: Settings, tiny_folder: Path, tmp_path: Path
+) -> Iterator[Child]:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "toy.yaml").write_text(TOY_YAML.format(name="toy"))
+    service = Service(
+        "runner",
+        (sys.executable, "-c", RUNNER),
+        environment={
+            "PERENNIAL_HOME": str(prefect_settings.home_path),
+            "PERENNIAL_MODELS": str(tmp_path / "models"),
+            "PYTHONPATH": os.pathsep.join([str(tiny_folder), str(PROJECT_ROOT)]),
+            "TINY_FOLDER": str(tmp_path),
+        },
+        ready_text="perennial runner ready",
+        grace_seconds=45,
+    )
+    child = Child(service, tmp_path)
+    child.wait_until_ready(60)
+    yield child
+    child.stop()
+
+
+class TestRunner:
+    def test_runs_what_is_asked_serves_what_comes_later_and_cancels_on_sigterm(
+        self, runner: Child, client: Any, tmp_path: Path
+    ) -> None:
+        from prefect.deployments import run_deployment
+
+        run = run_deployment("monitor/toy", timeout=60, poll_interval=0.2)
+        assert run.state.is_completed()
+        register(by_name(definition("toy"), definition("later")), TINY_FLOWS)
+        late = run_deployment("score/later", timeout=60, poll_interval=0.2)
+        assert late.state.is_completed()
+
+        waiting = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)
+        note = tmp_path / "toy.pid"
+        assert eventually(lambda: note.exists() and note.read_text())
+        process = psutil.Process(int(note.read_text()))
+        second = run_deployment("retrain/toy", timeout=0)
+        assert eventually(lambda: client.read_flow_run(second.id).state.name == "AwaitingConcurrencySlot")
+        runner.stop()
+        assert runner.exit_code() == 0
+        assert not process.is_running()
+        assert client.read_flow_run(waiting.id).state.is_cancelled()
+        assert not any(item.paused for item in registered(client).values())
+
+    def test_a_killed_run_is_marked_as_crashed(self, runner: Child, client: Any, tmp_path: Path) -> None:
+        from prefect.deployments import run_deployment
+
+        run = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)
+        note = tmp_path / "toy.pid"
+        assert eventually(lambda: note.exists() and note.read_text())
+        psutil.Process(int(note.read_text())).kill()
+        assert eventually(lambda: client.read_flow_run(run.id).state.is_crashed())
+
+
+def test_a_runner_without_a_server_fails_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "toy.yaml").write_text(TOY_YAML.format(name="toy"))
+    address = f"http://127.0.0.1:{free_port()}/api"
+    environment = {
+        "PERENNIAL_HOME": str(tmp_path),
+        "PERENNIAL_MODELS": str(tmp_path / "models"),
+        "PREFECT_API_URL": address,
+    }
+    child = Child(Service("runner", (sys.executable, "-c", RUNNER), environment), tmp_path)
+    assert eventually(lambda: child.exit_code() is not None, 60)
+    assert child.exit_code() == 1
+    assert f"no Prefect server answers at {address}" in str(child.failure("ended"))
+    child.stop()
