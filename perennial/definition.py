@@ -195,7 +195,7 @@ class GatePolicy(Section):
     metric: str | None = Field(None, description="The metric compared; default: log_loss or mse.")
     limits: dict[str, Limit] = Field(default_factory=dict)
     margin: float = Field(
-        0.005, ge=0, description="How much worse, as a share of the champion's loss, still counts as not worse."
+        0.02, ge=0, description="How much worse, as a share of the champion's loss, still counts as not worse."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided interval of a difference.")
     resamples: int = Field(2000, ge=100)
@@ -242,9 +242,9 @@ class Triggers(Section):
     """Which signals may ask for a retraining."""
 
     quality: bool = True
-    drift: bool = Field(True, description="By itself only where mature labels can't judge.")
+    drift: bool = Field(True, description="Where mature labels can't judge; see drift_alone.")
     growth: bool = True
-    schedule: bool = True
+    schedule: bool = Field(True, description="Works with maximum_age.")
 
 
 class Monitoring(Section):
@@ -252,14 +252,23 @@ class Monitoring(Section):
 
     schedule: Cron | None = None
     window: Duration = timedelta(days=7)
-    minimum_rows: int = Field(100, ge=1)
+    mature_windows: int = Field(4, ge=1, description="Newest mature windows that a recalibration is fitted on.")
+    minimum_rows: int = Field(100, ge=1, description="Fewer rows than this judge neither quality nor drift.")
     minimum_coverage: Share = Field(0.5, description="Least share of mature predictions with labels to judge quality.")
-    false_alarm_rate: float = Field(0.01, gt=0, lt=0.5)
-    persistence: Persistence = (2, 3)
+    false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="Drift alarms per check where nothing drifts.")
+    persistence: Persistence = Field((2, 3), description="In how many of the last checks a signal must fire to act.")
+    extreme: float = Field(3.0, gt=1, description="So many times its limit, a signal acts at once.")
     cooldown: Duration = timedelta(days=7)
-    retrains_per_month: int = Field(6, ge=0)
+    retrains_per_month: int = Field(6, ge=0, description="At most, in any 30 days.")
     growth: float = Field(1.5, gt=1, description="Retrain when labelled rows are this many times those trained on.")
     quality_sigmas: float = Field(3.0, gt=0, description="Standard errors by which loss must rise.")
+    recalibrate: bool = Field(True, description="Refit the score's map when that is proven to help.")
+    recalibration_sigmas: float = Field(2.0, gt=0, description="Standard errors by which a new map must help.")
+    drift_alone: Literal["blind", "always"] = Field(
+        "blind", description="Let drift ask for a retraining only where labels can't judge, or always."
+    )
+    backoff: float = Field(1.5, ge=1, description="After a fruitless retraining, the bar for the next is this higher.")
+    maximum_age: Duration | None = Field(None, description="Retrain a champion whose training data ended so long ago.")
     triggers: Triggers = Triggers()
     stale_after: Duration | None = Field(None, description="No new rows for this long is a dead feed; default: window.")
     report_rows: int = Field(5000, ge=100, description="Rows sampled for the Evidently report.")

@@ -1,0 +1,373 @@
+"""From a check's inputs to its signals: every measurement beside its limit, with persistence counted. No verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from perennial.definition import Monitoring
+from perennial.errors import DataError
+from tasks import health
+from tasks.drift import ColumnDrift, measure_drift
+from tasks.health import Freshness
+from tasks.history import History
+from tasks.profiles import Counts, column_codes, describe_texts, microseconds
+from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
+from tasks.recalibration import Method, RecalibrationTest, check_recalibration
+from tasks.reference import PREDICTION, Reference, RunSummary, summarise
+from tasks.signals import Signal, finite
+
+Floats = NDArray[np.float64]
+DRIFT_SOURCE = "windows of the training data, each against the rest of it"
+TOLD_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class CheckInputs:
+    """All that a check knows; the caller reads it as of the check's moment.
+
+    Attributes:
+        model: Its name.
+        champion_version: The version judged.
+        reference: What that version was trained on.
+        time: The time column of `window`.
+        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed.
+        predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
+        mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
+            time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay).
+        labels: Columns id, truth, labelled_at: known at as_of (later ones are ignored); of several for an id the
+            newest counts.
+        label_delay: How long until the truth is known.
+        labelled_rows: How many labelled rows a training would use now.
+        freshness: What ingestion knows.
+        ledger: Earlier rows, oldest first (tasks.history).
+    """
+
+    model: str
+    champion_version: str
+    reference: Reference
+    time: str
+    window: pd.DataFrame
+    predictions: pd.DataFrame
+    mature: pd.DataFrame
+    labels: pd.DataFrame
+    label_delay: timedelta
+    labelled_rows: int
+    freshness: Freshness = field(default_factory=Freshness)
+    ledger: tuple[Mapping[str, Any], ...] = ()
+
+
+def gather(
+    inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime
+) -> tuple[tuple[Signal, ...], dict[str, Any]]:
+    """All signals, the strongest kind first, and the evidence for the record."""
+    _require(inputs)
+    joined = join_labels(inputs, as_of)
+    data, summary, counts = _read_window(inputs, policy, history, as_of)
+    loss, covered, judged = _newest_mature(inputs, policy, joined, as_of)
+    drift = _drift(inputs, policy, history, counts)
+    drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
+    quality = _quality(inputs, policy, history, loss, covered, judged, drifting)
+    blind = not judged or _drift_is_newer(inputs, policy, history, as_of)
+    test = _recalibration_test(inputs, policy, joined)
+    signals = (
+        *data,
+        *quality,
+        *drift,
+        *_label_shift(inputs.reference, joined),
+        *_growth(inputs, policy, history),
+        *_age(inputs, policy, as_of),
+        *_recalibration(test, policy),
+    )
+    evidence: dict[str, Any] = {
+        "rows": len(inputs.window),
+        "window": summary.to_dict() if summary else None,
+        "window_start": (as_of - policy.window).isoformat(),
+        "mature_predictions": covered.predictions,
+        "mature_labels": covered.labelled,
+        "coverage": round(covered.share, 6),
+        "coverage_by_age": [list(part) for part in covered.by_age],
+        "judged": judged,
+        "blind": blind,
+        "loss": _loss_dict(loss, inputs.reference),
+        "recalibration": {"method": test.method, "gain": test.gain, "rows": test.rows},
+        "labelled_rows": inputs.labelled_rows,
+        "trained_rows": inputs.reference.trained_rows,
+        "trained_until": inputs.reference.trained_until.isoformat(),
+    }
+    return signals, evidence
+
+
+def join_labels(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
+    """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time."""
+    known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
+    newest = known.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last")
+    mine = inputs.mature[inputs.mature["version"].astype(str) == inputs.champion_version]
+    joined = mine.drop(columns="truth", errors="ignore").merge(newest[["id", "truth"]], on="id", how="left")
+    return joined.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _require(inputs: CheckInputs) -> None:
+    wanted = {
+        "window": (inputs.window, [inputs.time]),
+        "predictions": (inputs.predictions, ["id", "time", "score", "version"]),
+        "mature": (inputs.mature, ["id", "time", "score", "version"]),
+        "labels": (inputs.labels, ["id", "truth", "labelled_at"]),
+    }
+    for name, (frame, columns) in wanted.items():
+        if absent := [column for column in columns if column not in frame]:
+            raise DataError(f"the check's {name} lack {', '.join(absent)}", f"Give {', '.join(columns)}")
+
+
+def _read_window(
+    inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime
+) -> tuple[tuple[Signal, ...], RunSummary | None, Counts | None]:
+    """Health signals, and for a readable window its summary and its counts (columns, width)."""
+    reference, window = inputs.reference, inputs.window
+    stale_after = policy.stale_after or policy.window
+    found = [*health.check_feed(reference, len(window), inputs.freshness, as_of, stale_after)]
+    schema = health.check_schema(reference, window)
+    found += schema
+    mine = inputs.predictions[inputs.predictions["version"].astype(str) == inputs.champion_version]
+    scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
+    found += health.check_predictions(reference, scores)
+    summary, counts = None, None
+    if not schema and len(window):
+        features = describe_texts(window, reference.vocabularies)
+        columns = reference.columns
+        codes = column_codes(features, columns)
+        times = microseconds(window[inputs.time])
+        summary = summarise(features, times, columns, codes)
+        if len(window) >= policy.minimum_rows:
+            recent = health.recent_runs(history.decisions, history.acceptances)
+            found += health.check_rows(reference, summary, recent)
+            found += health.check_columns(reference, features, summary, recent)
+        counts = _counts(reference, codes, scores)
+    accepted = history.accepted(inputs.champion_version)
+    return tuple(_accept(signal, accepted) for signal in found), summary, counts
+
+
+def _counts(reference: Reference, codes: Counts, scores: Floats) -> Counts:
+    width = reference.profile.counts.shape[2]
+    counts = np.zeros((len(reference.profile.columns), width), dtype=np.int64)
+    position = 0
+    for row, column in enumerate(reference.profile.columns):
+        if column.name == PREDICTION:
+            coded = column.codes(pd.Series(scores, name=PREDICTION))
+        else:
+            coded = codes[position]
+            position += 1
+        tally = np.bincount(coded, minlength=column.bins + 1)
+        counts[row, : column.bins] = tally[: column.bins]
+        counts[row, -1] = tally[column.bins]
+    return counts
+
+
+def _accept(signal: Signal, accepted: dict[str, Any]) -> Signal:
+    if signal.name not in accepted:
+        return signal
+    row = accepted[signal.name]
+    detail = f"{signal.detail} (accepted by {row['by']}: {row['reason']})"
+    return Signal(
+        signal.name, signal.kind, signal.value, signal.threshold, signal.threshold_source, False, False, detail
+    )
+
+
+def _persist(history: History, version: str, name: str, fired: bool, extreme: bool, policy: Monitoring) -> bool:
+    needed, among = policy.persistence
+    earlier = history.fired(version, name, among - 1)
+    return fired and (extreme or 1 + sum(earlier) >= needed)
+
+
+def _drift(inputs: CheckInputs, policy: Monitoring, history: History, counts: Counts | None) -> tuple[Signal, ...]:
+    reference = inputs.reference
+    if counts is None or len(inputs.window) < policy.minimum_rows:
+        detail = f"drift was not measured: {len(inputs.window)} rows, at least {policy.minimum_rows} are needed"
+        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),)
+    importance = dict(reference.importance)
+    if reference.column(PREDICTION) and counts[-1].sum():
+        importance[PREDICTION] = max(importance.values(), default=1.0)
+    moved = [
+        item
+        for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+        if item.name != PREDICTION or counts[_position(reference)].sum()
+    ]
+    ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
+    if not ratios:
+        runs = reference.null.runs
+        detail = f"drift has no limit: the training data holds {runs} windows, too few to know what is ordinary"
+        whole = Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail)
+    else:
+        greatest = max(ratios)
+        beyond = [item for item in moved if item.ratio > 1]
+        named = ", ".join(f"{item.name} {item.ratio:.1f}×" for item in beyond[:3])
+        detail = (
+            f"{len(beyond)} of {len(moved)} columns moved further than they ordinarily do: {named} of their limit"
+            if beyond
+            else f"no column moved further than it ordinarily does; the furthest is {moved[0].name}, "
+            f"{greatest:.2f}× its limit"
+        )
+        version = inputs.champion_version
+        persistent = _persist(history, version, "drift", greatest > 1, greatest > policy.extreme, policy)
+        source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
+        whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
+    return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
+
+
+def _position(reference: Reference) -> int:
+    return next(i for i, column in enumerate(reference.profile.columns) if column.name == PREDICTION)
+
+
+def _column_signal(item: ColumnDrift) -> Signal:
+    limit = finite(item.limit)
+    fired = bool(item.ratio > 1)
+    told = f"missing {item.missing:+.1%}, " if abs(item.missing) >= 0.001 else ""
+    detail = f"{item.name}: distance {item.distance:.3f}, {told}importance {item.importance:.1%}"
+    return Signal(f"drift of {item.name}", "drift", finite(item.distance), limit, DRIFT_SOURCE, fired, False, detail)
+
+
+def _newest_mature(
+    inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame, as_of: datetime
+) -> tuple[MeanLoss, Coverage, bool]:
+    """The champion's loss on the newest mature window, its labels' coverage, and whether that suffices to judge."""
+    end = pd.Timestamp(as_of - inputs.label_delay)
+    start = end - policy.window
+    part = joined[(joined["time"] >= start) & (joined["time"] < end)]
+    truth = part["truth"].to_numpy(dtype=np.float64)
+    known = np.isfinite(truth) & np.isfinite(part["score"].to_numpy(dtype=np.float64))
+    score = part["score"].to_numpy(dtype=np.float64)
+    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss))
+    edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
+    now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
+    covered = coverage(microseconds(part["time"]), known, edges[0], edges[1], now)
+    judged = loss.rows >= policy.minimum_rows and covered.share >= policy.minimum_coverage
+    return loss, covered, judged
+
+
+def _quality(
+    inputs: CheckInputs,
+    policy: Monitoring,
+    history: History,
+    loss: MeanLoss,
+    covered: Coverage,
+    judged: bool,
+    drifting: bool,
+) -> tuple[Signal, ...]:
+    reference = inputs.reference
+    sigmas = policy.quality_sigmas * (policy.backoff**history.fruitless)
+    if drifting:
+        sigmas /= policy.backoff
+    why = f"{sigmas:.2g} standard errors" + (", lowered by persistent drift" if drifting else "")
+    source = f"{why} above the loss at promotion"
+    if not judged or np.isnan(reference.holdout_loss):
+        reason = "no loss is known from its promotion" if judged else _why_unjudged(loss, covered, policy)
+        return (Signal("loss", "quality", finite(loss.mean), None, source, False, False, f"quality: {reason}"),)
+    own = 0.0 if np.isnan(reference.holdout_error) else reference.holdout_error
+    error = float(np.hypot(loss.standard_error, own))
+    limit = reference.holdout_loss + sigmas * error
+    fired = loss.mean > limit
+    extreme = loss.mean > reference.holdout_loss + policy.extreme * sigmas * error
+    persistent = _persist(history, inputs.champion_version, "loss", fired, extreme, policy)
+    low, high = loss.interval()
+    detail = (
+        f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
+        f"{'above' if fired else 'within'} the limit of {limit:.4g}; at promotion it was {reference.holdout_loss:.4g}"
+    )
+    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent, detail),)
+
+
+def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
+    if covered.predictions == 0:
+        return "this version has no mature prediction yet"
+    if covered.share < policy.minimum_coverage:
+        return (
+            f"{covered.labelled} of {covered.predictions} mature predictions have labels ({covered.share:.0%}); "
+            f"{policy.minimum_coverage:.0%} are needed to judge"
+        )
+    return f"{loss.rows} mature rows have labels; {policy.minimum_rows} are needed to judge"
+
+
+def _drift_is_newer(inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime) -> bool:
+    """The drift's first window begins after the newest mature one ends: its labels say nothing about it."""
+    since = history.firing_since(inputs.champion_version, "drift") or as_of
+    return since - policy.window >= as_of - inputs.label_delay
+
+
+def _recalibration_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> RecalibrationTest:
+    score = joined["score"].to_numpy(dtype=np.float64)
+    raw = joined["raw_score"].to_numpy(dtype=np.float64) if "raw_score" in joined else score
+    raw = np.where(np.isfinite(raw), raw, score)
+    truth = joined["truth"].to_numpy(dtype=np.float64)
+    known = np.isfinite(truth) & np.isfinite(score)
+    if known.sum() < policy.minimum_rows:
+        method: Method = "platt" if inputs.reference.task == "classification" else "affine"
+        return RecalibrationTest(method, 0.0, float("inf"), int(known.sum()))
+    return check_recalibration(truth[known], raw[known], score[known], inputs.reference.task)
+
+
+def _recalibration(test: RecalibrationTest, policy: Monitoring) -> tuple[Signal, ...]:
+    source = "standard errors of the gain, cross-fitted over blocks of time"
+    if not np.isfinite(test.standard_error):
+        detail = f"recalibration: {test.rows} mature rows with labels are too few to test it"
+        return (
+            Signal("recalibration", "recalibration", None, policy.recalibration_sigmas, source, False, False, detail),
+        )
+    fired = test.sigmas > policy.recalibration_sigmas
+    does = "saves" if test.gain > 0 else "costs"
+    detail = (
+        f"a new {test.method} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
+        f"{test.sigmas:.1f} standard errors"
+    )
+    limit = policy.recalibration_sigmas
+    return (Signal("recalibration", "recalibration", round(test.sigmas, 6), limit, source, fired, fired, detail),)
+
+
+def _label_shift(reference: Reference, joined: pd.DataFrame) -> tuple[Signal, ...]:
+    truth = joined["truth"].to_numpy(dtype=np.float64)
+    truth = truth[np.isfinite(truth)]
+    if not len(truth) or len(reference.target_runs) < 2:
+        return ()
+    usual = np.asarray(reference.target_runs)
+    reach = float(np.abs(usual - usual.mean()).max())
+    moved = float(truth.mean() - usual.mean())
+    detail = f"the mean truth is {truth.mean():.4g}; in training windows {usual.min():.4g} to {usual.max():.4g}"
+    source = "the furthest of the training data's windows"
+    return (Signal("truth", "label", abs(moved), reach, source, abs(moved) > reach, False, detail),)
+
+
+def _growth(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[Signal, ...]:
+    basis = max(inputs.reference.trained_rows, history.tried_rows, 1)
+    ratio = inputs.labelled_rows / basis
+    limit = 1 + (policy.growth - 1) * policy.backoff**history.fruitless
+    fired = ratio >= limit
+    detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
+    source = "monitoring.growth" + (f", raised by {history.fruitless} fruitless trainings" if history.fruitless else "")
+    return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
+
+
+def _age(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> tuple[Signal, ...]:
+    if policy.maximum_age is None:
+        return ()
+    age, limit = as_of - inputs.reference.trained_until, policy.maximum_age
+    days, most = age.total_seconds() / 86400, limit.total_seconds() / 86400
+    detail = f"the champion's training data ended {days:.1f} days ago; {most:.1f} are allowed"
+    return (Signal("age", "schedule", days, most, "monitoring.maximum_age, days", age > limit, age > limit, detail),)
+
+
+def _loss_dict(loss: MeanLoss, reference: Reference) -> dict[str, Any]:
+    low, high = loss.interval() if loss.rows else (float("nan"), float("nan"))
+    return {
+        "name": reference.loss,
+        "mean": finite(loss.mean),
+        "standard_error": finite(loss.standard_error),
+        "interval": [finite(low), finite(high)],
+        "rows": loss.rows,
+        "at_promotion": finite(reference.holdout_loss),
+        "at_promotion_standard_error": finite(reference.holdout_error),
+    }

@@ -1,0 +1,137 @@
+"""What earlier checks, trainings and people left in the ledger, as far as the next decision needs it. Reads rows only.
+
+Rows are plain dictionaries, oldest first, told apart by `kind`:
+  `decision` (the default): `Decision.to_dict()`.
+  `outcome`: what a retraining brought, see `outcome_row`.
+  `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
+Rows that are not strictly older than the check are ignored, so that a check of the past sees what it saw then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+BUDGET_PERIOD = timedelta(days=30)
+
+
+def outcome_row(
+    decision_id: str | None,
+    as_of: datetime,
+    gate_verdict: Literal["promote", "keep", "insufficient evidence"],
+    *,
+    gain: float | None,
+    champion_loss: float | None,
+    trained_rows: int,
+) -> dict[str, Any]:
+    """What a retraining that ran has brought; append it to the ledger when the gate has spoken.
+
+    Args:
+        decision_id: The decision that asked for it; None for one started by hand or by a schedule.
+        as_of: The moment of the training's data.
+        gate_verdict: The gate's.
+        gain: The champion's mean loss less the challenger's on the gate's rows; None when it was not measured.
+        champion_loss: The champion's mean loss there.
+        trained_rows: Labelled rows that the challenger was trained on.
+    """
+    return {
+        "kind": "outcome",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "gate_verdict": gate_verdict,
+        "gain": gain,
+        "champion_loss": champion_loss,
+        "trained_rows": trained_rows,
+    }
+
+
+def acceptance_row(decision_id: str, as_of: datetime, *, by: str, reason: str) -> dict[str, Any]:
+    """A person says that what this `repair` complained of is as it should be: it then stops nothing any more."""
+    return {"kind": "acceptance", "decision_id": decision_id, "as_of": as_of.isoformat(), "by": by, "reason": reason}
+
+
+@dataclass(frozen=True)
+class History:
+    """The ledger before a check.
+
+    Attributes:
+        decisions: Earlier checks, oldest first.
+        outcomes: Earlier trainings' outcomes, oldest first.
+        acceptances: By decision id.
+    """
+
+    decisions: tuple[Row, ...]
+    outcomes: tuple[Row, ...]
+    acceptances: Mapping[str, Row]
+
+    def of_version(self, version: str) -> tuple[Row, ...]:
+        """The checks of one champion."""
+        return tuple(row for row in self.decisions if row["champion_version"] == version)
+
+    def fired(self, version: str, signal: str, checks: int) -> list[bool]:
+        """Whether a signal fired in the champion's newest checks, newest first, at most so many."""
+        newest = self.of_version(version)[::-1][:checks]
+        return [any(s["name"] == signal and s["fired"] for s in row["signals"]) for row in newest]
+
+    def firing_since(self, version: str, signal: str) -> datetime | None:
+        """The first of the checks in an unbroken row, up to the newest, in which the signal fired."""
+        since = None
+        for row in reversed(self.of_version(version)):
+            if not any(s["name"] == signal and s["fired"] for s in row["signals"]):
+                break
+            since = moment(row)
+        return since
+
+    @property
+    def attempts(self) -> tuple[datetime, ...]:
+        """When retrainings were asked for or ran without being asked, oldest first."""
+        asked = {row["decision_id"]: moment(row) for row in self.decisions if row["verdict"] == "retrain"}
+        unasked = [moment(row) for row in self.outcomes if row.get("decision_id") not in asked]
+        return tuple(sorted([*asked.values(), *unasked]))
+
+    def attempts_since(self, start: datetime) -> int:
+        return sum(at >= start for at in self.attempts)
+
+    @property
+    def fruitless(self) -> int:
+        """How many of the newest retrainings in a row brought nothing: the gate did not promote."""
+        count = 0
+        for row in reversed(self.outcomes):
+            if row["gate_verdict"] == "promote":
+                break
+            count += 1
+        return count
+
+    @property
+    def tried_rows(self) -> int:
+        """The labelled rows of the newest retraining that brought nothing; 0 when the newest brought something."""
+        return int(self.outcomes[-1]["trained_rows"]) if self.fruitless else 0
+
+    def accepted(self, version: str) -> dict[str, Row]:
+        """The health signals that people accepted for this champion, with the acceptance."""
+        return {
+            signal["name"]: self.acceptances[row["decision_id"]]
+            for row in self.of_version(version)
+            if row["decision_id"] in self.acceptances
+            for signal in row["signals"]
+            if signal["kind"] == "health" and signal["fired"]
+        }
+
+
+def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
+    """Sort a ledger's rows, and leave out what is not strictly older than `as_of`."""
+    older = [row for row in ledger if moment(row) < as_of]
+    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "acceptance": []}
+    for row in sorted(older, key=moment):
+        kinds[row.get("kind", "decision")].append(row)
+    accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
+    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), accepted)
+
+
+def moment(row: Row) -> datetime:
+    """A row's `as_of`, given as text or as a datetime."""
+    value = row["as_of"]
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)

@@ -1,0 +1,123 @@
+"""The champion's loss on mature rows, with an interval, and how many of them have labels. No verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from perennial.errors import DataError
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+CLIP = 1e-6
+AGES = 4
+ADDITIVE = {
+    "log_loss": "log_loss",
+    "brier": "brier",
+    "accuracy": "error",
+    "mse": "mse",
+    "rmse": "mse",
+    "mae": "mae",
+    "median_absolute_error": "mae",
+    "r2": "mse",
+}
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """A mean loss per row.
+
+    Attributes:
+        mean: NaN without rows.
+        standard_error: The greater of what independent rows and what blocks of time give; NaN below two rows.
+        rows: How many.
+    """
+
+    mean: float
+    standard_error: float
+    rows: int
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The normal interval of the mean."""
+        reach = float(stats.norm.ppf(0.5 + confidence / 2)) * self.standard_error
+        return (self.mean - reach, self.mean + reach)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the mature predictions have labels.
+
+    Attributes:
+        predictions: Mature predictions.
+        labelled: Those with a label.
+        by_age: Oldest first, per quarter of the window: (age in days at its newest end, predictions, labelled).
+    """
+
+    predictions: int
+    labelled: int
+    by_age: tuple[tuple[float, int, int], ...]
+
+    @property
+    def share(self) -> float:
+        return self.labelled / self.predictions if self.predictions else 0.0
+
+
+def additive_loss(metric: str, task: str) -> str:
+    """The loss per row that stands for a metric: ranking metrics have none, so the task's proper loss does."""
+    return ADDITIVE.get(metric, "log_loss" if task == "classification" else "mse")
+
+
+def row_losses(truth: Floats, score: Floats, loss: str) -> Floats:
+    """Each row's loss, shape (n,): log_loss (natural logarithm), brier, error (at 0.5), mse or mae.
+
+    Raises:
+        DataError: The loss is not one of these.
+    """
+    if loss == "log_loss":
+        p = np.clip(score, CLIP, 1 - CLIP)
+        return np.asarray(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)), dtype=np.float64)
+    if loss in ("brier", "mse"):
+        return np.asarray((truth - score) ** 2, dtype=np.float64)
+    if loss == "mae":
+        return np.asarray(np.abs(truth - score), dtype=np.float64)
+    if loss == "error":
+        return np.asarray((score >= 0.5) != (truth >= 0.5), dtype=np.float64)
+    raise DataError(f"{loss!r} is no loss per row", "Use log_loss, brier, error, mse or mae")
+
+
+def mean_loss(losses: Floats, blocks: int = 8) -> MeanLoss:
+    """The mean and its standard error; rows in order of time: `blocks` contiguous parts carry autocorrelation."""
+    rows = len(losses)
+    if rows == 0:
+        return MeanLoss(float("nan"), float("nan"), 0)
+    mean = float(losses.mean())
+    if rows < 2:
+        return MeanLoss(mean, float("nan"), rows)
+    error = float(losses.std(ddof=1)) / np.sqrt(rows)
+    if rows >= 4 * blocks:
+        means = np.array([part.mean() for part in np.array_split(losses, blocks)])
+        error = max(error, float(means.std(ddof=1)) / np.sqrt(blocks))
+    return MeanLoss(mean, float(error), rows)
+
+
+def coverage(times: Counts, labelled: NDArray[np.bool_], start: int, end: int, as_of: int) -> Coverage:
+    """Labels per quarter of the window [start, end); all times in microseconds since 1970.
+
+    Args:
+        times: Shape (n,), of the predictions.
+        labelled: Shape (n,).
+        start: The window's first moment.
+        end: The window's end.
+        as_of: The moment of the check.
+    """
+    edges = np.linspace(start, end, AGES + 1)
+    quarter = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, AGES - 1)
+    by_age = tuple(
+        (round(float(as_of - edges[i + 1]) / 86_400e6, 3), int((quarter == i).sum()), int(labelled[quarter == i].sum()))
+        for i in range(AGES)
+    )
+    return Coverage(len(times), int(labelled.sum()), by_age)

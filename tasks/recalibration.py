@@ -1,0 +1,228 @@
+"""The map from a champion's score to probability or value: fitted anew on matured labels, and tested. No training.
+
+A map is fitted with shrinkage towards the identity, so that few labels change little; whether it helps is tested by
+cross-fitting over blocks of time: each block is predicted by the map of the others, and the gain in loss must be
+clear of its standard error over the blocks' rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from perennial.errors import DataError
+from tasks.quality import row_losses
+
+Floats = NDArray[np.float64]
+Task = Literal["classification", "regression"]
+Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
+
+CLIP = 1e-6
+PRIOR_ROWS = 20.0
+ISOTONIC_ROWS = 1_000
+METHODS: dict[str, tuple[Method, ...]] = {
+    "classification": ("platt", "beta", "isotonic"),
+    "regression": ("affine", "isotonic"),
+}
+
+
+@dataclass(frozen=True)
+class Recalibrator:
+    """A fitted map.
+
+    Attributes:
+        task: classification or regression.
+        method: Platt: expit(a·logit(p) + b). Beta (Kull 2017): expit(a·ln p - b·ln(1 - p) + c). Affine: a·s + b.
+            Isotonic: linear between knots, constant beyond them.
+        parameters: (a, b), (a, b, c), or for isotonic the knots' scores and then their values.
+        rows: How many labelled rows it was fitted on.
+    """
+
+    task: Task
+    method: Method
+    parameters: tuple[float, ...] = ()
+    rows: int = 0
+
+    def apply(self, score: Floats) -> Floats:
+        """Scores of shape (n,) to mapped ones of shape (n,), float64; NaN stays NaN."""
+        given = np.asarray(score, dtype=np.float64)
+        if self.method == "identity":
+            return given.copy()
+        if self.method == "isotonic":
+            half = len(self.parameters) // 2
+            mapped = np.interp(given, self.parameters[:half], self.parameters[half:])
+            return np.where(np.isnan(given), np.nan, mapped)
+        mapped = _inputs(given, self.method) @ np.asarray(self.parameters)
+        return np.asarray(expit(mapped) if self.task == "classification" else mapped, dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "method": self.method,
+            "parameters": list(self.parameters),
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Recalibrator:
+        return cls(raw["task"], raw["method"], tuple(float(v) for v in raw["parameters"]), int(raw["rows"]))
+
+
+@dataclass(frozen=True)
+class RecalibrationTest:
+    """What recalibrating would bring, measured on rows that the map was not fitted on.
+
+    Attributes:
+        method: The map tested.
+        gain: The mean loss saved per row, cross-fitted; negative where it would cost.
+        standard_error: Of the gain, over blocks of time; infinite where it can't be estimated.
+        rows: Labelled rows used.
+    """
+
+    method: Method
+    gain: float
+    standard_error: float
+    rows: int
+
+    @property
+    def sigmas(self) -> float:
+        """The gain in standard errors; 0 where it can't be estimated."""
+        return self.gain / self.standard_error if 0 < self.standard_error < np.inf else 0.0
+
+
+def fit_recalibration(
+    truth: Floats, score: Floats, task: Task, *, method: Method | None = None, weights: Floats | None = None
+) -> Recalibrator:
+    """Fit a map; without `method` the one with the least cross-fitted loss, the simpler one when it is close.
+
+    Args:
+        truth: Shape (n,): 0/1, or values. In order of time.
+        score: Shape (n,): the champion's raw output.
+        task: classification or regression.
+        method: Which map.
+        weights: Shape (n,): how much each row counts.
+
+    Raises:
+        DataError: The lengths differ, or a value is not finite.
+    """
+    truth, score = _checked(truth, score)
+    if len(truth) == 0 or (task == "classification" and len(np.unique(truth)) < 2):
+        return Recalibrator(task, "identity", (), len(truth))
+    if method is None:
+        method = _choose(truth, score, task)
+    if method == "identity":
+        return Recalibrator(task, "identity", (), len(truth))
+    given = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if method == "isotonic":
+        return Recalibrator(task, method, _isotonic(truth, score, given, task), len(truth))
+    if task == "regression":
+        return Recalibrator(task, method, _ridge(truth, score, given), len(truth))
+    return Recalibrator(task, method, _newton(truth, _inputs(score, method), given, method), len(truth))
+
+
+def check_recalibration(
+    truth: Floats, score: Floats, current: Floats, task: Task, *, method: Method | None = None, blocks: int = 5
+) -> RecalibrationTest:
+    """Cross-fit a map over contiguous blocks and compare its loss with what is answered now.
+
+    Args:
+        truth: Shape (n,), in order of time.
+        score: Shape (n,): the champion's raw output.
+        current: Shape (n,): what was answered (with the map of now).
+        task: classification or regression.
+        method: Which map; by default the plain one (Platt or affine), as choosing on the same rows would flatter it.
+        blocks: How many contiguous blocks.
+    """
+    truth, score = _checked(truth, score)
+    chosen = method or METHODS[task][0]
+    if len(truth) < 4 * blocks:
+        return RecalibrationTest(chosen, 0.0, float("inf"), len(truth))
+    loss = "log_loss" if task == "classification" else "mse"
+    mapped = _cross_fit(truth, score, task, chosen, blocks)
+    saved = row_losses(truth, np.asarray(current, dtype=np.float64), loss) - row_losses(truth, mapped, loss)
+    means = np.array([part.mean() for part in np.array_split(saved, 2 * blocks)])
+    by_blocks = means.std(ddof=1) / np.sqrt(len(means))
+    by_rows = saved.std(ddof=1) / np.sqrt(len(saved))
+    return RecalibrationTest(chosen, float(saved.mean()), float(max(by_blocks, by_rows)), len(truth))
+
+
+def _choose(truth: Floats, score: Floats, task: Task) -> Method:
+    plain, *others = METHODS[task]
+    if len(truth) < ISOTONIC_ROWS:
+        return plain
+    loss = "log_loss" if task == "classification" else "mse"
+    best, least = plain, row_losses(truth, _cross_fit(truth, score, task, plain, 5), loss)
+    for method in others:
+        losses = row_losses(truth, _cross_fit(truth, score, task, method, 5), loss)
+        saved = least - losses
+        if saved.mean() > 2 * saved.std(ddof=1) / np.sqrt(len(saved)):
+            best, least = method, losses
+    return best
+
+
+def _cross_fit(truth: Floats, score: Floats, task: Task, method: Method, blocks: int) -> Floats:
+    mapped = np.empty(len(truth))
+    for rows in np.array_split(np.arange(len(truth)), blocks):
+        kept = np.ones(len(truth), dtype=bool)
+        kept[rows] = False
+        mapped[rows] = fit_recalibration(truth[kept], score[kept], task, method=method).apply(score[rows])
+    return mapped
+
+
+def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
+    truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if truth.shape != score.shape or truth.ndim != 1:
+        raise DataError(f"truth has shape {truth.shape} and score {score.shape}", "Give one score per truth")
+    if not (np.isfinite(truth).all() and np.isfinite(score).all()):
+        raise DataError("truth or score holds missing or infinite values", "Drop those rows first")
+    return truth, score
+
+
+def _inputs(score: Floats, method: Method) -> Floats:
+    if method == "affine":
+        return np.column_stack([score, np.ones(len(score))])
+    clipped = np.clip(score, CLIP, 1 - CLIP)
+    if method == "platt":
+        return np.column_stack([logit(clipped), np.ones(len(score))])
+    return np.column_stack([np.log(clipped), -np.log1p(-clipped), np.ones(len(score))])
+
+
+def _newton(truth: Floats, inputs: Floats, weights: Floats, method: Method) -> tuple[float, ...]:
+    """Logistic regression with a Gaussian prior around the identity, worth PRIOR_ROWS rows; Newton's method."""
+    identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
+    scale = np.append(np.maximum(inputs[:, :-1].std(axis=0), 1e-3), 1.0)
+    penalty = PRIOR_ROWS / 4 * np.diag(scale**2)
+    parameters = identity.copy()
+    for _ in range(50):
+        p = expit(inputs @ parameters)
+        slope = inputs.T @ (weights * (p - truth)) + penalty @ (parameters - identity)
+        curve = (inputs * (weights * np.maximum(p * (1 - p), 1e-6))[:, None]).T @ inputs + penalty
+        step = np.linalg.solve(curve, slope)
+        step /= max(1.0, float(np.abs(step * scale).max()) / 2)
+        parameters = parameters - step
+        if np.abs(step).max() < 1e-8:
+            break
+    return tuple(float(v) for v in parameters)
+
+
+def _ridge(truth: Floats, score: Floats, weights: Floats) -> tuple[float, ...]:
+    """Least squares with a prior around the identity, worth PRIOR_ROWS rows, in centred scores."""
+    centre = float(np.average(score, weights=weights))
+    inputs = np.column_stack([score - centre, np.ones(len(score))])
+    penalty = PRIOR_ROWS * np.diag([max(float(np.average((score - centre) ** 2, weights=weights)), 1e-12), 1.0])
+    residual = truth - score
+    slope, shift = np.linalg.solve((inputs * weights[:, None]).T @ inputs + penalty, inputs.T @ (weights * residual))
+    return (1.0 + float(slope), float(shift - slope * centre))
+
+
+def _isotonic(truth: Floats, score: Floats, weights: Floats, task: Task) -> tuple[float, ...]:
+    from sklearn.isotonic import IsotonicRegression
+
+    bounds = {"y_min": 0.001, "y_max": 0.999} if task == "classification" else {}
+    fitted = IsotonicRegression(out_of_bounds="clip", **bounds).fit(score, truth, sample_weight=weights)
+    return (*map(float, fitted.X_thresholds_), *map(float, fitted.y_thresholds_))
