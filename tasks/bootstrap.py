@@ -139,6 +139,20 @@ def paired_improvement(
     return _interval(draw, block_weights, confidence, resamples, np.random.default_rng(seed))
 
 
+def loss_value(metric: str, truth: FloatArray, score: FloatArray, weights: FloatArray) -> float:
+    """The metric's loss on all rows, as the intervals compute it; NaN where it is undefined."""
+    truth, score, weights = (values[weights > 0] for values in (truth, score, weights))
+    if not len(truth):
+        return math.nan
+    if metric == "median_absolute_error":
+        errors = np.abs(truth - score)
+        order = np.argsort(errors, kind="stable")
+        return _weighted_median(errors[order], weights[order])
+    statistic = _statistic(metric, truth, score, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(statistic.combine(statistic.rows.sum(axis=0, keepdims=True))[0])
+
+
 _Draw = Callable[[FloatArray], FloatArray]
 """Counts of each block (R, B) to R differences."""
 
@@ -163,15 +177,21 @@ def _median_differences(first: FloatArray, second: FloatArray, weights: FloatArr
     ]
 
     def median(errors: FloatArray, by_weight: FloatArray, block: _Codes, counts: FloatArray) -> float:
-        total = np.cumsum(by_weight * counts[block])
-        low = np.searchsorted(total, 0.5 * total[-1] * (1 - 1e-12), side="left")
-        high = min(int(np.searchsorted(total, 0.5 * total[-1] * (1 + 1e-12), side="left")), len(errors) - 1)
-        return float(errors[low] + errors[high]) / 2
+        return _weighted_median(errors, by_weight * counts[block])
 
     def draw(counts: FloatArray) -> FloatArray:
         return np.array([median(*parts[1], row) - median(*parts[0], row) for row in counts])
 
     return draw
+
+
+def _weighted_median(ascending: FloatArray, weights: FloatArray) -> float:
+    """Where half the weight lies below; the middle of two values where it lies exactly between them."""
+    if not len(ascending):
+        return math.nan
+    total = np.cumsum(weights)
+    low, high = (int(np.searchsorted(total, total[-1] / 2 * nearly)) for nearly in (1 - 1e-12, 1 + 1e-12))
+    return float(ascending[low] + ascending[min(high, len(ascending) - 1)]) / 2
 
 
 def _block_sums(rows: FloatArray, codes: _Codes) -> FloatArray:

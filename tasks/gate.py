@@ -20,7 +20,7 @@ import pandas as pd
 
 from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
-from tasks.bootstrap import Interval, block_codes, paired_improvement
+from tasks.bootstrap import Interval, block_codes, loss_value, paired_improvement
 from tasks.gate_report import Check, GateReport, Verdict, interval_text, number, render_markdown
 from tasks.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
 
@@ -103,7 +103,7 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     judged = [check for check in (*statistics, *relative) if check is not None]
     if not all(check.passed for check in enough):
         judged = [replace(check, passed=None) for check in judged]
-    checks = [*facts, *enough, court.varies(), *judged]
+    checks = [*enough, *judged, court.varies(), *facts]
     return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived)
 
 
@@ -363,8 +363,7 @@ class _Court:
 
     def _slice(self, champion: FloatArray, name: str, rows: npt.NDArray[np.bool_], count: int) -> Check:
         confidence = 1 - (1 - self.policy.confidence) / count
-        table = metric_table(self.task, self.truth[rows], champion[rows], self.weights[rows])
-        scale = as_loss(self.metric, table[self.metric])
+        scale = loss_value(self.metric, self.truth[rows], champion[rows], self.weights[rows])
         interval = _scaled(self.compare(champion, self.metric, confidence, rows), scale)
         worse = interval.estimate < -self.policy.slice_margin and interval.high < 0
         passed = not worse if math.isfinite(interval.estimate) else None

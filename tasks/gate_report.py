@@ -84,7 +84,7 @@ def number(value: float | None, unit: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "–"
     if unit == "relative":
-        return f"{100 * value:+.3g} %"
+        return f"{100 * value:+.3g} %" if value else "0 %"
     text = f"{value:,.0f}" if unit == "rows" or float(value).is_integer() else f"{value:.4g}"
     return f"{text} {unit}".rstrip() if unit != "rows" else text
 

@@ -115,8 +115,11 @@ def metric_table(
     truth_values, scores, row_weights = (values[kept] for values in arrays)
     if not len(scores):
         return dict.fromkeys(metric_names(task), math.nan)
+    from sklearn import config_context
+
     table = _classification if task == "classification" else _regression
-    return {name: float(value) for name, value in table(truth_values, scores, row_weights).items()}
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked above
+        return {name: float(value) for name, value in table(truth_values, scores, row_weights).items()}
 
 
 def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, float]:

@@ -1,0 +1,198 @@
+"""How fast and how right the gate is: interval time beside a plain loop, and promotion rates under known truth.
+
+    python benchmarks/gate.py [--repeats 400] [--json FILE]
+
+Rates: rows of days with their own hidden level (and, where said, days that follow each other), models that are wrong
+in their own way on each row and on whole days, so that the truth about their expected loss is known: worse than the
+champion by the margin, or better by twice the margin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from perennial.definition import GatePolicy
+from tasks.bootstrap import paired_improvement
+from tasks.gate import Evidence, judge
+
+Floats = npt.NDArray[np.float64]
+Task = Literal["classification", "regression"]
+CHAMPION_ERROR = 0.45
+NOISE = 1.0
+
+
+@dataclass(frozen=True)
+class World:
+    """One kind of data: how rows come, and how alike the errors of two models are."""
+
+    task: Task
+    days: int = 50
+    rows_per_day: int = 100
+    day_effect: float = 0.0  # share of the hidden level and of the models' errors that a whole day has in common
+    memory: float = 0.0  # correlation of a day with the day before
+    alike: float = 0.5  # correlation of the two models' errors
+
+    @property
+    def rows(self) -> int:
+        return self.days * self.rows_per_day
+
+
+def draws(world: World, days: int, generator: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Seen signal, hidden level, and two models' unit errors (2, rows)."""
+    rows = days * world.rows_per_day
+
+    def mixed(count: int) -> Floats:
+        daily = np.empty((count, days))
+        daily[:, 0] = generator.normal(size=count)
+        for day in range(1, days):
+            fresh = math.sqrt(1 - world.memory**2) * generator.normal(size=count)
+            daily[:, day] = world.memory * daily[:, day - 1] + fresh
+        own = generator.normal(size=(count, rows))
+        share = world.day_effect
+        result: Floats = math.sqrt(share) * np.repeat(daily, world.rows_per_day, axis=1) + math.sqrt(1 - share) * own
+        return result
+
+    parts = mixed(3)
+    other = world.alike * parts[1] + math.sqrt(1 - world.alike**2) * parts[2]
+    return 1.2 * generator.normal(size=rows) - 1, 0.5 * parts[0], np.stack([parts[1], other])
+
+
+def expected_loss(world: World, seen: Floats, hidden: Floats, error: Floats) -> float:
+    """The loss of a score that is wrong by `error`, averaged over the truth and not drawn."""
+    if world.task == "regression":
+        return float(np.mean((hidden - error) ** 2) + NOISE**2)
+    chance, said = expit(seen + hidden), expit(seen + error)
+    return float(-np.mean(chance * np.log(said) + (1 - chance) * np.log1p(-said)))
+
+
+@lru_cache
+def challenger_error(world: World, change: float) -> float:
+    """How wrong a challenger is, in units of its error, whose expected loss is (1 + change) times the champion's."""
+    seen, hidden, errors = draws(world, 4000, np.random.default_rng(12345))
+    wanted = (1 + change) * expected_loss(world, seen, hidden, CHAMPION_ERROR * errors[0])
+    low, high = 0.0, 4.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if expected_loss(world, seen, hidden, middle * errors[0]) < wanted:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def simulate(world: World, change: float, seed: int) -> Evidence:
+    """Evidence for a challenger whose expected loss is (1 + change) times the champion's."""
+    generator = np.random.default_rng(seed)
+    seen, hidden, errors = draws(world, world.days, generator)
+    scores = [seen + CHAMPION_ERROR * errors[0], seen + challenger_error(world, change) * errors[1]]
+    if world.task == "classification":
+        truth = (generator.random(world.rows) < expit(seen + hidden)).astype(np.float64)
+        scores, baseline = [expit(score) for score in scores], np.full(world.rows, 0.3)
+    else:
+        truth, baseline = seen + hidden + NOISE * generator.normal(size=world.rows), np.full(world.rows, -1.0)
+    blocks = np.repeat(np.arange(world.days), world.rows_per_day)
+    return Evidence(truth, scores[1], scores[0], baseline, 0, blocks=blocks)
+
+
+def promotion_rate(world: World, change: float, policy: GatePolicy, repeats: int, seed: int = 0) -> float:
+    """The share of challengers with this truth that are promoted."""
+    metric = "log_loss" if world.task == "classification" else "mse"
+    verdicts = [
+        judge(simulate(world, change, seed + at), policy, task=world.task, metric=metric, seed=at).verdict
+        for at in range(repeats)
+    ]
+    return sum(verdict == "promote" for verdict in verdicts) / repeats
+
+
+def worlds() -> dict[str, World]:
+    tasks: tuple[Task, ...] = ("classification", "regression")
+    return {
+        f"{task}, {name}": world
+        for task in tasks
+        for name, world in (
+            ("independent rows", World(task)),
+            ("alike within days", World(task, day_effect=0.1)),
+            ("alike within days, days follow each other", World(task, day_effect=0.1, memory=0.5)),
+            ("10 days, alike within days", World(task, days=10, rows_per_day=500, day_effect=0.02)),
+            ("7 days, alike within days", World(task, days=7, rows_per_day=714, day_effect=0.02)),
+        )
+    }
+
+
+def rates(repeats: int) -> list[dict[str, Any]]:
+    found = []
+    for margin in (GatePolicy().margin, 0.01):
+        policy = GatePolicy(margin=margin)
+        for name, world in worlds().items():
+            worse = promotion_rate(world, margin, policy, repeats)
+            better = promotion_rate(world, -2 * margin, policy, repeats, seed=1_000_000)
+            equal = promotion_rate(world, 0.0, policy, max(repeats // 4, 10), seed=2_000_000)
+            found.append(
+                {"world": name, "margin": margin, "worse": worse, "equal": equal, "better": better, "repeats": repeats}
+            )
+            print(
+                f"{name:<66} margin {margin:<6} worse {worse:6.1%}  equal {equal:6.1%}  better {better:6.1%}",
+                flush=True,
+            )
+    return found
+
+
+def speed(rows: int, resamples: int, loops: int) -> list[dict[str, Any]]:
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    generator = np.random.default_rng(0)
+    chance = expit(generator.normal(size=rows))
+    truth = (generator.random(rows) < chance).astype(np.float64)
+    first, second = (expit(logit(chance) + size * generator.normal(size=rows)) for size in (0.1, 0.2))
+    blocks = np.arange(rows) // 100
+    members = [np.flatnonzero(blocks == block) for block in range(blocks[-1] + 1)]
+    found = []
+    for metric, measure, sign in (("log_loss", log_loss, 1), ("roc_auc", roc_auc_score, -1)):
+        paired_improvement(metric, truth, first, second, blocks=blocks, resamples=100)
+        start = time.perf_counter()
+        interval = paired_improvement(metric, truth, first, second, blocks=blocks, resamples=resamples)
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        values = []
+        for _ in range(loops):
+            drawn = np.concatenate([members[at] for at in generator.integers(0, len(members), len(members))])
+            values.append(sign * (measure(truth[drawn], second[drawn]) - measure(truth[drawn], first[drawn])))
+        plain = (time.perf_counter() - start) / loops * resamples
+        width = float(np.diff(np.quantile(values, [0.025, 0.975]))[0])
+        ratio = {"metric": metric, "rows": rows, "resamples": resamples, "seconds": ours, "plain_loop_seconds": plain}
+        ratio |= {"plain_loop_resamples_measured": loops, "ratio": ours / plain}
+        ratio |= {"interval_width": interval.high - interval.low, "plain_loop_interval_width": width}
+        found.append(ratio)
+        print(
+            f"{metric}: {ours:.2f} s for {resamples:,} resamples of {rows:,} rows; plain loop {plain:.0f} s "
+            f"(from {loops}): {plain / ours:.0f} times; interval widths {ratio['interval_width']:.5f}, {width:.5f}"
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--resamples", type=int, default=10_000)
+    parser.add_argument("--loops", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    result = {"speed": speed(options.rows, options.resamples, options.loops), "rates": rates(options.repeats)}
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
