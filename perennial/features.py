@@ -117,7 +117,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _image_values(series: pd.Series[Any]) -> np.ndarray:
+def _image_values(series: pd.Series[Any]) -> pd.Series[Any]:
     values = series.to_numpy(dtype=object, copy=True)
     values[series.isna().to_numpy()] = None
     for row, value in enumerate(values):
@@ -126,7 +126,7 @@ def _image_values(series: pd.Series[Any]) -> np.ndarray:
                 f"column {series.name!r}, row {row} (counted from 0): {_short(value)} is no image",
                 "Give a path or the file's bytes",
             )
-    return values
+    return pd.Series(values, dtype=object)
 
 
 def _refuse_kind(series: pd.Series[Any]) -> None:

@@ -29,7 +29,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from perennial.definition import ModelDefinition
 from perennial.errors import DefinitionError
 from perennial.plugins import find_attribute, load_attribute, split_spec
-from perennial.transformers import ImageStatistics, TextVectors
+from perennial.transformers import EmptyColumns, ImageStatistics, TextVectors
 
 Parameters = Mapping[str, Any]
 
@@ -193,15 +193,15 @@ def _preprocessing(definition: ModelDefinition, seed: int) -> ColumnTransformer:
     features = definition.features
     steps: list[tuple[str, Any, Any]] = []
     if features.numeric:
-        steps.append(("numeric", _scaled() if linear else "passthrough", list(features.numeric)))
+        steps.append(("numeric", _scaled() if linear else EmptyColumns(), list(features.numeric)))
     if features.categorical:
         steps.append(("categorical", _one_hot() if linear else _ordinal(), list(features.categorical)))
     for column in features.text:
         vectors = TextVectors(components=None if linear else TEXT_COMPONENTS, seed=seed)
         steps.append((f"text_{column}", vectors, column))
     for column in features.image:
-        statistics = ImageStatistics()
-        steps.append((f"image_{column}", make_pipeline(statistics, _scaled()) if linear else statistics, column))
+        numbers = make_pipeline(ImageStatistics(), _scaled() if linear else EmptyColumns())
+        steps.append((f"image_{column}", numbers, column))
     return ColumnTransformer(steps, remainder="drop", verbose_feature_names_out=False)
 
 

@@ -215,8 +215,16 @@ class FoldEvaluator:
                 variants = [known for known in self._prepared if known[0] == number]
                 for old in variants[: len(variants) - self._KEPT_VARIANTS + 1]:
                     del self._prepared[old]
-                self._prepared[key] = (train, before.transform(self.features.iloc[fold.validation]))
+                self._prepared[key] = (train, _transformed(before, self.features.iloc[fold.validation]))
             return self._prepared[key]
+
+
+def _transformed(fitted: Pipeline, features: Any) -> Any:
+    # Step by step: a pipeline asks its last step for signs of a fit, which a stateless step of a team's has none of.
+    for _, step in fitted.steps:
+        if step is not None and step != "passthrough":
+            features = step.transform(features)
+    return features
 
 
 @dataclass
@@ -343,7 +351,6 @@ def _run(
     if searching:
         search.start()
     records: list[TrialRecord] = []
-    durations: list[float] = []
     stopped_by: Literal["trials", "seconds", "nothing to search"] = "trials" if searching else "nothing to search"
     wanted = tuning.trials if searching else 1
     for batch, first in enumerate(range(0, wanted, tuning.workers)):
@@ -351,10 +358,9 @@ def _run(
         asked = search.ask(batch, count) if searching else [(None, search.given())]
         known = [memo.get(first + offset, parameters) for offset, (_, parameters) in enumerate(asked)]
         missing = [offset for offset, evaluation in enumerate(known) if evaluation is None]
-        if missing and records and _overruns(tuning.seconds, before + clock() - started, durations):
+        if missing and records and _overruns(tuning.seconds, before + clock() - started, batch):
             stopped_by = "seconds"
             break
-        begun = clock()
         results = iter(executor(evaluator, [asked[offset][1] for offset in missing]) if missing else ())
         for offset, (trial, parameters) in enumerate(asked):
             resumed = known[offset]
@@ -366,13 +372,12 @@ def _run(
             records.append(_record(first + offset, parameters, evaluation, resumed is not None))
             if progress is not None:
                 progress(records[-1], _best(records, search.direction))
-        if missing:
-            durations.append(clock() - begun)
     return _result(search, records, clock() - started, stopped_by)
 
 
-def _overruns(budget: float | None, elapsed: float, durations: list[float]) -> bool:
-    return budget is not None and elapsed + (float(np.median(durations)) if durations else 0.0) > budget
+def _overruns(budget: float | None, elapsed: float, batches: int) -> bool:
+    """Whether one more batch, taking as long as the mean of those so far, would end after the budget."""
+    return budget is not None and elapsed + elapsed / batches > budget
 
 
 def _record(number: int, parameters: Parameters, evaluation: Evaluation, resumed: bool) -> TrialRecord:
