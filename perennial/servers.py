@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from perennial.errors import ServiceError
 from perennial.settings import Settings
 
-START_SECONDS = 120.0
+START_SECONDS = 180.0
 HEALTH_SECONDS = 2.0
 LARGEST_LOG_BYTES = 20_000_000
 
@@ -131,12 +132,23 @@ class Child:
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
+        if self._guard.returncode == -signal.SIGKILL:  # it could not end its tree, but its session tells who is in it
+            _end_session(self._guard.pid)
 
     def _fresh_log(self) -> str:
         with self.log.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(min(size, max(self._log_start if size >= self._log_start else 0, size - 200_000)))
             return stream.read().decode("utf-8", "replace")
+
+
+def _end_session(leader: int) -> None:
+    import psutil
+
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
 
 
 def rotate_log(log: Path, largest_bytes: int = LARGEST_LOG_BYTES) -> None:

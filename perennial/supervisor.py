@@ -250,8 +250,8 @@ def services_for(settings: Settings) -> list[Service]:
     return services
 
 
-def check_before_up(settings: Settings) -> None:
-    """Refuse what would fail later with a worse message.
+def check_before_up(settings: Settings) -> list[str]:
+    """Refuse what would fail later with a worse message; the models' names.
 
     Raises:
         ServiceError: The home's parent is missing, or the home can't be made.
@@ -264,10 +264,12 @@ def check_before_up(settings: Settings) -> None:
         raise ServiceError(
             f"PERENNIAL_HOME = {home}: its parent folder does not exist", f"Make it: mkdir -p {home.parent}"
         )
-    if not load_definitions(settings.model_folders):
+    models = list(load_definitions(settings.model_folders))
+    if not models:
         folders = ", ".join(str(folder) for folder in settings.model_folders) or "(none)"
         raise DefinitionError(f"no model is defined in {folders}", "Write a NAME.yaml there, or set PERENNIAL_MODELS")
     prepare_home(settings)
+    return models
 
 
 def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = False) -> None:
@@ -281,7 +283,7 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
     """
     from rich.console import Console
 
-    check_before_up(settings)
+    models = check_before_up(settings)
     console = Console(highlight=False, no_color=plain or None, soft_wrap=True)
     services = services_for(settings)
 
@@ -295,6 +297,7 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
         for service in services:
             if service.address:
                 console.print(f"  {service.name:8} {service.address}")
+        console.print(f"  {'models':8} {', '.join(models)}")
         console.print(f"  {'logs':8} {settings.home_path / 'logs'}\nperennial is up; Ctrl-C stops it.")
 
     with only_one(settings.home_path):

@@ -54,6 +54,14 @@ def pids(path: Path, count: int) -> list[int]:
     return [int(text) for text in path.read_text().split()]
 
 
+def ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or dead and only waits for somebody to notice."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 # A service with a child, and a grandchild that got away by a double fork into a session of its own.
 FAMILY = """
 import os, subprocess, sys, time
@@ -112,6 +120,16 @@ class TestGuard:
         assert eventually(lambda: child.exit_code() == 128 + signal.SIGKILL)
         assert not any(psutil.pid_exists(pid) for pid in members)
         child.stop()
+
+    def test_a_killed_guard_s_service_and_its_children_end_too(self, tmp_path: Path) -> None:
+        child = Child(script("family", family(tmp_path / "pids")), tmp_path / "logs")
+        child.wait_until_ready(20)
+        service, helper, escaped = (psutil.Process(pid) for pid in pids(tmp_path / "pids", 3))
+        os.kill(child.pid, signal.SIGKILL)
+        assert eventually(lambda: ended(service))
+        child.stop()
+        assert eventually(lambda: ended(helper))
+        escaped.kill()  # in a session of its own, and nobody is left who has adopted it
 
     def test_what_ignores_sigterm_is_killed_after_its_grace(self, tmp_path: Path) -> None:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
