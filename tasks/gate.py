@@ -10,18 +10,18 @@ so that promotions don't add up to a decline. A challenger truly worse by the ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
 from tasks.bootstrap import Interval, block_codes, loss_value, paired_improvement
 from tasks.gate_report import Check, GateReport, Verdict, interval_text, number, render_markdown
+from tasks.leakage import separations, shared_rows
 from tasks.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "judge", "render_markdown", "separations", "shared_rows"]
@@ -41,7 +41,7 @@ class Evidence:
         challenger: Its scores.
         champion: The champion's scores on the same rows; None for a first model.
         baseline: What predicting the training rows' mean or prevalence gives.
-        overlap_rows: How many holdout rows one of the models trained on; see `shared_rows`.
+        overlap_rows: How many holdout rows one of the models trained on; see `tasks.leakage.shared_rows`.
         blocks: Block ids, such as days; sorted ids are in order of time. None cuts equal runs of rows.
         weights: Row weights, zero or more.
         slices: Columns whose values are slices.
@@ -50,7 +50,7 @@ class Evidence:
         golden: (expected, actual) predictions of the stored model on recorded rows.
         challenger_newest: Time of the newest row the challenger trained on.
         champion_newest: The same for the champion.
-        separations: How well each feature alone tells the truth; see `separations`.
+        separations: How well each feature alone tells the truth; see `tasks.leakage.separations`.
     """
 
     truth: npt.ArrayLike
@@ -105,43 +105,6 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
         judged = [replace(check, passed=None) for check in judged]
     checks = [*enough, *judged, court.varies(), *facts]
     return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived)
-
-
-def shared_rows(holdout_ids: Iterable[object], *training_ids: Iterable[object]) -> int:
-    """How many rows of the holdout are among the training rows of any model."""
-    trained = pd.Index([each for ids in training_ids for each in ids], dtype=object)
-    return int(pd.Index(list(holdout_ids), dtype=object).isin(trained).sum())
-
-
-def separations(frame: pd.DataFrame, truth: npt.ArrayLike, task: Task) -> dict[str, float]:
-    """How well each column alone tells the truth, the best first: a probe for leakage.
-
-    AUC in [0.5, 1] for classification, squared rank correlation for regression. Columns of text count by the mean
-    truth of their values, learned on every second row and judged on the others.
-    """
-    values = np.asarray(truth, dtype=np.float64)
-    found = {str(column): _separation(frame[column], values, task) for column in frame.columns}
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
-
-
-def _separation(column: pd.Series, truth: FloatArray, task: Task) -> float:
-    column = column.reset_index(drop=True)
-    if not pd.api.types.is_numeric_dtype(column):
-        learned = np.arange(len(truth)) % 2 == 0
-        means = pd.Series(truth[learned]).groupby(column[learned].fillna("").to_numpy()).mean()
-        column = column[~learned].fillna("").map(means).reset_index(drop=True)
-        truth = truth[~learned]
-    known = column.notna().to_numpy(dtype=bool)
-    if known.sum() < 0.5 * len(truth) or np.ptp(truth[known]) == 0:
-        return 0.5 if task == "classification" else 0.0
-    ranks = column[known].astype("float64").rank().to_numpy()
-    if task == "regression":
-        ranked_truth = pd.Series(truth[known]).rank().to_numpy()
-        return float(np.corrcoef(ranks, ranked_truth)[0, 1] ** 2) if np.ptp(ranks) else 0.0
-    positive = truth[known] > 0.5
-    count = int(positive.sum())
-    auc = (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
-    return float(max(auc, 1 - auc))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from sklearn.preprocessing import StandardScaler
 
 from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
-from tasks.gate import Check, Evidence, GateReport, judge, render_markdown, separations, shared_rows
+from tasks.gate import Check, Evidence, GateReport, judge, render_markdown
+from tasks.leakage import separations, shared_rows
 
 ROOT = Path(__file__).parents[2]
 ELEC2 = ROOT.parent / "shared" / "data" / "elec2" / "elec2.parquet"
@@ -390,7 +391,7 @@ def test_promotion_rates_under_known_truth(task: str, shape: dict[str, float]) -
     simulation = benchmark()
     world = simulation.World(task, **shape)
     policy = GatePolicy(resamples=1000)
-    repeats = 300 if task == "regression" else 50
+    repeats = 150 if task == "regression" else 40
     worse = simulation.promotion_rate(world, policy.margin, policy, repeats, seed=20_000)
     better = simulation.promotion_rate(world, -2 * policy.margin, policy, repeats // 3, seed=10_000)
     assert world.rows == 5000
