@@ -121,14 +121,18 @@ class Child:
         tail = " | ".join(lines[-4:])[-800:] or "(empty)"
         return ServiceError(f"{self.service.name} {what}; its log ends with: {tail}", f"Read {self.log}")
 
-    def stop(self) -> None:
-        """End it and everything that it started; returns when all of it is gone."""
+    def stop(self, patience_seconds: float | None = None) -> None:
+        """End it and everything that it started; returns when all of it is gone.
+
+        Args:
+            patience_seconds: How long it may take, where that is less than its grace.
+        """
         if self._guard.stdin:
             self._guard.stdin.close()
         with contextlib.suppress(ProcessLookupError):
             self._guard.terminate()
         try:
-            self._guard.wait(self.service.grace_seconds + 15)
+            self._guard.wait(self.service.grace_seconds + 15 if patience_seconds is None else patience_seconds)
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()

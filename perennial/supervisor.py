@@ -30,6 +30,8 @@ from perennial.servers import (
 )
 from perennial.settings import PROJECT_ROOT, Settings
 
+# What has lost a service that it needs can't end in good order (a runner can't cancel its runs without a server).
+_PATIENCE_SECONDS = 10.0
 Reporter = Callable[[str, str], None]
 
 
@@ -164,7 +166,7 @@ class Supervisor:
         for other in self._states.values():
             if state.service.name in other.service.needs and other.child:
                 self._report(other.service.name, f"restarts with {state.service.name}")
-                other.child.stop()
+                other.child.stop(_PATIENCE_SECONDS)
                 other.child, other.ready = None, False
 
     def _end_all(self) -> None:

@@ -140,6 +140,15 @@ class TestGuard:
         assert 1 <= time.monotonic() - began < 8
         assert child.exit_code() == 128 + signal.SIGKILL
 
+    def test_less_patience_than_grace(self, tmp_path: Path) -> None:
+        code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        code += "print('ready', os.getpid(), flush=True)\n"
+        child = Child(script("stubborn", code + "while True: time.sleep(1)", grace_seconds=60.0), tmp_path)
+        child.wait_until_ready(20)
+        service = psutil.Process(int(child.log.read_text().split()[1]))
+        child.stop(patience_seconds=0.2)
+        assert eventually(lambda: ended(service))
+
     def test_the_exit_code_is_the_service_s(self, tmp_path: Path) -> None:
         child = Child(script("seven", "raise SystemExit(7)"), tmp_path)
         assert eventually(lambda: child.exit_code() == 7)
