@@ -52,7 +52,6 @@ def _flights() -> pd.DataFrame:
             "sched_dep_hour": _hours(departure),
             "sched_arr_hour": _hours(rows["sched_arr_time"]),
             "day_of_week": local_day.dt.dayofweek.astype("float64"),
-            "day_of_year": local_day.dt.dayofyear.astype("float64"),
             **{name: rows[name] for name in _WEATHER},
             **{name: rows[name].astype("str") for name in ("carrier", "origin", "dest")},
             "arr_delay": rows["arr_delay"],

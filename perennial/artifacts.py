@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import RegistryError
+from perennial.transformers import TRUSTED_TYPES
 
-# What skops doesn't trust by itself and the built-in estimators are made of.
-BUILT_IN_TYPES = (
-    "functools.partial",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.utils.validation.check_array",
-)
 SKOPS_FILE = "model.skops"
 PICKLE_FILE = "model.pkl"
 
@@ -68,7 +63,7 @@ def _load_skops(path: Path, trusted: Collection[str]) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(path, trusted=[*BUILT_IN_TYPES, *trusted])
+        return skops.io.load(path, trusted=[*TRUSTED_TYPES, *trusted])
     except UntrustedTypesFoundException as error:
         raise RegistryError(
             f"the model can't be loaded safely: {error}", "Name them in training.trusted_types"

@@ -23,6 +23,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
     "deploy": ("deploy", "Register all definitions with the running Prefect server; a second time changes nothing."),
     "models": ("models", "List the defined models."),
+    "status": ("records", "Show what is live, since when and why, and the last verdict."),
+    "ingest": ("run", "Validate files, or what is new in the source, and put them into the tables."),
+    "label": ("run", "Add late truth from a file."),
+    "retrain": ("run", "Train a challenger; the gate promotes it or keeps the champion."),
+    "check": ("run", "Check the champion: a verdict with its reasons, acted on."),
+    "score": ("run", "Score a file with the champion."),
+    "ledger": ("records", "List the decisions with reasons and outcomes."),
+    "history": ("records", "List who was champion when, and why."),
+    "rollback": ("rollback", "Make an earlier champion the champion again."),
     "validate-config": ("validate_config", "Check every definition, its expectation suite and the code that it names."),
 }
 

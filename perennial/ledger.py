@@ -1,8 +1,8 @@
 """The decision ledger: decisions, who claimed them, and what came of them. It records; it decides nothing.
 
-Three kinds of rows, only ever appended: a `decision` (once per id), a `claim` (the run that acts on it; at
-most one living holder) and an `outcome` (what the run ended with). Appends are compare-and-set, so two runs
-that race for a decision can't both get it, on a folder or on an object store.
+Four kinds of rows, only ever appended: a `decision` (once per id), a `claim` (the run that acts on it; at
+most one living holder), an `outcome` (what the run ended with) and an `acceptance` (a person's). Appends
+are compare-and-set, so two runs that race for a decision can't both get it, on a folder or an object store.
 """
 
 from __future__ import annotations
@@ -73,11 +73,37 @@ class Ledger:
             raise ConflictError(f"decision {decision_id} was claimed by another run", "Nothing is to do")
         return Claim(decision_id, by, attempt)
 
-    def close(
-        self, decision_id: str, by: str, outcome: dict[str, Any], *, as_of: datetime, recorded_at: datetime
-    ) -> bool:
-        """Write what came of a decision, once; False if that is there already."""
-        return self._append("outcome", decision_id, outcome, as_of, recorded_at, by=by, key=f"outcome:{decision_id}")
+    def close(self, outcome: dict[str, Any], by: str, *, key: str, recorded_at: datetime) -> bool:
+        """Write what came of a run: of the decision it names, or of none where it was started by hand.
+
+        Args:
+            outcome: A mapping with `decision_id` (or None) and `as_of`.
+            by: The run.
+            key: Names what was done, such as the training's key: written once.
+        """
+        decision_id = outcome["decision_id"] or ""
+        return self._append("outcome", decision_id, outcome, outcome["as_of"], recorded_at, by=by, key=f"outcome:{key}")
+
+    def accept(self, acceptance: dict[str, Any], *, recorded_at: datetime) -> bool:
+        """Write that a person accepted what a decision complained of; once for a decision.
+
+        Raises:
+            NotFoundError: There is no such decision.
+        """
+        decision_id = acceptance["decision_id"]
+        if not any(entry["decision_id"] == decision_id for entry in self.entries()):
+            raise NotFoundError(f"{self._model} has no decision {decision_id}", f"See `perennial ledger {self._model}`")
+        return self._append(
+            "acceptance", decision_id, acceptance, acceptance["as_of"], recorded_at, by=acceptance["by"],
+            key=f"acceptance:{decision_id}",
+        )  # fmt: skip
+
+    def rows(self, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
+        """Every row's body but claims, with its `kind`, oldest first; up to `as_of` where it is given."""
+        frame = self._frame(as_of)
+        return [
+            json.loads(str(row.body)) | {"kind": str(row.kind)} for row in frame[frame["kind"] != "claim"].itertuples()
+        ]
 
     def entries(self, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
         """The decisions, oldest first, each with `claims` (runs), `claimed_by` (the last one) and `outcome`.
@@ -85,23 +111,25 @@ class Ledger:
         Args:
             as_of: Only what had happened by then: later decisions, claims and outcomes are left out.
         """
+        entries: dict[str, dict[str, Any]] = {}
+        for row in self._frame(as_of).itertuples():
+            body, decision_id = json.loads(str(row.body)), str(row.decision_id)
+            if row.kind == "decision":
+                entries[decision_id] = body | {"claims": [], "claimed_by": None, "outcome": None}
+            elif entry := entries.get(decision_id):
+                if row.kind == "claim":
+                    entry["claims"].append(row.by)
+                    entry["claimed_by"] = row.by
+                else:
+                    entry[str(row.kind)] = body
+        return list(entries.values())
+
+    def _frame(self, as_of: datetime | None) -> pd.DataFrame:
         frame = self._store.frame(self._model, "decisions")
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
-        entries: dict[str, dict[str, Any]] = {}
-        order = {"decision": 0, "claim": 1, "outcome": 2}
-        frame = frame.assign(rank=frame["kind"].map(order)).sort_values(["as_of", "recorded_at", "rank"], kind="stable")
-        for row in frame[frame["kind"] == "decision"].itertuples():
-            body = json.loads(str(row.body))
-            entries[str(row.decision_id)] = body | {"claims": [], "claimed_by": None, "outcome": None}
-        for row in frame[frame["kind"] == "claim"].itertuples():
-            if entry := entries.get(str(row.decision_id)):
-                entry["claims"].append(row.by)
-                entry["claimed_by"] = row.by
-        for row in frame[frame["kind"] == "outcome"].itertuples():
-            if entry := entries.get(str(row.decision_id)):
-                entry["outcome"] = json.loads(str(row.body))
-        return list(entries.values())
+        rank = frame["kind"].map({"decision": 0, "claim": 1, "outcome": 2, "acceptance": 3})
+        return frame.assign(rank=rank).sort_values(["as_of", "rank", "recorded_at"], kind="stable")
 
     def _append(
         self, kind: str, decision_id: str, body: dict[str, Any], as_of: datetime | str, recorded_at: datetime,

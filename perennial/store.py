@@ -24,9 +24,14 @@ from perennial.errors import ConflictError, DataError, NotFoundError
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
 
+# Our columns beside a model's features, which never start with an underscore.
+ROW_BATCH, ROW_ID, ROW_TIME, ROW_INGESTED_AT, ROW_TRUTH = "_batch_id", "_id", "_time", "_ingested_at", "_truth"
+
 LAYOUT: Mapping[str, pa.Schema] = {
-    # The rows of ingested batches; the features' columns are added by the first batch.
-    "batches": pa.schema([("batch_id", pa.string()), ("id", pa.string()), ("time", _TIME), ("ingested_at", _TIME)]),
+    # The rows of ingested batches; the features' columns, under their own names, are added by the first batch.
+    "batches": pa.schema(
+        [(ROW_BATCH, pa.string()), (ROW_ID, pa.string()), (ROW_TIME, _TIME), (ROW_INGESTED_AT, _TIME)]
+    ),
     # One row a batch: what came, what was kept.
     "receipts": pa.schema(
         [

@@ -1,4 +1,4 @@
-"""One place to get at everything of this installation: definitions, tables, registry, ledger, folders. Decides nothing."""
+"""One place to get at all of this installation: definitions, tables, registry, ledger, folders. Decides nothing."""
 
 from __future__ import annotations
 

@@ -141,11 +141,11 @@ def labelled_rows(
     """
     model = definition.name
     found = versions or {name: store.version(model, name) for name in ("batches", "labels")}
-    if any(number is None for number in found.values()):
+    at = {name: number for name, number in found.items() if number is not None}
+    if len(at) < len(found):
         raise DataError(
             f"{model} has no ingested rows with labels yet", f"Ingest some: `perennial ingest {model} FILE`"
         )
-    at = {name: int(number) for name, number in found.items() if number is not None}
     start = as_of - definition.training.window if definition.training.window else None
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
     truth = known_labels(store, model, as_of=as_of, version=at["labels"])

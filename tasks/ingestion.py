@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
-from tasks.data import batch_digest, normalise, text_column
+from tasks.data import batch_digest, normalise, read_source, text_column
 from tasks.labels import add_labels, encode_truth
 from tasks.validation import Suite, ValidationReport, validate
 
@@ -79,7 +79,7 @@ def ingest_batch(
     report = validate(named(rows, definition), suite)
     spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
     if report.verdict == "refused":
-        reasons = tuple(report.reasons())
+        reasons = report.reasons
         receipt = Receipt(
             batch_id, source, "refused", len(rows), quarantined=len(rows), reasons=reasons, **spans
         )  # fmt: skip
@@ -123,7 +123,7 @@ def _accept(
         quarantined=len(by_row),
         duplicates=int((good & ~keep).sum()),
         labels=labels,
-        reasons=tuple(report.reasons()),
+        reasons=report.reasons,
     )
     return _finish(store, model, done, report, as_of, key=f"receipt:{batch_id}")
 
@@ -184,6 +184,55 @@ def _finish(
     facts["report"] = json.dumps(report.to_dict() if report else {"reasons": receipt.reasons}, allow_nan=False)
     facts["ingested_at"] = pd.Timestamp(as_of)
     del facts["reasons"]
-    row = pd.DataFrame([facts]).astype({"time_from": "datetime64[us, UTC]", "time_until": "datetime64[us, UTC]"})
+    row = pd.DataFrame([facts])
+    for name in ("time_from", "time_until"):
+        row[name] = pd.to_datetime(row[name], utc=True).dt.as_unit("us")
     store.append(model, "receipts", row, key=key)
     return receipt
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """What the source has that the tables don't.
+
+    Attributes:
+        rows: New rows, as the source gives them.
+        truths: Rows seen before or now whose truth is due, as the source gives them.
+        history: Nothing was ingested before: this is the import of the past.
+        start: Where reading began; None for the source's beginning.
+    """
+
+    rows: pd.DataFrame
+    truths: pd.DataFrame
+    history: bool
+    start: datetime | None
+
+
+def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> SourceRead:
+    """Read the source up to `as_of`: rows whose ids are new, and truths that are due by the label delay.
+
+    Reading goes back over twice the label delay (a day at least), so that late rows and late truth are found.
+    """
+    data = definition.data
+    last = _last_time(store, definition.name)
+    start = None if last is None else min(last, as_of) - max(2 * data.label_delay, timedelta(days=1))
+    frame = read_source(definition, start, as_of)
+    if not len(frame) or last is None:
+        return SourceRead(frame, frame.iloc[:0], last is None, start)
+    where = between(ROW_TIME, start, as_of)
+    known = store.frame(definition.name, "batches", columns=[ROW_ID], where=where)[ROW_ID]
+    new = ~text_column(frame[data.id]).isin(known).to_numpy() if data.id in frame.columns else np.ones(len(frame), bool)
+    truths = frame.iloc[:0]
+    if data.target in frame.columns:
+        due = pd.to_datetime(frame[data.time], utc=True) + data.label_delay <= as_of
+        truths = frame[due.to_numpy() & frame[data.target].notna().to_numpy()]
+    return SourceRead(
+        frame[new].drop(columns=data.target, errors="ignore").reset_index(drop=True), truths, False, start
+    )
+
+
+def _last_time(store: Store, model: str) -> datetime | None:
+    times = store.read(model, "receipts", columns=["time_until", "verdict"])
+    accepted = times.filter(pc.field("verdict") == "accepted")
+    newest = pc.max(accepted["time_until"]).as_py() if len(accepted) else None
+    return newest

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perennial.artifacts import BUILT_IN_TYPES
 from perennial.definition import ModelDefinition
 from perennial.registry import Registry, Version
 from perennial.settings import PROJECT_ROOT
+from perennial.transformers import TRUSTED_TYPES
 
 GOLDEN_FILE = "golden.parquet"
 REFERENCE_FILE = "reference.json"
+SAMPLE_FILE = "reference_sample.parquet"
 _BATCH_METRICS = 1000
 _BATCH_PARAMETERS = 100
 
@@ -44,12 +45,14 @@ class TrainingRecord:
         tables: Names to frames.
         reports: File names to texts or JSON-able values, kept as the run's artifacts.
         golden: Feature rows, and the scores that the registered model gives for them.
+        sample: Rows of the training, for the report that people look at.
     """
 
     key: str
     definition: ModelDefinition
     pipeline: Any
     golden: tuple[pd.DataFrame, np.ndarray]
+    sample: pd.DataFrame
     lineage: Mapping[str, str]
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -100,6 +103,7 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
     import mlflow
     import mlflow.sklearn
 
+    mlflow.set_tracking_uri(registry.tracking_uri)
     training = record.definition.training
     rows, scores = record.golden
     signature = mlflow.models.infer_signature(rows, scores)
@@ -116,7 +120,7 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
 
 def trusted_types(definition: ModelDefinition) -> list[str]:
     """The types that a model of this definition may be stored and loaded with."""
-    return [*BUILT_IN_TYPES, *definition.training.trusted_types]
+    return [*TRUSTED_TYPES, *definition.training.trusted_types]
 
 
 @lru_cache(maxsize=1)
@@ -154,19 +158,22 @@ def _run_tags(record: TrainingRecord) -> dict[str, str]:
 
 
 def _log_dataset(registry: Registry, run_id: str, record: TrainingRecord) -> None:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import Dataset, DatasetInput
 
-    source = CodeDatasetSource(tags=dict(record.dataset))
-    dataset = MetaDataset(source, name=record.definition.name, digest=record.dataset["digest"][:36])
-    registry.client.log_inputs(run_id, datasets=[DatasetInput(dataset=dataset._to_mlflow_entity())])
+    dataset = Dataset(
+        name=record.definition.name,
+        digest=record.dataset["digest"][:36],
+        source_type="delta",
+        source=json.dumps(dict(record.dataset)),
+    )
+    registry.client.log_inputs(run_id, datasets=[DatasetInput(dataset=dataset)])
 
 
 def _log_files(registry: Registry, run_id: str, record: TrainingRecord) -> None:
     rows, scores = record.golden
     with tempfile.TemporaryDirectory() as folder:
         rows.assign(_score=scores).to_parquet(Path(folder) / GOLDEN_FILE)
+        record.sample.to_parquet(Path(folder) / SAMPLE_FILE)
         for name, content in record.reports.items():
             text = content if isinstance(content, str) else json.dumps(content, allow_nan=False)
             (Path(folder) / name).write_text(text, encoding="utf-8")

@@ -54,6 +54,25 @@ def unscored_rows(
     return rows[~rows[ROW_ID].isin(done["id"])].reset_index(drop=True)
 
 
+def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime) -> int:
+    """Score and log the ingested rows that nobody predicted; their number.
+
+    The first time, rows older than the monitor's window are left alone: they are history, not traffic.
+    """
+    predicted = store.read(definition.name, "predictions", columns=["time"])["time"]
+    reach = max(definition.monitoring.window, definition.data.label_delay)
+    start = as_of - reach
+    if len(predicted):
+        span = pc.min_max(predicted).as_py()
+        start = max(span["min"], min(span["max"], as_of) - reach)
+    rows = unscored_rows(store, definition, start=start, as_of=as_of)
+    if not len(rows):
+        return 0
+    scores = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
+    log_predictions(store, definition.name, rows, scores, version=version, as_of=as_of, origin="batch")
+    return len(rows)
+
+
 def log_predictions(
     store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, version: int, as_of: datetime, origin: str
 ) -> None:

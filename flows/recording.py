@@ -1,0 +1,70 @@
+"""How flows show what they did: step names, artifacts and the clock at the edge. No step and no order of steps.
+
+Prefect runs a flow's file as a script of its own, so nothing here may be a class or an exception.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(name: str, function: Callable[P, R]) -> Callable[P, R]:
+    """The function as a Prefect task of this name.
+
+    Nothing is cached: Prefect would hash every frame that is handed on. Results stay in memory.
+    """
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+
+def moment(as_of: datetime | None) -> datetime:
+    """The moment that a run acts at: the given one (naive means UTC), or now."""
+    if as_of is None:
+        return datetime.now(UTC)
+    return as_of.astimezone(UTC) if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+
+
+def publish_markdown(name: str, model: str, text: str, description: str) -> None:
+    """A report for people on the run's page, and the newest of its name for the model."""
+    create_markdown_artifact(text, key=_key(name, model), description=description)
+
+
+def publish_table(name: str, model: str, rows: list[dict[Any, Any]], description: str) -> None:
+    create_table_artifact(rows, key=_key(name, model), description=description)
+
+
+def run_is_alive(run_id: str) -> bool:
+    """Whether a flow run may still be at work: not in a final state, and known to the server."""
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except (ObjectNotFound, ValueError):
+        return False
+    return state is not None and not state.is_final()
+
+
+def inline_image(figure: Any, alternative: str) -> str:
+    """A matplotlib figure as a markdown image that needs no server."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return f"![{alternative}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def _key(name: str, model: str) -> str:
+    """Prefect's keys are lowercase letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9-]+", "-", f"{name}-{model}".lower())

@@ -1,0 +1,90 @@
+"""The flow that makes, judges and, on evidence, promotes a challenger. Thin: each step is in tasks.retraining."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.recording import inline_image, moment, publish_markdown, publish_table, run_is_alive, step
+from perennial.workspace import Workspace, open_workspace
+from tasks import retraining
+from tasks.description import describe, draw_tuning, tuning_table
+from tasks.gate import render_markdown
+from tasks.registration import register_training
+
+
+@flow(name="retrain", flow_run_name="retrain-{model}", retries=0)
+def retrain(
+    model: str, as_of: datetime | None = None, decision_id: str | None = None, wait_seconds: float = 5.0
+) -> dict[str, Any]:
+    """Train a challenger, judge it, register it, and promote it if the gate lets it in.
+
+    Args:
+        model: The model's name.
+        as_of: The moment; only what was known then is used. Now by default.
+        decision_id: The decision that asked for it: the run claims it, or ends at once if another run has.
+        wait_seconds: How long to wait where the model is being retrained already.
+
+    Raises:
+        ConflictError: The decision is claimed, or the model is being retrained.
+    """
+    workspace, at = open_workspace(), moment(as_of)
+    definition = workspace.definition(model)
+    by = str(flow_run.get_id() or "retrain")
+    with workspace.retraining(model, wait_seconds=wait_seconds):
+        if decision_id:
+            _claim(workspace, model, decision_id, by, at)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "prepare"):
+            prepared = step("prepare", retraining.prepare)(workspace, definition, as_of=at)
+        with _timed(seconds, "tune"):
+            tuning = step("tune", retraining.search)(workspace, prepared)
+        _show_tuning(model, tuning)
+        with _timed(seconds, "train"):
+            challenger = step("train", retraining.train)(prepared, tuning)
+        with _timed(seconds, "judge"):
+            judged = step("gate", retraining.judge_challenger)(workspace, prepared, challenger)
+        publish_markdown("gate", model, render_markdown(judged.report), f"Gate: {judged.report.verdict}")
+        with _timed(seconds, "refit"):
+            final = step("refit", retraining.refit)(prepared, tuning, challenger, judged.report)
+        with _timed(seconds, "describe"):
+            record = step("describe", describe)(
+                prepared, tuning, challenger, judged, final, seconds=seconds, decision_id=decision_id
+            )
+        version = step("register", register_training)(workspace.registry, record)
+        reign = step("promote", retraining.promote)(
+            workspace, prepared, version, judged.report, by=by, decision_id=decision_id
+        )
+        step("record", retraining.record_outcome)(
+            workspace, prepared, judged, by=by, decision_id=decision_id, version=version.number
+        )
+    return {
+        "version": version.number,
+        "gate": judged.report.verdict,
+        "promoted": reign is not None,
+        "reason": judged.report.reasons[0] if judged.report.reasons else "",
+    }
+
+
+def _claim(workspace: Workspace, model: str, decision_id: str, by: str, at: datetime) -> None:
+    workspace.ledger(model).claim(decision_id, by, as_of=at, recorded_at=datetime.now(UTC), is_alive=run_is_alive)
+
+
+def _show_tuning(model: str, tuning: Any) -> None:
+    picture = inline_image(draw_tuning(tuning), "The best value by trial")
+    best = f"Best {tuning.metric} {tuning.value:.5g} of {len(tuning.trials)} trials, ended by {tuning.stopped_by}."
+    publish_markdown("tuning", model, f"# Tuning of {model}\n\n{best}\n\n{picture}\n", best)
+    publish_table("tuning-trials", model, tuning_table(tuning).to_dict("records"), best)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started

@@ -1,0 +1,52 @@
+"""The flow that lets the champion score new rows, or a file. Thin: how is in tasks.scoring."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.recording import moment, step
+from perennial.definition import ModelDefinition
+from perennial.registry import Version
+from perennial.workspace import Workspace, open_workspace
+from tasks.scoring import load_version, log_predictions, require_champion, score_file, score_unscored
+
+
+@flow(name="score", flow_run_name="score-{model}", retries=0)
+def score(
+    model: str, input: str | None = None, output: str | None = None, as_of: datetime | None = None
+) -> dict[str, Any]:
+    """Score the ingested rows that nobody scored, or a file into another; both are logged.
+
+    Args:
+        model: The model's name.
+        input: A parquet, CSV or JSON-lines file; the ingested rows by default.
+        output: With `input`: the parquet or CSV file to write.
+        as_of: The moment of scoring; now by default.
+    """
+    workspace = open_workspace()
+    definition, at = workspace.definition(model), moment(as_of)
+    champion = require_champion(workspace.registry, model, as_of=at)
+    if input:
+        target = output or str(Path(input).with_suffix(".scored.parquet"))
+        rows = step("score-file", _score_file)(workspace, definition, champion, Path(input), Path(target), at)
+        return {"rows": rows, "version": champion.number, "output": target}
+    pipeline = step("load-champion", load_version)(workspace.registry, champion, definition)
+    rows = step("score", score_unscored)(workspace.store, definition, pipeline, version=champion.number, as_of=at)
+    return {"rows": rows, "version": champion.number}
+
+
+def _score_file(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, source: Path, target: Path, at: datetime
+) -> int:
+    pipeline = load_version(workspace.registry, champion, definition)
+    total = 0
+    for rows, scores in score_file(pipeline, definition, source, target, version=champion.number):
+        log_predictions(
+            workspace.store, definition.name, rows, scores, version=champion.number, as_of=at, origin=source.name
+        )
+        total += len(rows)
+    return total

@@ -1,0 +1,94 @@
+"""`perennial status`, `ledger` and `history`: what was written down. They change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perennial.commands.output import print_json, print_table
+from perennial.commands.running import json_option
+
+if TYPE_CHECKING:
+    from perennial.workspace import Workspace
+
+
+@click.command()
+@click.argument("model", required=False)
+@json_option
+def status(model: str | None, as_json: bool) -> None:
+    """Show what is live, since when and why, and the last check's verdict."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    names = [model] if model else list(workspace.definitions())
+    rows = [_status(workspace, name) for name in names]
+    if as_json:
+        print_json(rows)
+        return
+    shown = ("model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked")
+    print_table(shown, [[row[column] for column in shown] for row in rows])
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def ledger(model: str, as_json: bool) -> None:
+    """List the model's decisions, oldest first: verdict, reasons, who carried them out, and the outcome."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    workspace.definition(model)
+    entries = workspace.ledger(model).entries()
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        (
+            entry["as_of"][:16],
+            entry["verdict"],
+            entry["champion_version"],
+            (entry["outcome"] or {}).get("gate_verdict", "claimed" if entry["claimed_by"] else ""),
+            entry["decision_id"][:8],
+            entry["reasons"][0] if entry["reasons"] else "",
+        )
+        for entry in entries
+    ]
+    print_table(("as of", "verdict", "champion", "outcome", "decision", "reason"), rows)
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def history(model: str, as_json: bool) -> None:
+    """List who was champion when, and why."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    workspace.definition(model)
+    lines = workspace.registry.history(model)
+    if as_json:
+        print_json(lines)
+        return
+    rows = [(f"{line.at:%Y-%m-%d %H:%M}", line.version, line.action, line.by, line.reason) for line in lines]
+    print_table(("from", "version", "action", "by", "why"), rows)
+
+
+def _status(workspace: Workspace, model: str) -> dict[str, Any]:
+    workspace.definition(model)
+    reign = workspace.registry.reign(model)
+    entries = workspace.ledger(model).entries()
+    last = entries[-1] if entries else None
+    store = workspace.store
+    return {
+        "model": model,
+        "champion": reign.version if reign else None,
+        "since": f"{reign.at:%Y-%m-%d %H:%M}" if reign else None,
+        "why": reign.reason if reign else "no champion yet: perennial retrain " + model,
+        "rows": len(store.read(model, "batches", columns=["_id"])),
+        "labels": len(store.read(model, "labels", columns=["id"])),
+        "predictions": len(store.read(model, "predictions", columns=["id"])),
+        "verdict": last["verdict"] if last else None,
+        "checked": last["as_of"][:16] if last else None,
+        "reasons": last["reasons"] if last else [],
+    }

@@ -1,0 +1,47 @@
+"""How commands run flows: against this home's Prefect server, quietly, with times as people write them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+class Moment(click.ParamType[datetime]):
+    """An ISO 8601 date or time; UTC where it names no zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no ISO 8601 time, such as 2026-01-31 or 2026-01-31T06:00:00Z", param, ctx)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+as_of_option: Callable[[Any], Any] = click.option(
+    "--as-of", type=Moment(), help="The moment to act at, ISO 8601; only what was known then is used. Default: now."
+)
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@contextmanager
+def flow_environment(*, verbose: bool = False) -> Iterator[None]:
+    """Run flows within: on the running server, or on one that lives as long as the block."""
+    from perennial.servers import prefect_server, running_prefect
+    from perennial.settings import load_settings
+
+    if not verbose:  # a failing flow must give one line on stderr, not Prefect's traceback as well
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    settings = load_settings()
+    if running_prefect(settings) is None:
+        click.echo("starting a Prefect server for this command; `perennial up` keeps one running", err=True)
+    with prefect_server(settings):
+        yield

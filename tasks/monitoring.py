@@ -1,0 +1,129 @@
+"""One check with its input and output: gather what was known at a moment, decide, write the ledger. No rule is here.
+
+What a signal is and what verdict it leads to is in tasks.evidence and tasks.decision, which are pure.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from perennial.definition import ModelDefinition
+from perennial.registry import Registry, Version
+from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from perennial.workspace import Workspace
+from tasks.data import known_labels, window_rows
+from tasks.decision import CheckInputs, Decision, check
+from tasks.health import Freshness
+from tasks.reference import Reference
+from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
+from tasks.scoring import predictions_between, require_champion
+
+
+def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Decision:
+    """The decision for a moment, from what was known then; nothing is written.
+
+    Raises:
+        NotFoundError: The model had no champion at that moment.
+    """
+    champion = require_champion(workspace.registry, definition.name, as_of=as_of)
+    inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
+    return check(inputs, definition.monitoring, as_of=as_of)
+
+
+def gather_inputs(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, *, as_of: datetime
+) -> CheckInputs:
+    """Everything that a check of this champion reads."""
+    store, model, policy = workspace.store, definition.name, definition.monitoring
+    mature_end = as_of - definition.data.label_delay
+    mature_start = mature_end - policy.mature_windows * policy.window
+    start = as_of - policy.window
+    labels = known_labels(store, model, as_of=as_of)
+    window = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
+    return CheckInputs(
+        model=model,
+        champion_version=str(champion.number),
+        reference=champion_reference(workspace.registry, champion),
+        time=ROW_TIME,
+        window=window.drop(columns=ROW_ID),
+        predictions=_predictions(store, model, start, as_of, as_of),
+        mature=_predictions(store, model, mature_start, mature_end, as_of),
+        labels=labels,
+        label_delay=definition.data.label_delay,
+        labelled_rows=count_labelled(store, definition, labels, as_of=as_of),
+        freshness=freshness(store, model, start=start, as_of=as_of),
+        ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
+    )
+
+
+def champion_reference(registry: Registry, champion: Version) -> Reference:
+    """What the version was trained on, as it was written down at its registration."""
+    path = registry.run_artifact(champion, REFERENCE_FILE)
+    return Reference.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def reference_sample(registry: Registry, champion: Version) -> pd.DataFrame:
+    """Rows of the version's training, for the report that people look at."""
+    return pd.read_parquet(registry.run_artifact(champion, SAMPLE_FILE))
+
+
+def count_labelled(store: Store, definition: ModelDefinition, labels: pd.DataFrame, *, as_of: datetime) -> int:
+    """How many labelled rows a training at `as_of` would use."""
+    start = as_of - definition.training.window if definition.training.window else None
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, columns=[])
+    return int(rows[ROW_ID].isin(labels["id"]).sum())
+
+
+def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:
+    """What ingestion knows of the feed: its newest event, rows from the future, deliveries that came twice."""
+    receipts = store.frame(model, "receipts", where=pc.field("ingested_at") <= as_of)
+    accepted = receipts[receipts["verdict"] == "accepted"]
+    future = store.read(
+        model, "batches", columns=[ROW_ID], where=(pc.field(ROW_TIME) >= as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    )
+    recent = accepted[(accepted["time_until"] >= start) & (accepted["duplicates"] > accepted["rows"] / 2)]
+    return Freshness(
+        latest_event=accepted["time_until"].max().to_pydatetime() if len(accepted) else None,
+        future_rows=len(future),
+        duplicate_batches=len(recent),
+        duplicate_rows=int(recent["duplicates"].sum()),
+        example=str(recent["batch_id"].iloc[0]) if len(recent) else "",
+    )
+
+
+def record_decision(workspace: Workspace, decision: Decision) -> bool:
+    """Write the decision into the ledger; False if this very check is there already."""
+    return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
+
+
+def unclaimed_retrainings(workspace: Workspace, model: str, *, as_of: datetime) -> list[dict[str, Any]]:
+    """The newest decision to retrain, if no run has claimed it and the champion has not changed since: or nothing."""
+    asked = [entry for entry in workspace.ledger(model).entries(as_of=as_of) if entry["verdict"] == "retrain"][-1:]
+    reign = workspace.registry.reign(model, as_of=as_of)
+    return [
+        entry
+        for entry in asked
+        if entry["claimed_by"] is None
+        and entry["outcome"] is None
+        and (reign is None or reign.at < datetime.fromisoformat(entry["as_of"]))
+    ]
+
+
+def check_rows(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, limit: int) -> pd.DataFrame:
+    """A sample of the window's rows with scores and known truth, newest labels included, for the report."""
+    store, start = workspace.store, as_of - definition.monitoring.window
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
+    if len(rows) > limit:
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+    made = _predictions(store, definition.name, start, as_of, as_of)
+    return rows.merge(made[["id", "score"]], left_on=ROW_ID, right_on="id", how="left").drop(columns="id")
+
+
+def _predictions(store: Store, model: str, start: datetime, end: datetime, known_at: datetime) -> pd.DataFrame:
+    return predictions_between(store, model, start=start, end=end, known_at=known_at)

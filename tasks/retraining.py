@@ -1,0 +1,224 @@
+"""The steps of one retraining with their input and output, in the order in which the flow takes them.
+
+Each step is a plain function on a workspace; what it does is in the module of its name. A training that was
+killed is run again under the same key: tuning goes on from its journal, fits are deterministic, and
+registration, promotion and outcome are written once.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import ModelDefinition
+from perennial.errors import ConflictError, DataError
+from perennial.features import feature_frame
+from perennial.registry import Reign, Version
+from perennial.store import ROW_ID, ROW_TIME, ROW_TRUTH
+from perennial.workspace import Workspace
+from tasks.data import LabelledRows, labelled_rows
+from tasks.gate import Evidence, GateReport, judge
+from tasks.history import outcome_row
+from tasks.leakage import separations, shared_rows
+from tasks.scoring import load_version
+from tasks.split import Split, split_by_time
+from tasks.training import FittedModel, fit, predict_score, training_key
+from tasks.tuning import TuningResult, tune
+
+_PROBE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training starts from.
+
+    Attributes:
+        definition: The model's definition; `encoded` is the same for a target that is 0 and 1 already.
+        frame: Labelled rows under the definition's names, beside `_id`.
+        champion: The version to beat; None for a first model.
+    """
+
+    definition: ModelDefinition
+    encoded: ModelDefinition
+    as_of: datetime
+    key: str
+    data: LabelledRows
+    frame: pd.DataFrame
+    split: Split
+    champion: Version | None
+
+    def rows(self, index: np.ndarray) -> pd.DataFrame:
+        return self.frame.iloc[index]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The gate's report and the scores that it saw, on the holdout's rows."""
+
+    report: GateReport
+    truth: np.ndarray
+    challenger: np.ndarray
+    champion: np.ndarray | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Prepared:
+    """Read what was known at `as_of`, and cut it by time.
+
+    Raises:
+        DataError: There are too few labelled rows, or none since the champion's training.
+    """
+    data = labelled_rows(workspace.store, definition, as_of=as_of)
+    key = training_key(definition, data.digest, as_of, definition.training.seed)
+    champion = _champion_to_beat(workspace, definition.name, key, as_of)
+    encoded = definition.model_copy(update={"positive": None})
+    frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
+    until = champion.tag("trained_until") if champion else ""
+    split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
+    return Prepared(definition, encoded, as_of, key, data, frame, split, champion)
+
+
+def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
+    """Tune within the budget, from the champion's parameters on; a killed search is resumed."""
+    champion = prepared.champion
+    parameters = json.loads(champion.tag("parameters", "{}")) if champion else None
+    return tune(
+        prepared.encoded,
+        prepared.frame,
+        prepared.split.folds,
+        storage=workspace.work_folder(prepared.definition.name, prepared.key) / "tuning.journal",
+        study_name=prepared.key,
+        champion_parameters=parameters,
+        seed=prepared.definition.training.seed,
+    )
+
+
+def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
+    """Fit the challenger on everything before the holdout."""
+    split = prepared.split
+    learning = np.concatenate([split.train, split.validation])
+    return fit(prepared.encoded, prepared.rows(learning), tuning.parameters, prepared.definition.training.seed)
+
+
+def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
+    """Let the gate compare challenger and champion on the holdout, which neither has seen."""
+    definition, split = prepared.definition, prepared.split
+    holdout = prepared.rows(split.holdout).reset_index(drop=True)
+    features = feature_frame(holdout, definition.features)
+    truth = holdout[definition.data.target].to_numpy(dtype=np.float64)
+    started = time.perf_counter()
+    score = predict_score(challenger.pipeline, features, definition.task)
+    scoring = time.perf_counter() - started
+    champion_score, champion_until = None, None
+    if prepared.champion:
+        pipeline = load_version(workspace.registry, prepared.champion, definition)
+        champion_score = predict_score(pipeline, features, definition.task)
+        champion_until = datetime.fromisoformat(prepared.champion.tag("trained_until"))
+    learning_ids = prepared.frame[ROW_ID].iloc[np.concatenate([split.train, split.validation])]
+    evidence = Evidence(
+        truth=truth,
+        challenger=score,
+        champion=champion_score,
+        baseline=np.full(len(truth), challenger.baseline),
+        overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
+        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        slices={name: features[name].to_numpy() for name in definition.gate.slices},
+        latency_ms=_one_row_milliseconds(challenger.pipeline, features),
+        size_mb=len(pickle.dumps(challenger.pipeline)) / 1e6,
+        challenger_newest=challenger.trained_until,
+        champion_newest=champion_until,
+        separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
+    )
+    seed = definition.training.seed
+    report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
+    return Judged(report, truth, score, champion_score, {"score_holdout": scoring})
+
+
+def refit(prepared: Prepared, tuning: TuningResult, challenger: FittedModel, report: GateReport) -> FittedModel:
+    """The model to register: of a winner, its twin that has learned from the holdout too; else the challenger.
+
+    Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
+    the procedure and its parameters on them already.
+    """
+    if report.verdict != "promote":
+        return challenger
+    everything = np.concatenate([prepared.split.train, prepared.split.validation, prepared.split.holdout])
+    return fit(prepared.encoded, prepared.rows(everything), tuning.parameters, prepared.definition.training.seed)
+
+
+def promote(
+    workspace: Workspace, prepared: Prepared, version: Version, report: GateReport, *, by: str,
+    decision_id: str | None,
+) -> Reign | None:  # fmt: skip
+    """Make the version the champion if the gate let it in and nobody's approval is needed."""
+    if report.verdict != "promote":
+        return None
+    if prepared.definition.gate.approval == "human":
+        workspace.registry.set_tags(version, {"approval": "pending"})
+        return None
+    current = workspace.registry.champion(prepared.definition.name)
+    expected = prepared.champion.number if prepared.champion else None
+    if current is not None and current.number not in (expected, version.number):
+        raise ConflictError(
+            f"version {current.number} became champion while version {version.number} was judged against {expected}",
+            f"Retrain again: `perennial retrain {prepared.definition.name}`",
+        )
+    return workspace.registry.promote(
+        version,
+        action="promote",
+        at=prepared.as_of,
+        recorded_at=datetime.now(UTC),
+        by=by,
+        reason=report.reasons[0] if report.reasons else report.verdict,
+        decision_id=decision_id,
+    )
+
+
+def record_outcome(
+    workspace: Workspace, prepared: Prepared, judged: Judged, *, by: str, decision_id: str | None, version: int
+) -> dict[str, Any]:
+    """Write into the ledger what the training brought."""
+    report = judged.report
+    losses = {name: table.get(report.metric) for name, table in report.metrics.items()}
+    champion, challenger = losses.get("champion"), losses.get("challenger")
+    gain = champion - challenger if champion is not None and challenger is not None else None
+    outcome = outcome_row(
+        decision_id,
+        prepared.as_of,
+        report.verdict,
+        gain=gain,
+        champion_loss=champion,
+        trained_rows=len(prepared.frame),
+    ) | {"version": version, "reasons": list(report.reasons[:3])}
+    key = f"{decision_id or ''}:{prepared.key}"
+    workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))
+    return outcome
+
+
+def _champion_to_beat(workspace: Workspace, model: str, key: str, as_of: datetime) -> Version | None:
+    """The champion of the moment; of a training that was killed after it registered, the one that it was judged by."""
+    registry = workspace.registry
+    if (registered := registry.find(model, key)) is None:
+        return registry.champion(model, as_of=as_of)
+    beaten = registered.tag("beaten_version")
+    return registry.version(model, int(beaten)) if beaten else None
+
+
+def _one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 15) -> float:
+    """The median time of one row through the pipeline, in milliseconds."""
+    if not len(features):
+        raise DataError("there is no row to time", "Wait for labels")
+    ask = pipeline.predict_proba if hasattr(pipeline, "predict_proba") else pipeline.predict
+    row, seconds = features.head(1), []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        ask(row)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds) * 1000)
