@@ -21,7 +21,7 @@ from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
 from tasks.bootstrap import Interval, block_codes, loss_value, paired_improvement
 from tasks.gate_report import Check, GateReport, Verdict, interval_text, number, render_markdown
-from tasks.leakage import separations, shared_rows
+from tasks.leakage import LEAST_ROWS, separations, shared_rows
 from tasks.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
 
 __all__ = ["Check", "Evidence", "GateReport", "Verdict", "judge", "render_markdown", "separations", "shared_rows"]
@@ -29,6 +29,7 @@ __all__ = ["Check", "Evidence", "GateReport", "Verdict", "judge", "render_markdo
 _TIE = 1e-12
 _CALIBRATION = "calibration_error"
 _SQUARED = frozenset({"mse", "r2"})  # judged by their root, in the target's own unit
+_ALLOW = "If it is real, set gate.leakage_separation to null."
 _LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
 
 
@@ -100,10 +101,10 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     if waived:
         relative = [replace(check, blocking=False) for check in relative]
     enough = [court.enough_rows(), *court.both_classes()]
-    judged = [check for check in (*statistics, *relative) if check is not None]
+    judged = [check for check in (*statistics, *relative, court.varies()) if check is not None]
     if not all(check.passed for check in enough):
         judged = [replace(check, passed=None) for check in judged]
-    checks = [*enough, *judged, court.varies(), *facts]
+    checks = [*enough, *judged, *facts]
     return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived)
 
 
@@ -186,11 +187,18 @@ class _Court:
         limit = self.policy.minimum_rows
         return Check("rows", True if enough else None, worth, limit, unit="rows", rows=self.rows, detail=says)
 
+    @property
+    def rarer(self) -> int:
+        """Rows of the rarer class; for regression, all rows."""
+        counted = self.truth[self.weights > 0]
+        if self.task != "classification":
+            return len(counted)
+        return int(min(np.count_nonzero(counted), np.count_nonzero(counted == 0)))
+
     def both_classes(self) -> list[Check]:
         if self.task != "classification":
             return []
-        counted = self.truth[self.weights > 0]
-        rarer = int(min(np.count_nonzero(counted), np.count_nonzero(counted == 0)))
+        rarer = self.rarer
         says = f"The rarer class has {rarer:,} rows in the holdout."
         return [Check("classes", True if rarer else None, rarer, 1, unit="rows", rows=self.rows, detail=says)]
 
@@ -252,24 +260,28 @@ class _Court:
             says = f"{self.metric} is undefined on these rows."
             return [*checks, Check("plausible_loss", None, None, limit, detail=says)]
         left = own / known if known > 0 else 1.0
-        passed = left >= limit or self._separation("champion") >= (self.policy.leakage_separation or math.inf)
+        passed = left >= limit or self._champion_separates()
         says = f"{number(100 * left)} % of the loss is left beside the better of champion and baseline."
         if not passed:
-            says = f"Too good to be true: only {says} {_LOOK}"
+            says = f"Too good to be true: only {says} {_LOOK} If it is real, lower gate.implausible_share."
         return [*checks, Check("plausible_loss", passed, left, limit, rows=self.rows, detail=says)]
 
     def _separates(self) -> Check:
         """Scores that tell the truth without fault, where the champion's don't."""
         value, limit = self._separation("challenger"), self.policy.leakage_separation
-        known = -math.inf if self.champion is None else self._separation("champion")
-        if limit is None or not math.isfinite(value):
-            says = "Not asked." if limit is None else "Can't be told on these rows."
+        if limit is None or not math.isfinite(value) or self.rarer < LEAST_ROWS:
+            says = "Not asked." if limit is None else "Too few rows of a class to tell."
             return Check("plausible_separation", None, None, limit, "max", detail=says, blocking=False)
-        passed = value < limit or known >= limit
+        passed = value < limit or self._champion_separates()
         says = f"The scores tell the truth with {number(value)}."
         if not passed:
-            says = f"Too good to be true: the scores tell the truth with {number(value)}. {_LOOK}"
+            says = f"Too good to be true: the scores tell the truth with {number(value)}. {_LOOK} {_ALLOW}"
         return Check("plausible_separation", passed, value, limit, "max", rows=self.rows, detail=says)
+
+    def _champion_separates(self) -> bool:
+        """Whether perfect scores are no leap: the champion's miss at most ten times as much as the limit allows."""
+        limit = self.policy.leakage_separation
+        return self.champion is not None and limit is not None and self._separation("champion") >= 1 - 10 * (1 - limit)
 
     def _separation(self, model: str) -> float:
         return self.metrics[model]["roc_auc" if self.task == "classification" else "r2"]
@@ -403,7 +415,7 @@ def _integrity(evidence: Evidence, policy: GatePolicy) -> list[Check]:
     if evidence.separations and policy.leakage_separation is not None:
         column, value = max(evidence.separations.items(), key=lambda entry: entry[1])
         says = f"{column} alone tells the truth with {number(value)}"
-        says += ": does it know the target?" if value >= policy.leakage_separation else "."
+        says += f": does it know the target? {_ALLOW}" if value >= policy.leakage_separation else "."
         told = value < policy.leakage_separation
         checks.append(Check("single_feature", told, value, policy.leakage_separation, "max", detail=says))
     return checks

@@ -10,6 +10,9 @@ import pandas as pd
 
 from tasks.metrics import FloatArray, Task
 
+LEAST_ROWS = 20
+"""Of the rarer class (for regression, of all): fewer may be told apart by chance."""
+
 
 def shared_rows(holdout_ids: Iterable[object], *training_ids: Iterable[object]) -> int:
     """How many rows of the holdout are among the training rows of any model."""
@@ -21,7 +24,8 @@ def separations(frame: pd.DataFrame, truth: npt.ArrayLike, task: Task) -> dict[s
     """How well each column alone tells the truth, the best first: a probe for leakage.
 
     AUC in [0.5, 1] for classification, squared rank correlation for regression. Columns of text count by the mean
-    truth of their values, learned on every second row and judged on the others.
+    truth of their values, learned on every second row and judged on the others. A column that is known for less than
+    half the rows, or judged on fewer than 20 rows of a class (for regression, of all), tells nothing: 0.5, or 0.
     """
     values = np.asarray(truth, dtype=np.float64)
     found = {str(column): _separation(frame[column], values, task) for column in frame.columns}
@@ -35,14 +39,19 @@ def _separation(column: pd.Series, truth: FloatArray, task: Task) -> float:
         means = pd.Series(truth[learned]).groupby(column[learned].fillna("").to_numpy()).mean()
         column = column[~learned].fillna("").map(means).reset_index(drop=True)
         truth = truth[~learned]
+    nothing = 0.5 if task == "classification" else 0.0
     known = column.notna().to_numpy(dtype=bool)
-    if known.sum() < 0.5 * len(truth) or np.ptp(truth[known]) == 0:
-        return 0.5 if task == "classification" else 0.0
+    truth = truth[known]
+    if len(truth) < max(LEAST_ROWS, len(known) / 2):
+        return nothing
     ranks = column[known].astype("float64").rank().to_numpy()
     if task == "regression":
-        ranked_truth = pd.Series(truth[known]).rank().to_numpy()
-        return float(np.corrcoef(ranks, ranked_truth)[0, 1] ** 2) if np.ptp(ranks) else 0.0
-    positive = truth[known] > 0.5
-    count = int(positive.sum())
-    auc = (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
+        ranked_truth = pd.Series(truth).rank().to_numpy()
+        varied = np.ptp(ranks) > 0 and np.ptp(ranked_truth) > 0
+        return float(np.corrcoef(ranks, ranked_truth)[0, 1] ** 2) if varied else nothing
+    positive = truth > 0.5
+    count, others = int(positive.sum()), int((~positive).sum())
+    if min(count, others) < LEAST_ROWS:
+        return nothing
+    auc = (ranks[positive].sum() - count * (count + 1) / 2) / (count * others)
     return float(max(auc, 1 - auc))

@@ -274,6 +274,27 @@ def test_shared_rows_and_separations() -> None:
     assert curved["noise"] < 0.1
 
 
+def test_few_rows_are_told_apart_by_chance_and_prove_no_leak() -> None:
+    truth = np.array([1.0] + [0.0] * 99)
+    frame = pd.DataFrame({"x": truth, "y": np.arange(100.0)})
+    assert separations(frame, truth, "classification") == {"x": 0.5, "y": 0.5}
+    assert separations(frame[:0], truth[:0], "regression") == {"x": 0.0, "y": 0.0}
+    rare = evidence(rows=1000)
+    rare = replace(rare, truth=np.arange(1000) == 500, challenger=np.where(np.arange(1000) == 500, 0.2, 0.001))
+    few = check(decide(rare), "plausible_separation")
+    assert (few.passed, few.blocking) == (None, False)
+
+
+def test_a_near_perfect_champion_may_be_followed_by_a_perfect_challenger() -> None:
+    found = evidence()
+    truth = np.asarray(found.truth)
+    near, perfect = np.abs(truth - 0.02), np.abs(truth - 0.002)
+    near[:12] = 1 - near[:12]
+    assert decide(replace(found, champion=near, challenger=perfect)).verdict == "promote"
+    near[:200] = 1 - near[:200]
+    assert decide(replace(found, champion=near, challenger=perfect)).verdict == "keep"
+
+
 def breast_cancer() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Weak columns only, so that a leak is a leap: train and holdout halves."""
     data = load_breast_cancer()
