@@ -3,8 +3,8 @@
 The rule for the metric, on rows that neither model trained on: with D the challenger's improvement over the champion
 and its two-sided interval from a paired block bootstrap, promote when D > 0 and the interval's low end lies above
 minus the margin. That is a non-inferiority test (one-sided level (1 - confidence) / 2) that must also come out ahead,
-so that promotions don't add up to a decline. A challenger truly worse by the margin passes with a chance of at most
-(1 - confidence) / 2, whatever the noise.
+so that promotions don't add up to a decline. A challenger truly worse by the margin passes with a nominal chance of
+(1 - confidence) / 2 at the most, whatever the noise; `benchmarks/gate.py` measures it.
 """
 
 from __future__ import annotations
