@@ -15,7 +15,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -171,15 +172,19 @@ def _great_expectations() -> SimpleNamespace:
     """Great Expectations' parts (an import of seconds and 260 MB), with its telemetry switched off beforehand."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     show = warnings.showwarning
-    import great_expectations as gx
-    from great_expectations.core.batch import Batch
-    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
-    from great_expectations.expectations import expectation, registry
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-    from great_expectations.validator.validator import Validator
+    with warnings.catch_warnings():
+        # It asks two of Python's modules for names that have moved.
+        for name in ("sre_constants", "sre_parse"):
+            warnings.filterwarnings("ignore", message=f"module '{name}' is deprecated", category=DeprecationWarning)
+        import great_expectations as gx
+        from great_expectations.core.batch import Batch
+        from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+        from great_expectations.expectations import expectation, registry
+        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+        from great_expectations.validator.validator import Validator
 
-    if warnings.showwarning is not show:
-        logging.captureWarnings(False)  # its import sends the whole process's warnings to the log
+        if warnings.showwarning is not show:
+            logging.captureWarnings(False)  # its import sends the whole process's warnings to the log
     return SimpleNamespace(
         get_context=gx.get_context,
         Batch=Batch,
@@ -192,6 +197,15 @@ def _great_expectations() -> SimpleNamespace:
         Aggregate=expectation.ColumnAggregateExpectation,
         Several=(expectation.ColumnPairMapExpectation, expectation.MulticolumnMapExpectation),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without two warnings about what suites may say: groups in a pattern, and a row condition as text."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This pattern is interpreted as a regular expression, and has match")
+        warnings.filterwarnings("ignore", message="The condition_parser parameter is deprecated")
+        yield
 
 
 def load_suite(path: Path, columns: Collection[str] | None = None) -> Suite:
@@ -308,7 +322,8 @@ def _check_kwargs(kind: str, kwargs: dict[str, Any], where: str) -> None:
         if isinstance(value, dict) and "$PARAMETER" in value:
             refuse(key, "parameters have no value here", "Write the value")
     try:
-        model(**kwargs)
+        with _quiet():
+            model(**kwargs)
     except ValueError as error:  # pydantic's ValidationError, of its version 1
         first: Any = error.errors()[0] if hasattr(error, "errors") else {"loc": ("kwargs",), "msg": str(error)}
         key = str(first["loc"][0]).replace("__root__", "*")
@@ -316,7 +331,7 @@ def _check_kwargs(kind: str, kwargs: dict[str, Any], where: str) -> None:
     low: Any = kwargs.get("min_value")
     high: Any = kwargs.get("max_value")
     mostly = kwargs.get("mostly", 1)
-    if {"min_value", "max_value"} <= set(known) and low is None and high is None:
+    if kind.endswith("_to_be_between") and "min_value" in known and low is None and high is None:
         refuse("min_value", "it and max_value are both missing, so nothing can fail", "Give one or both")
     comparable = (_is_number(low) and _is_number(high)) or (isinstance(low, str) and isinstance(high, str))
     if comparable and low > high:
@@ -437,7 +452,11 @@ def _judge_group(
     found: dict[int, ExpectationResult] = {}
     validator = gx.Validator(gx.Engine(), data_context=context, batches=[gx.Batch(data=part)])
     for some, form in ((quick, "BOOLEAN_ONLY"), (by_row, "COMPLETE"), (single, "BASIC")):
-        outcomes = _run(validator, some, form)
+        try:
+            outcomes = _run(validator, some, form)
+        except Exception as error:  # noqa: BLE001 - whatever an expectation raises must refuse the batch with a report
+            found |= {item.index: _unjudged(item, f"{type(error).__name__}: {error}") for item in some}
+            continue
         for item in some:
             if item.index in outcomes:
                 found[item.index] = _judge(item, outcomes[item.index], part, ids, validator)
@@ -462,9 +481,7 @@ def _run(validator: Any, items: list[Expectation], result_format: str) -> dict[i
         for item in items
     ]
     runtime = {"catch_exceptions": True, "result_format": {"result_format": result_format}}
-    with warnings.catch_warnings():
-        # Groups in a pattern are the suite author's business.
-        warnings.filterwarnings("ignore", message="This pattern is interpreted as a regular expression, and has match")
+    with _quiet():
         results = validator.graph_validate(configurations=wanted, runtime_configuration=runtime)
     return {result.expectation_config.meta["index"]: result for result in results}
 
@@ -500,7 +517,7 @@ def _judge_listed(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Any)
 def _row_result(
     item: Expectation, success: bool, looked_at: int, failed: pd.DataFrame, ids: pd.Series[Any] | None
 ) -> ExpectationResult:
-    failing = failed[list(item.columns)]
+    failing = failed[list(dict.fromkeys(item.columns))]
     count = len(failing)
     share = count / looked_at if looked_at else None
     exception = remark = None
@@ -636,8 +653,7 @@ def _not_in_set(values: pd.Series[Any], kwargs: Mapping[str, Any]) -> Mask:
 
 
 def _matches(values: pd.Series[Any], kwargs: Mapping[str, Any]) -> Mask:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This pattern is interpreted as a regular expression, and has match")
+    with _quiet():
         return _bools(values.astype("str").str.contains(kwargs["regex"], na=False))
 
 
