@@ -75,19 +75,20 @@ class Choice:
 
 
 SEARCH_SPACES: dict[str, dict[str, Range | Choice]] = {
+    # Its defaults are smaller trees than the library's: on four of five drifting sets they lost less later on.
     "hist_gradient_boosting": {
-        "learning_rate": Range(0.02, 0.3, 0.1, log=True),
-        "max_iter": Range(50, 400, 100, log=True, whole=True),
-        "max_leaf_nodes": Range(7, 127, 31, log=True, whole=True),
-        "min_samples_leaf": Range(5, 300, 20, log=True, whole=True),
-        "l2_regularization": Range(1e-3, 100, 1e-3, log=True),
+        "learning_rate": Range(0.02, 0.3, 0.06, log=True),
+        "max_iter": Range(50, 400, 150, log=True, whole=True),
+        "max_leaf_nodes": Range(7, 127, 15, log=True, whole=True),
+        "min_samples_leaf": Range(5, 300, 40, log=True, whole=True),
+        "l2_regularization": Range(1e-3, 100, 1.0, log=True),
         "max_features": Range(0.3, 1.0, 1.0),
     },
     "random_forest": {
-        "n_estimators": Range(100, 300, 200, whole=True),
+        "n_estimators": Range(100, 300, 150, whole=True),
         "max_features": Range(0.2, 1.0, 0.4),
-        "min_samples_leaf": Range(1, 100, 10, log=True, whole=True),
-        "max_samples": Range(0.3, 1.0, 0.8),
+        "min_samples_leaf": Range(1, 100, 20, log=True, whole=True),
+        "max_samples": Range(0.3, 1.0, 0.5),
     },
     "linear": {"C": Range(1e-4, 100, 1.0, log=True)},
 }

@@ -4,9 +4,6 @@ The search is a pure function of its seed and of what the trials gave: an in-mem
 of `tuning.workers` parameter sets at a time, its sampler seeded anew per batch. The journal file is a memo of the
 trials that ended, one atomic line each. Whoever is killed and started again walks the same way, takes from the memo
 what is there, and evaluates the rest; nothing is half-recorded, so nothing needs repair.
-
-Trials of a batch run in threads with their share of OpenMP threads each: the boosting's loops release the
-interpreter's lock, and a thread waits for no other, while OpenMP teams across cores spin when the host is busy.
 """
 
 from __future__ import annotations
@@ -14,24 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 
 from perennial.definition import GREATER_IS_BETTER, ModelDefinition
 from perennial.errors import DataError
-from perennial.features import feature_frame
 from perennial.plugins import content_digest, split_spec
 from tasks.estimators import (
     build_pipeline,
@@ -40,28 +30,13 @@ from tasks.estimators import (
     is_custom,
     parameter_suggestion,
 )
-from tasks.metrics import metric_table
 from tasks.split import Fold
-from tasks.training import data_digest, encode_target, fit_pipeline, predict_score, target_classes
+from tasks.training import data_digest
+from tasks.trials import Evaluation, Executor, FoldEvaluator, Parameters, trial_threads, used_rows
 
-Parameters = dict[str, Any]
 Direction = Literal["minimize", "maximize"]
 # The sampler draws at random until so many trials ended; then it models them.
 _STARTUP_TRIALS = 8
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one parameter set gave: its metric's mean over the folds, or why it has none."""
-
-    value: float | None
-    seconds: float
-    error: str | None = None
-
-
-Evaluate = Callable[[Parameters], Evaluation]
-# Maps the evaluation over one batch, in order, as `concurrent.futures.Executor.map` does: the seam for a cluster.
-Executor = Callable[[Evaluate, Sequence[Parameters]], Iterable[Evaluation]]
 
 
 @dataclass(frozen=True)
@@ -143,88 +118,8 @@ def tune(
     search = _Search(definition, seed, champion_parameters)
     with _quiet_optuna(), contextlib.ExitStack() as stack:
         memo = _Memo(storage, f"{study_name}:{identity}", search.direction)
-        run = executor or stack.enter_context(_threads(definition.training.tuning.workers))
+        run = executor or stack.enter_context(trial_threads(definition.training.tuning.workers))
         return _run(search, evaluator, memo, run, progress, clock)
-
-
-class FoldEvaluator:
-    """Evaluates parameter sets on the folds; what no trial changes is fitted once per fold, whichever trial is first.
-
-    The steps before the estimator are known by their own parameters: those of a custom pipeline that a trial does
-    change are fitted anew, and the two latest variants of each fold are kept. Picklable, for clusters.
-    """
-
-    _KEPT_VARIANTS = 2
-
-    def __init__(self, definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[Fold], seed: int) -> None:
-        self.definition = definition
-        self.seed = seed
-        used = _used_rows(folds)
-        frame = frame.iloc[used]
-        # The folds as positions among the used rows: the rest need not be labelled, nor be kept.
-        self.folds = tuple(
-            Fold(np.searchsorted(used, fold.train), np.searchsorted(used, fold.validation)) for fold in folds
-        )
-        column = frame[definition.data.target]
-        self.classes = target_classes(column, definition)
-        self.target = encode_target(column, definition, self.classes)
-        self.features = feature_frame(frame, definition.features)
-        self._prepared: dict[tuple[int, str], tuple[Any, Any]] = {}
-        self._locks = [threading.Lock() for _ in self.folds]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_locks": None, "_prepared": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _locks=[threading.Lock() for _ in state["folds"]])
-
-    def __call__(self, parameters: Parameters) -> Evaluation:
-        started = time.perf_counter()
-        try:
-            values = [self._fold_value(number, parameters) for number in range(len(self.folds))]
-            value = float(np.mean(values))
-            if not math.isfinite(value):
-                raise DataError(
-                    f"{self.definition.tuning_metric} is {value} on a validation block",
-                    "Use fewer or larger blocks, so that each holds both classes and differing values",
-                )
-        except Exception as error:  # noqa: BLE001 (one bad parameter set must not end the search; its reason is kept)
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-            return Evaluation(None, time.perf_counter() - started, reason)
-        return Evaluation(value, time.perf_counter() - started)
-
-    def _fold_value(self, number: int, parameters: Parameters) -> float:
-        fold, definition = self.folds[number], self.definition
-        pipeline = build_pipeline(definition, parameters, self.seed)
-        train, validation = self._prepare(number, pipeline)
-        estimator = pipeline.steps[-1][1]
-        fit_pipeline(estimator, train, self.target[fold.train], definition)
-        score = predict_score(estimator, validation, definition.task)
-        return metric_table(definition.task, self.target[fold.validation], score)[definition.tuning_metric]
-
-    def _prepare(self, number: int, pipeline: Pipeline) -> tuple[Any, Any]:
-        fold = self.folds[number]
-        if len(pipeline.steps) == 1:
-            return self.features.iloc[fold.train], self.features.iloc[fold.validation]
-        before = pipeline[:-1]
-        key = (number, str(joblib.hash(before)))
-        with self._locks[number]:
-            if key not in self._prepared:
-                target = self.target[fold.train]
-                train = before.fit_transform(self.features.iloc[fold.train], target)
-                variants = [known for known in self._prepared if known[0] == number]
-                for old in variants[: len(variants) - self._KEPT_VARIANTS + 1]:
-                    del self._prepared[old]
-                self._prepared[key] = (train, _transformed(before, self.features.iloc[fold.validation]))
-            return self._prepared[key]
-
-
-def _transformed(fitted: Pipeline, features: Any) -> Any:
-    # Step by step: a pipeline asks its last step for signs of a fit, which a stateless step of a team's has none of.
-    for _, step in fitted.steps:
-        if step is not None and step != "passthrough":
-            features = step.transform(features)
-    return features
 
 
 @dataclass
@@ -422,10 +317,6 @@ def _fitting(definition: ModelDefinition, parameters: Mapping[str, Any]) -> Para
     return {name: value for name, value in near.items() if value is not None}
 
 
-def _used_rows(folds: Sequence[Fold]) -> Any:
-    return np.unique(np.concatenate([part for fold in folds for part in (fold.train, fold.validation)]))
-
-
 def _identity(definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[Fold], seed: int) -> str:
     """What the trials' values depend on, and not the budget: a larger one goes on with what is there."""
     parts = definition.model_dump(mode="json", include={"name", "task", "positive", "data", "features"})
@@ -434,7 +325,7 @@ def _identity(definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[
     if is_custom(definition):
         training["file"] = content_digest(split_spec(definition.training.estimator, definition.folder)[0])
     columns = [*definition.features.columns, definition.data.target]
-    rows = hashlib.sha256(data_digest(frame.iloc[_used_rows(folds)][columns]).encode())
+    rows = hashlib.sha256(data_digest(frame.iloc[used_rows(folds)][columns]).encode())
     for fold in folds:
         rows.update(np.asarray(fold.train, dtype="<i8").tobytes() + b"|")
         rows.update(np.asarray(fold.validation, dtype="<i8").tobytes() + b"|")
@@ -447,19 +338,6 @@ def _canonical(value: Any) -> str:
 
 def _plain(value: object) -> Any:
     return value.item() if isinstance(value, np.generic) else repr(value)
-
-
-@contextlib.contextmanager
-def _threads(workers: int) -> Iterator[Executor]:
-    share = max(1, joblib.cpu_count() // workers)
-
-    def limit() -> None:
-        # OpenMP's number of threads belongs to the thread that sets it, and dies with it.
-        threadpool_limits(share, user_api="openmp")
-
-    # The BLAS's number is the whole process's: set once outside, so that no thread restores another's.
-    with threadpool_limits(share, user_api="blas"), ThreadPoolExecutor(workers, "trial", initializer=limit) as pool:
-        yield pool.map
 
 
 @contextlib.contextmanager

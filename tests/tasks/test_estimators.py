@@ -32,8 +32,8 @@ from tasks.training import fit_pipeline, predict_score
 
 KINDS = {"numeric": ["a", "b"], "categorical": ["c"], "text": ["t"], "image": ["i"]}
 FAST = {
-    "hist_gradient_boosting": {"max_iter": 20},
-    "random_forest": {"n_estimators": 20},
+    "hist_gradient_boosting": {"max_iter": 20, "min_samples_leaf": 10},
+    "random_forest": {"n_estimators": 20, "min_samples_leaf": 2},
     "linear": {},
 }
 
