@@ -205,6 +205,7 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This pattern is interpreted as a regular expression, and has match")
         warnings.filterwarnings("ignore", message="The condition_parser parameter is deprecated")
+        warnings.filterwarnings("ignore", message="Passing a string to the row_condition parameter is deprecated")
         yield
 
 
