@@ -10,13 +10,15 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deployments.register import FLOWS, HEARTBEAT_SECONDS, TAG, register
+from deployments.register import FLOWS, HEARTBEAT_SECONDS, TAG, register, require_server
 from perennial.definition import load_definitions
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, ServiceError
+from perennial.servers import healthy, prefect_environment
 from perennial.settings import load_settings
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 READY_TEXT = "perennial runner ready"
 REFRESH_SECONDS = 5.0
+LOST_SECONDS = 60.0
 _STARTED_POLL_SECONDS = 0.05
 _PAGE = 200
+_END_SECONDS = 10.0
 
 
 async def _serve_new(runner: Runner, known: set[UUID]) -> int:
@@ -65,6 +69,15 @@ async def _refresh(runner: Runner, known: set[UUID]) -> None:
             print(f"could not look for new deployments: {error!r}", flush=True)
 
 
+async def _watch_server(url: str, lost_seconds: float) -> None:
+    """Returns when the server has not answered for so long; Prefect's own retries take minutes to give up."""
+    last = time.monotonic()
+    while time.monotonic() - last < lost_seconds:
+        await asyncio.sleep(lost_seconds / 12)
+        if await asyncio.to_thread(healthy, f"{url.rstrip('/')}/health", 10.0):
+            last = time.monotonic()
+
+
 async def _announce_and_handle_signals(runner: Runner, count: int) -> None:
     """Once it runs: our own handlers, since Prefect's SIGTERM handler leaves runs in the state Running."""
     while not runner.started:
@@ -82,27 +95,37 @@ async def _announce_and_handle_signals(runner: Runner, count: int) -> None:
     print(f"{READY_TEXT}: {count} deployments", flush=True)
 
 
-async def serve() -> None:
+async def serve(lost_seconds: float = LOST_SECONDS) -> None:
     """Serve until SIGTERM.
 
+    Args:
+        lost_seconds: How long the server may stay away.
+
     Raises:
-        RuntimeError: The Prefect server stayed away.
+        ServiceError: The Prefect server stayed away; the runs in progress are ended.
     """
     from prefect.runner import Runner
 
+    url = require_server()
     runner = Runner(name="perennial", pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_SECONDS)
     known: set[UUID] = set()
     count = await _serve_new(runner, known)
+    running = asyncio.create_task(runner.start())
+    lost = asyncio.create_task(_watch_server(url, lost_seconds))
     helpers = [
+        lost,
         asyncio.create_task(_announce_and_handle_signals(runner, count)),
         asyncio.create_task(_refresh(runner, known)),
     ]
     try:
-        await runner.start()
+        await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise ServiceError(f"the Prefect server at {url} has been away for {lost_seconds:g} s", "Start it again")
+        running.result()
     finally:
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        for task in [running, *helpers]:
+            task.cancel()
+        await asyncio.wait([running, *helpers], timeout=_END_SECONDS)
 
 
 def main(flows: Mapping[str, str] = FLOWS) -> int:
@@ -111,8 +134,6 @@ def main(flows: Mapping[str, str] = FLOWS) -> int:
     Args:
         flows: As `deployments.register.register` takes them.
     """
-    from perennial.servers import prefect_environment
-
     settings = load_settings()
     for name, value in prefect_environment(settings).items():
         os.environ.setdefault(name, value)
@@ -120,10 +141,10 @@ def main(flows: Mapping[str, str] = FLOWS) -> int:
         for change in register(load_definitions(settings.model_folders), flows):
             if change.action != "unchanged":
                 print(f"{change.action} {change.name}", flush=True)
+        asyncio.run(serve())
     except PerennialError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
-    asyncio.run(serve())
     return 0
 
 

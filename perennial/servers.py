@@ -226,11 +226,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 def prefect_environment(settings: Settings, url: str | None = None) -> dict[str, str]:
     """What every process that speaks to Prefect, its server included, needs in its environment.
 
+    The server's database is prefect.db in PREFECT_HOME, unless PREFECT_SERVER_DATABASE_CONNECTION_URL names another.
+
     Args:
         url: The server's /api address, when it is not the settings' own.
     """
     folder = settings.home_path / "prefect"
-    environment = {
+    return {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_API_URL": url or settings.prefect_url,
@@ -246,9 +248,6 @@ def prefect_environment(settings: Settings, url: str | None = None) -> dict[str,
         "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
         "PREFECT_CLI_PROMPT": "false",
     }
-    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in os.environ:
-        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
-    return environment
 
 
 def prefect_service(settings: Settings, port: int | None = None, setting: str = "PERENNIAL_PREFECT_PORT") -> Service:

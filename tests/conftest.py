@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +24,16 @@ def prefect_url(prefect_settings: Settings) -> Iterator[str]:
     """The /api address of a real Prefect server, which this process uses as long as the tests run."""
     with prefect_server(prefect_settings, scheduler=True) as url:
         yield url
+
+
+@pytest.fixture
+def migrate_home(prefect_url: str, prefect_settings: Settings) -> Callable[[Path], None]:
+    """Gives a new home the session server's database, which spares its own server 5 s of migrations."""
+
+    def migrate(home: Path) -> None:
+        source, target = (folder / "prefect" / "prefect.db" for folder in (prefect_settings.home_path, home))
+        target.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+
+    return migrate

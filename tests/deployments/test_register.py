@@ -26,7 +26,7 @@ from deployments.register import (
 )
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.servers import Child, Service, free_port
+from perennial.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.slow
@@ -307,3 +307,24 @@ def test_a_runner_without_a_server_fails_with_the_remedy(tmp_path: Path) -> None
     assert child.exit_code() == 1
     assert f"no Prefect server answers at {address}" in str(child.failure("ended"))
     child.stop()
+
+
+def test_a_runner_ends_when_its_server_stays_away(tmp_path: Path, migrate_home: Callable[[Path], None]) -> None:
+    settings = Settings(home=tmp_path / "home")
+    migrate_home(settings.home_path)
+    server = Child(prefect_service(settings, free_port()), tmp_path)
+    code = "import asyncio; from deployments.runner import serve; asyncio.run(serve(lost_seconds=2))"
+    environment = dict(server.service.environment)
+    runner = Service("runner", (sys.executable, "-c", code), environment, ready_text="perennial runner ready")
+    try:
+        server.wait_until_ready()
+        child = Child(runner, tmp_path)
+        child.wait_until_ready(60)
+        assert child.exit_code() is None
+        server.stop()
+        assert eventually(lambda: child.exit_code() is not None)
+        assert child.exit_code() == 1
+        assert "has been away for 2 s" in str(child.failure("ended"))
+        child.stop()
+    finally:
+        server.stop()

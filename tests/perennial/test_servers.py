@@ -30,6 +30,7 @@ from perennial.servers import (
     require_free_port,
     rotate_log,
     running_prefect,
+    use_prefect,
 )
 from perennial.settings import Settings
 
@@ -266,17 +267,19 @@ class TestRunningPrefect:
 
 
 class TestEnvironment:
-    def test_everything_lies_in_the_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", raising=False)
+    def test_everything_lies_in_the_home(self, tmp_path: Path) -> None:
         environment = prefect_environment(Settings(home=tmp_path, prefect_port=4321))
         assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
         assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
-        assert environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"].endswith(f"{tmp_path}/prefect/prefect.db")
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
 
-    def test_a_given_database_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql+asyncpg://x")
-        assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in prefect_environment(Settings(home=tmp_path))
+    def test_a_server_within_another_s_block_is_not_the_other(self, tmp_path: Path) -> None:
+        outer, inner = Settings(home=tmp_path / "outer"), Settings(home=tmp_path / "inner")
+        with use_prefect(outer, "http://127.0.0.1:1/api"):
+            assert os.environ["PREFECT_HOME"] == str(tmp_path / "outer" / "prefect")
+            environment = {**os.environ, **prefect_service(inner).environment}
+        texts = [value for name, value in environment.items() if name.startswith("PREFECT")]
+        assert not [text for text in texts if "outer" in text or ":1/" in text]
 
     def test_commands_bind_to_the_host_and_port(self, tmp_path: Path) -> None:
         settings = Settings(home=tmp_path, mlflow_port=5555, prefect_port=4321)
@@ -293,7 +296,10 @@ def test_a_home_that_can_not_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_temporary_server_ends_with_its_killed_user(tmp_path: Path) -> None:
+def test_a_real_temporary_server_ends_with_its_killed_user(
+    tmp_path: Path, migrate_home: Callable[[Path], None]
+) -> None:
+    migrate_home(tmp_path)
     code = (
         "import time\nfrom perennial.servers import prefect_server\nfrom perennial.settings import load_settings\n"
         "with prefect_server(load_settings()) as url:\n    print(url, flush=True)\n    time.sleep(600)\n"

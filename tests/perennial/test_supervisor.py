@@ -86,6 +86,7 @@ class Run:
 
 @contextmanager
 def running(services: list[Service], logs: Path, policy: RestartPolicy = QUICK) -> Iterator[Run]:
+    before = set(psutil.Process().children(recursive=True))
     run = Run(services, logs, policy)
     try:
         yield run
@@ -93,7 +94,7 @@ def running(services: list[Service], logs: Path, policy: RestartPolicy = QUICK) 
         run.supervisor.request_stop()
         run.thread.join(30)
         assert not run.thread.is_alive()
-    assert not [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+    assert not set(psutil.Process().children(recursive=True)) - before
 
 
 class TestSupervisor:
@@ -244,8 +245,9 @@ class TestBeforeUp:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_up_for_real(toy: Settings, tmp_path: Path) -> None:
+def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path], None]) -> None:
     """Prefect, MLflow and the runner become healthy; a killed runner comes back; SIGTERM leaves nothing."""
+    migrate_home(toy.home_path)
     environment = {
         **os.environ,
         "PERENNIAL_HOME": str(toy.home_path),
