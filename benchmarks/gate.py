@@ -1,6 +1,6 @@
 """How fast and how right the gate is: interval time beside a plain loop, and promotion rates under known truth.
 
-    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--json FILE]
+    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--tasks regression] [--json FILE]
 
 Rates: rows of days with their own hidden level (and, where said, days that follow each other), models that are wrong
 in their own way on each row and on whole days, so that the truth about their expected loss is known: worse than the
@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 Task = Literal["classification", "regression"]
 CHAMPION_ERROR = 0.45
 NOISE = 1.0
+KINDS = ("worse", "better")
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,30 @@ def worlds() -> dict[str, World]:
     }
 
 
-def rates(repeats: int, margin: float) -> list[dict[str, Any]]:
+def rates(repeats: int, margin: float, tasks: list[str]) -> list[dict[str, Any]]:
     found = []
     policy = GatePolicy(margin=margin)
     print(f"Share promoted of {repeats} challengers, margin {margin:.1%}, 5,000 rows")
-    for name, world in worlds().items():
-        worse = promotion_rate(world, margin, policy, repeats)
-        better = promotion_rate(world, -2 * margin, policy, repeats, seed=1_000_000)
-        found.append({"world": name, "margin": margin, "worse": worse, "better": better, "repeats": repeats})
-        print(f"{name:<62} worse by the margin {worse:6.1%}   better by twice {better:6.1%}", flush=True)
+    for at, (name, world) in enumerate(worlds().items(), 1):
+        if world.task not in tasks:
+            continue
+        worse = promotion_rate(world, margin, policy, repeats, seed=2 * at * 1_000_000)
+        better = promotion_rate(world, -2 * margin, policy, repeats, seed=(2 * at + 1) * 1_000_000)
+        row: dict[str, Any] = {"world": name, "margin": margin, "repeats": repeats, "worse": worse, "better": better}
+        row |= {"worse_interval": wilson(worse, repeats), "better_interval": wilson(better, repeats)}
+        found.append(row)
+        shown = [
+            f"{row[key]:6.1%} ({low:.1%} to {high:.1%})" for key in KINDS for low, high in [row[f"{key}_interval"]]
+        ]
+        print(f"{name:<62} worse by the margin {shown[0]:<24} better by twice {shown[1]}", flush=True)
     return found
+
+
+def wilson(rate: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a measured rate."""
+    middle = (rate + 1.92 / count) / (1 + 3.84 / count)
+    reach = 1.96 * math.sqrt(rate * (1 - rate) / count + 0.96 / count**2) / (1 + 3.84 / count)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def speed(rows: int, resamples: int, loops: int) -> list[dict[str, Any]]:
@@ -178,6 +193,7 @@ def speed(rows: int, resamples: int, loops: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--tasks", nargs="+", default=["classification", "regression"])
     parser.add_argument("--margin", type=float, default=GatePolicy().margin)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--resamples", type=int, default=10_000)
@@ -186,7 +202,7 @@ def main() -> None:
     options = parser.parse_args()
     result = {
         "speed": speed(options.rows, options.resamples, options.loops),
-        "rates": rates(options.repeats, options.margin),
+        "rates": rates(options.repeats, options.margin, options.tasks),
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
