@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
+from perennial.events import RETRAIN_EVENT, model_resource
 from perennial.servers import healthy
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 TAG = "perennial"
-RETRAIN_EVENT = "perennial.decision.retrain"
 ZOMBIE_AUTOMATION = "perennial: crash runs without a heartbeat"
 HEARTBEAT_SECONDS = 30
 FLOWS: Mapping[str, str] = {
@@ -56,11 +56,6 @@ class Change:
 
     name: str
     action: Literal["created", "updated", "unchanged", "removed"]
-
-
-def model_resource(model: str) -> str:
-    """The resource id of a model's events."""
-    return f"perennial.model.{model}"
 
 
 def build_deployments(definition: ModelDefinition, flows: Mapping[str, str] = FLOWS) -> list[RunnerDeployment]:

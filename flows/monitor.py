@@ -13,13 +13,13 @@ from prefect.logging import get_run_logger
 
 from flows.recording import moment, publish_markdown, step
 from perennial.definition import ModelDefinition
+from perennial.events import RETRAIN_EVENT, model_resource
 from perennial.workspace import Workspace, open_workspace
 from tasks.decision import Decision
 from tasks.decision_text import render_markdown
 from tasks.monitoring import record_decision, run_check, unclaimed_retrainings
 from tasks.reports import write_report
 
-RETRAIN_EVENT = "perennial.decision.retrain"
 _EVENT_PATIENCE = timedelta(minutes=5)
 
 
@@ -55,7 +55,7 @@ def _ask_for_retraining(workspace: Workspace, definition: ModelDefinition, decis
         if entry["decision_id"] == decision.decision_id:
             emit_event(
                 event=RETRAIN_EVENT,
-                resource={"prefect.resource.id": f"perennial.model.{model}", "prefect.resource.name": model},
+                resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
                 payload={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
             )
         elif decision.as_of - datetime.fromisoformat(entry["as_of"]) >= _EVENT_PATIENCE:

@@ -20,6 +20,7 @@ from perennial.errors import PerennialError
 
 # name: (module of perennial.commands, which holds a command of that name, dashes as underscores; one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "Replay a year of flights through the real flows, and tell its story."),
     "up": ("up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
     "deploy": ("deploy", "Register all definitions with the running Prefect server; a second time changes nothing."),
     "models": ("models", "List the defined models."),

@@ -13,12 +13,10 @@ import pytest
 
 from deployments.register import (
     FLOWS,
-    RETRAIN_EVENT,
     TAG,
     ZOMBIE_AUTOMATION,
     Change,
     build_deployments,
-    model_resource,
     register,
     registered,
     require_server,
@@ -26,6 +24,7 @@ from deployments.register import (
 )
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
+from perennial.events import RETRAIN_EVENT, model_resource
 from perennial.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
