@@ -1,6 +1,6 @@
 """Makes the Prefect server know every model: deployments, schedules, the retrain trigger. No execution, no flow logic.
 
-Each definition gets four deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
+Each definition gets five deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
 specification: one whose version stands on the server already is left alone, with a schedule that somebody
 paused, and its trigger never has a gap in which an event would be lost.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.events import RETRAIN_EVENT, model_resource
+from perennial.events import decision_event, model_resource
 from perennial.servers import healthy
 
 if TYPE_CHECKING:
@@ -28,22 +28,26 @@ if TYPE_CHECKING:
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 TAG = "perennial"
+ON_DECISION = ("retrain", "recalibrate")
 ZOMBIE_AUTOMATION = "perennial: crash runs without a heartbeat"
 HEARTBEAT_SECONDS = 30
 FLOWS: Mapping[str, str] = {
     "retrain": "flows.retrain:retrain",
+    "recalibrate": "flows.recalibrate:recalibrate",
     "monitor": "flows.monitor:monitor",
     "ingest": "flows.ingest:ingest",
     "score": "flows.score:score",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
+    "recalibrate": lambda definition: None,  # noqa: ARG005 - on a decision or by hand only
     "monitor": lambda definition: definition.monitoring.schedule,
     "ingest": lambda definition: definition.ingestion.schedule,
     "score": lambda definition: definition.scoring.schedule,
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
+    "recalibrate": "Refits the map of the score of {model} on matured labels and lets the gate judge it.",
     "monitor": "Checks the champion of {model} and writes a verdict into the decision ledger.",
     "ingest": "Validates new rows of {model} and appends the good ones to its table.",
     "score": "Scores rows with the champion of {model}.",
@@ -165,9 +169,9 @@ def _build(definition: ModelDefinition, kind: str, target: str) -> RunnerDeploym
         flow,
         name=definition.name,
         schedules=[Cron(cron, timezone="UTC")] if cron else [],
-        concurrency_limit=one_at_a_time if kind == "retrain" else None,
+        concurrency_limit=one_at_a_time if kind in ON_DECISION else None,
         parameters={"model": definition.name},
-        triggers=[_retrain_trigger(definition.name)] if kind == "retrain" else [],
+        triggers=[_trigger(kind, definition.name)] if kind in ON_DECISION else [],
         description=f"{purpose}\n\n{definition.description}".strip(),
         tags=[TAG, definition.name],
         entrypoint_type=EntrypointType.MODULE_PATH,
@@ -176,14 +180,14 @@ def _build(definition: ModelDefinition, kind: str, target: str) -> RunnerDeploym
     return deployment
 
 
-def _retrain_trigger(model: str) -> DeploymentEventTrigger:
+def _trigger(kind: str, model: str) -> DeploymentEventTrigger:
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
     from prefect.events.schemas.events import ResourceSpecification
 
     return DeploymentEventTrigger(
-        name=f"perennial: retrain {model} on a decision",
+        name=f"perennial: {kind} {model} on a decision",
         description="The run claims the decision; a second one for it ends at once.",
-        expect={RETRAIN_EVENT},
+        expect={decision_event(kind)},
         match=ResourceSpecification({"prefect.resource.id": model_resource(model)}),
         parameters={
             "model": model,

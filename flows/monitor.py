@@ -1,4 +1,4 @@
-"""The flow that checks a champion and asks for a retraining where the verdict says so. Thin: see tasks.monitoring."""
+"""The flow that checks a champion and asks for the run that the verdict calls for. Thin: see tasks.monitoring."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prefect.logging import get_run_logger
 
 from flows.recording import moment, publish_markdown, step
 from perennial.definition import ModelDefinition
-from perennial.events import RETRAIN_EVENT, model_resource
+from perennial.events import decision_event, model_resource
 from perennial.workspace import Workspace, open_workspace
 from tasks.decision import Decision
 from tasks.decision_text import render_markdown
-from tasks.monitoring import record_decision, run_check, unclaimed_retrainings
+from tasks.monitoring import record_decision, run_check, unclaimed_decisions
 from tasks.reports import write_report
 
 _EVENT_PATIENCE = timedelta(minutes=5)
@@ -31,7 +31,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         model: The model's name.
         as_of: The moment; only what was known then is used. Now by default.
         report: Whether to make the Evidently report for people; it decides nothing.
-        trigger: Whether a verdict to retrain asks for the retraining, or is only written down.
+        trigger: Whether a verdict to retrain or recalibrate asks for that run, or is only written down.
     """
     workspace, at = open_workspace(), moment(as_of)
     definition = workspace.definition(model)
@@ -39,22 +39,22 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     step("record", record_decision)(workspace, decision)
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
     if trigger:
-        _ask_for_retraining(workspace, definition, decision)
+        _ask_for_runs(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path}
 
 
-def _ask_for_retraining(workspace: Workspace, definition: ModelDefinition, decision: Decision) -> None:
+def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: Decision) -> None:
     """Emit the event of a new decision, and start what an earlier lost event did not.
 
     Events are best effort; the ledger is the truth. A decision that nobody claimed within the time that an
     event may take is started directly, under its id as idempotency key: twice is once.
     """
     model = definition.name
-    for entry in unclaimed_retrainings(workspace, model, as_of=decision.as_of):
+    for entry in unclaimed_decisions(workspace, model, as_of=decision.as_of):
         if entry["decision_id"] == decision.decision_id:
             emit_event(
-                event=RETRAIN_EVENT,
+                event=decision_event(entry["verdict"]),
                 resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
                 payload={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
             )
@@ -65,10 +65,10 @@ def _ask_for_retraining(workspace: Workspace, definition: ModelDefinition, decis
 def _start_directly(model: str, entry: dict[str, Any]) -> None:
     try:
         run_deployment(
-            f"retrain/{model}",
+            f"{entry['verdict']}/{model}",
             parameters={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
             idempotency_key=entry["decision_id"],
             timeout=0,
         )
     except ObjectNotFound:
-        get_run_logger().warning("retrain/%s is not deployed; run `perennial deploy`", model)
+        get_run_logger().warning("%s/%s is not deployed; run `perennial deploy`", entry["verdict"], model)

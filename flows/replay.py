@@ -11,9 +11,12 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from flows.ingest import ingest
 from flows.monitor import monitor
+from flows.recalibrate import recalibrate
 from flows.retrain import retrain
 from flows.score import score
 from perennial.workspace import Workspace
+
+_RUNS = {"retrain": retrain, "recalibrate": recalibrate}
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ def replay(workspace: Workspace, model: str, moments: Sequence[datetime]) -> Ite
             score(model, as_of=as_of)
             decision = monitor(model, as_of=as_of, report=False, trigger=False)
             retraining = None
-            if decision["verdict"] == "retrain":
-                retraining = retrain(model, as_of=as_of, decision_id=decision["decision_id"])
+            if run := _RUNS.get(decision["verdict"]):
+                retraining = run(model, as_of=as_of, decision_id=decision["decision_id"])
             yield ReplayStep(as_of, decision, retraining, skipped=False)
 
 
@@ -66,6 +69,6 @@ def _finished(workspace: Workspace, model: str, as_of: datetime) -> dict[str, An
     """The decision of this moment, if it was made and carried out."""
     for entry in workspace.ledger(model).entries(as_of=as_of):
         made = datetime.fromisoformat(entry["as_of"]) == as_of
-        if made and (entry["verdict"] not in ("retrain", "recalibrate") or entry["outcome"] is not None):
+        if made and (entry["verdict"] not in _RUNS or entry["outcome"] is not None):
             return entry
     return None

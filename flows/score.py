@@ -44,9 +44,10 @@ def _score_file(
 ) -> int:
     pipeline = load_version(workspace.registry, champion, definition)
     total = 0
-    for rows, scores in score_file(pipeline, definition, source, target, version=champion.number):
+    for rows, scores, raw in score_file(pipeline, definition, source, target, version=champion.number):
         log_predictions(
-            workspace.store, definition.name, rows, scores, version=champion.number, as_of=at, origin=source.name
-        )
+            workspace.store, definition.name, rows, scores, raw=raw, version=champion.number, as_of=at,
+            origin=source.name,
+        )  # fmt: skip
         total += len(rows)
     return total

@@ -97,5 +97,5 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]
     def predict(self, features: Any) -> NDArray[Any]:
         """Classes, or values: shape (n,)."""
         if self.task == "classification":
-            return self.classes_[np.argmax(self.predict_proba(features), axis=1)]
+            return np.asarray(self.classes_[np.argmax(self.predict_proba(features), axis=1)])
         return apply_map(self.raw_score(features), self.method, self.parameters, self.task)

@@ -1,7 +1,9 @@
 """The names of the events that the flows emit and the deployments wait for. No sending and no waiting."""
 
-RETRAIN_EVENT = "perennial.decision.retrain"
-RECALIBRATE_EVENT = "perennial.decision.recalibrate"
+
+def decision_event(verdict: str) -> str:
+    """The event of a decision that asks for a run: `retrain` or `recalibrate`."""
+    return f"perennial.decision.{verdict}"
 
 
 def model_resource(model: str) -> str:

@@ -73,16 +73,19 @@ class Ledger:
             raise ConflictError(f"decision {decision_id} was claimed by another run", "Nothing is to do")
         return Claim(decision_id, by, attempt)
 
-    def close(self, outcome: dict[str, Any], by: str, *, key: str, recorded_at: datetime) -> bool:
+    def close(
+        self, outcome: dict[str, Any], by: str, *, key: str, recorded_at: datetime, kind: str = "outcome"
+    ) -> bool:
         """Write what came of a run: of the decision it names, or of none where it was started by hand.
 
         Args:
             outcome: A mapping with `decision_id` (or None) and `as_of`.
             by: The run.
             key: Names what was done, such as the training's key: written once.
+            kind: `outcome` of a retraining, or `recalibration`, which counts against no budget.
         """
         decision_id = outcome["decision_id"] or ""
-        return self._append("outcome", decision_id, outcome, outcome["as_of"], recorded_at, by=by, key=f"outcome:{key}")
+        return self._append(kind, decision_id, outcome, outcome["as_of"], recorded_at, by=by, key=f"outcome:{key}")
 
     def accept(self, acceptance: dict[str, Any], *, recorded_at: datetime) -> bool:
         """Write that a person accepted what a decision complained of; once for a decision.
@@ -121,14 +124,14 @@ class Ledger:
                     entry["claims"].append(row.by)
                     entry["claimed_by"] = row.by
                 else:
-                    entry[str(row.kind)] = body
+                    entry["acceptance" if row.kind == "acceptance" else "outcome"] = body
         return list(entries.values())
 
     def _frame(self, as_of: datetime | None) -> pd.DataFrame:
         frame = self._store.frame(self._model, "decisions")
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
-        rank = frame["kind"].map({"decision": 0, "claim": 1, "outcome": 2, "acceptance": 3})
+        rank = frame["kind"].map({"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3})
         return frame.assign(rank=rank).sort_values(["as_of", "rank", "recorded_at"], kind="stable")
 
     def _append(

@@ -23,6 +23,7 @@ from perennial.errors import DataError
 TRUSTED_TYPES: tuple[str, ...] = (
     "functools.partial",
     "numpy.dtype",
+    "perennial.calibrated.Recalibrated",
     "perennial.transformers.EmptyColumns",
     "perennial.transformers.ImageStatistics",
     "perennial.transformers.TextVectors",

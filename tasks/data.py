@@ -140,7 +140,8 @@ def labelled_rows(
         DataError: Nothing was ingested yet.
     """
     model = definition.name
-    found = versions or {name: store.version(model, name) for name in ("batches", "labels")}
+    found: dict[str, int | None] = {name: store.version(model, name) for name in ("batches", "labels")}
+    found |= versions or {}
     at = {name: number for name, number in found.items() if number is not None}
     if len(at) < len(found):
         raise DataError(

@@ -20,6 +20,7 @@ from perennial.workspace import Workspace
 from tasks.data import known_labels, window_rows
 from tasks.decision import CheckInputs, Decision, check
 from tasks.health import Freshness
+from tasks.recalibration import Recalibrator
 from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
 from tasks.scoring import predictions_between, require_champion
@@ -58,8 +59,23 @@ def gather_inputs(
         label_delay=definition.data.label_delay,
         labelled_rows=count_labelled(store, definition, labels, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
-        ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
+        ledger=tuple(row for row in workspace.ledger(model).rows(as_of=as_of) if row["kind"] != "recalibration"),
+        same_model=same_model(workspace.registry, champion),
+        recalibrator=map_in_force(champion),
     )
+
+
+def same_model(registry: Registry, champion: Version) -> tuple[str, ...]:
+    """The other versions that differ from the champion by the score's map only."""
+    base = champion.tag("base_version") or str(champion.number)
+    found = [item for item in registry.versions(champion.model) if base in (item.tag("base_version"), str(item.number))]
+    return tuple(str(item.number) for item in found if item.number != champion.number)
+
+
+def map_in_force(champion: Version) -> Recalibrator | None:
+    """The map behind which the champion answers; None where it answers with its own score."""
+    text = champion.tag("recalibration")
+    return Recalibrator.from_dict(json.loads(text)) if text else None
 
 
 def champion_reference(registry: Registry, champion: Version) -> Reference:
@@ -102,9 +118,10 @@ def record_decision(workspace: Workspace, decision: Decision) -> bool:
     return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
 
 
-def unclaimed_retrainings(workspace: Workspace, model: str, *, as_of: datetime) -> list[dict[str, Any]]:
-    """The newest decision to retrain, if no run has claimed it and the champion has not changed since: or nothing."""
-    asked = [entry for entry in workspace.ledger(model).entries(as_of=as_of) if entry["verdict"] == "retrain"][-1:]
+def unclaimed_decisions(workspace: Workspace, model: str, *, as_of: datetime) -> list[dict[str, Any]]:
+    """The newest decision that asks for a run, if none has claimed it and the champion has not changed since."""
+    entries = workspace.ledger(model).entries(as_of=as_of)
+    asked = [entry for entry in entries if entry["verdict"] in ("retrain", "recalibrate")][-1:]
     reign = workspace.registry.reign(model, as_of=as_of)
     return [
         entry

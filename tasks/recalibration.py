@@ -1,8 +1,10 @@
 """The map from a champion's score to probability or value: fitted anew on matured labels, and tested. No training.
 
-A map is fitted with shrinkage towards the identity, so that few labels change little; whether it helps is tested by
-cross-fitting over blocks of time: each block is predicted by the map of the others, and the gain in loss must be
-clear of its standard error over the blocks' rows.
+A map is fitted with shrinkage towards the identity: a prior worth a few rows, so that few labels change little, and a
+strength below 1, since the next window is never quite like the last one. Whether it helps is tested by cross-fitting:
+every fifth row is predicted by the map of the others, and the gain in loss must be clear of its standard error. The
+folds are interleaved on purpose: what is asked is whether the newest rows want another map than the one in force;
+whether the next rows will be like them no split of the newest rows can say, and that is what the strength is for.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
 
 CLIP = 1e-6
 PRIOR_ROWS = 20.0
+FOLDS = 5
 ISOTONIC_ROWS = 1_000
 METHODS: dict[str, tuple[Method, ...]] = {
     "classification": ("platt", "beta", "isotonic"),
@@ -80,7 +83,7 @@ class RecalibrationTest:
     Attributes:
         method: The map tested.
         gain: The mean loss saved per row, cross-fitted; negative where it would cost.
-        standard_error: Of the gain, over blocks of time; infinite where it can't be estimated.
+        standard_error: Of the gain, over rows; infinite where it can't be estimated.
         rows: Labelled rows used.
     """
 
@@ -96,7 +99,7 @@ class RecalibrationTest:
 
 
 def fit_recalibration(
-    truth: Floats, score: Floats, task: Task, *, method: Method | None = None, weights: Floats | None = None
+    truth: Floats, score: Floats, task: Task, *, method: Method | None = None, strength: float = 1.0
 ) -> Recalibrator:
     """Fit a map; without `method` the one with the least cross-fitted loss, the simpler one when it is close.
 
@@ -105,7 +108,7 @@ def fit_recalibration(
         score: Shape (n,): the champion's raw output.
         task: classification or regression.
         method: Which map.
-        weights: Shape (n,): how much each row counts.
+        strength: How much of the way from the identity to the fitted map is gone, in (0, 1].
 
     Raises:
         DataError: The lengths differ, or a value is not finite.
@@ -117,38 +120,39 @@ def fit_recalibration(
         method = _choose(truth, score, task)
     if method == "identity":
         return Recalibrator(task, "identity", (), len(truth))
-    given = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
     if method == "isotonic":
-        return Recalibrator(task, method, _isotonic(truth, score, given, task), len(truth))
-    if task == "regression":
-        return Recalibrator(task, method, _ridge(truth, score, given), len(truth))
-    return Recalibrator(task, method, _newton(truth, _inputs(score, method), given, method), len(truth))
+        parameters, identity = _isotonic(truth, score, task)
+    elif task == "regression":
+        parameters, identity = _ridge(truth, score), np.array([1.0, 0.0])
+    else:
+        identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
+        parameters = _newton(truth, _inputs(score, method), identity)
+    kept = identity + strength * (parameters - identity)
+    return Recalibrator(task, method, tuple(float(v) for v in kept), len(truth))
 
 
 def check_recalibration(
-    truth: Floats, score: Floats, current: Floats, task: Task, *, method: Method | None = None, blocks: int = 5
+    truth: Floats, score: Floats, current: Floats, task: Task, *, method: Method | None = None, strength: float = 1.0
 ) -> RecalibrationTest:
-    """Cross-fit a map over contiguous blocks and compare its loss with what is answered now.
+    """Cross-fit a map over interleaved rows and compare its loss with what is answered now.
 
     Args:
-        truth: Shape (n,), in order of time.
+        truth: Shape (n,).
         score: Shape (n,): the champion's raw output.
         current: Shape (n,): what was answered (with the map of now).
         task: classification or regression.
         method: Which map; by default the plain one (Platt or affine), as choosing on the same rows would flatter it.
-        blocks: How many contiguous blocks.
+        strength: As in `fit_recalibration`.
     """
     truth, score = _checked(truth, score)
     chosen = method or METHODS[task][0]
-    if len(truth) < 4 * blocks:
+    if len(truth) < 4 * FOLDS:
         return RecalibrationTest(chosen, 0.0, float("inf"), len(truth))
     loss = "log_loss" if task == "classification" else "mse"
-    mapped = _cross_fit(truth, score, task, chosen, blocks)
+    mapped = cross_fit(truth, score, task, chosen, strength)
     saved = row_losses(truth, np.asarray(current, dtype=np.float64), loss) - row_losses(truth, mapped, loss)
-    means = np.array([part.mean() for part in np.array_split(saved, 2 * blocks)])
-    by_blocks = means.std(ddof=1) / np.sqrt(len(means))
-    by_rows = saved.std(ddof=1) / np.sqrt(len(saved))
-    return RecalibrationTest(chosen, float(saved.mean()), float(max(by_blocks, by_rows)), len(truth))
+    error = float(saved.std(ddof=1) / np.sqrt(len(saved)))
+    return RecalibrationTest(chosen, float(saved.mean()), error if error > 0 else float("inf"), len(truth))
 
 
 def _choose(truth: Floats, score: Floats, task: Task) -> Method:
@@ -156,21 +160,22 @@ def _choose(truth: Floats, score: Floats, task: Task) -> Method:
     if len(truth) < ISOTONIC_ROWS:
         return plain
     loss = "log_loss" if task == "classification" else "mse"
-    best, least = plain, row_losses(truth, _cross_fit(truth, score, task, plain, 5), loss)
+    best, least = plain, row_losses(truth, cross_fit(truth, score, task, plain, 1.0), loss)
     for method in others:
-        losses = row_losses(truth, _cross_fit(truth, score, task, method, 5), loss)
+        losses = row_losses(truth, cross_fit(truth, score, task, method, 1.0), loss)
         saved = least - losses
         if saved.mean() > 2 * saved.std(ddof=1) / np.sqrt(len(saved)):
             best, least = method, losses
     return best
 
 
-def _cross_fit(truth: Floats, score: Floats, task: Task, method: Method, blocks: int) -> Floats:
+def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength: float) -> Floats:
     mapped = np.empty(len(truth))
-    for rows in np.array_split(np.arange(len(truth)), blocks):
-        kept = np.ones(len(truth), dtype=bool)
-        kept[rows] = False
-        mapped[rows] = fit_recalibration(truth[kept], score[kept], task, method=method).apply(score[rows])
+    fold = np.arange(len(truth)) % FOLDS
+    for number in range(FOLDS):
+        kept, left = fold != number, fold == number
+        fitted = fit_recalibration(truth[kept], score[kept], task, method=method, strength=strength)
+        mapped[left] = fitted.apply(score[left])
     return mapped
 
 
@@ -192,37 +197,37 @@ def _inputs(score: Floats, method: Method) -> Floats:
     return np.column_stack([np.log(clipped), -np.log1p(-clipped), np.ones(len(score))])
 
 
-def _newton(truth: Floats, inputs: Floats, weights: Floats, method: Method) -> tuple[float, ...]:
+def _newton(truth: Floats, inputs: Floats, identity: Floats) -> Floats:
     """Logistic regression with a Gaussian prior around the identity, worth PRIOR_ROWS rows; Newton's method."""
-    identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
     scale = np.append(np.maximum(inputs[:, :-1].std(axis=0), 1e-3), 1.0)
     penalty = PRIOR_ROWS / 4 * np.diag(scale**2)
     parameters = identity.copy()
     for _ in range(50):
         p = expit(inputs @ parameters)
-        slope = inputs.T @ (weights * (p - truth)) + penalty @ (parameters - identity)
-        curve = (inputs * (weights * np.maximum(p * (1 - p), 1e-6))[:, None]).T @ inputs + penalty
+        slope = inputs.T @ (p - truth) + penalty @ (parameters - identity)
+        curve = (inputs * np.maximum(p * (1 - p), 1e-6)[:, None]).T @ inputs + penalty
         step = np.linalg.solve(curve, slope)
         step /= max(1.0, float(np.abs(step * scale).max()) / 2)
         parameters = parameters - step
         if np.abs(step).max() < 1e-8:
             break
-    return tuple(float(v) for v in parameters)
+    return parameters
 
 
-def _ridge(truth: Floats, score: Floats, weights: Floats) -> tuple[float, ...]:
+def _ridge(truth: Floats, score: Floats) -> Floats:
     """Least squares with a prior around the identity, worth PRIOR_ROWS rows, in centred scores."""
-    centre = float(np.average(score, weights=weights))
+    centre = float(score.mean())
     inputs = np.column_stack([score - centre, np.ones(len(score))])
-    penalty = PRIOR_ROWS * np.diag([max(float(np.average((score - centre) ** 2, weights=weights)), 1e-12), 1.0])
-    residual = truth - score
-    slope, shift = np.linalg.solve((inputs * weights[:, None]).T @ inputs + penalty, inputs.T @ (weights * residual))
-    return (1.0 + float(slope), float(shift - slope * centre))
+    penalty = PRIOR_ROWS * np.diag([max(float(score.var()), 1e-12), 1.0])
+    slope, shift = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ (truth - score))
+    return np.array([1.0 + slope, shift - slope * centre])
 
 
-def _isotonic(truth: Floats, score: Floats, weights: Floats, task: Task) -> tuple[float, ...]:
+def _isotonic(truth: Floats, score: Floats, task: Task) -> tuple[Floats, Floats]:
+    """The knots (scores, then values), and the same knots of the identity."""
     from sklearn.isotonic import IsotonicRegression
 
     bounds = {"y_min": 0.001, "y_max": 0.999} if task == "classification" else {}
-    fitted = IsotonicRegression(out_of_bounds="clip", **bounds).fit(score, truth, sample_weight=weights)
-    return (*map(float, fitted.X_thresholds_), *map(float, fitted.y_thresholds_))
+    fitted = IsotonicRegression(out_of_bounds="clip", **bounds).fit(score, truth)
+    knots = np.asarray(fitted.X_thresholds_, dtype=np.float64)
+    return np.concatenate([knots, fitted.y_thresholds_]), np.concatenate([knots, knots])

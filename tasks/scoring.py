@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perennial.artifacts import load_model
+from perennial.calibrated import Recalibrated, apply_map
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.features import feature_frame
@@ -68,15 +69,26 @@ def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, 
     rows = unscored_rows(store, definition, start=start, as_of=as_of)
     if not len(rows):
         return 0
-    scores = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
-    log_predictions(store, definition.name, rows, scores, version=version, as_of=as_of, origin="batch")
+    scores, raw = score_rows(pipeline, definition, rows)
+    log_predictions(store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch")
     return len(rows)
 
 
+def score_rows(pipeline: Any, definition: ModelDefinition, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The scores to answer, and the raw ones before a recalibration's map (the same where there is none)."""
+    features = feature_frame(rows, definition.features)
+    if not isinstance(pipeline, Recalibrated) or not len(features):
+        score = predict_score(pipeline, features, definition.task)
+        return score, score
+    raw = predict_score(pipeline.pipeline, features, definition.task)
+    return apply_map(raw, pipeline.method, pipeline.parameters, definition.task), raw
+
+
 def log_predictions(
-    store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, version: int, as_of: datetime, origin: str
-) -> None:
-    """Append what was predicted: one row an id, with the version and the moment."""
+    store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, raw: np.ndarray, version: int,
+    as_of: datetime, origin: str,
+) -> None:  # fmt: skip
+    """Append what was predicted: one row an id, with the score, the raw one, the version and the moment."""
     frame = pd.DataFrame(
         {
             "id": rows[ROW_ID].to_numpy(),
@@ -85,6 +97,7 @@ def log_predictions(
             "version": version,
             "predicted_at": pd.Timestamp(as_of),
             "origin": origin,
+            "raw_score": raw,
         }
     )
     if len(frame):
@@ -103,8 +116,8 @@ def predictions_between(
 
 def score_file(
     pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int
-) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Score a file into another, chunk by chunk: id, time, score and version; yields each chunk's rows and scores.
+) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
+    """Score a file into another, chunk by chunk: id, score and version; yields each chunk's rows, scores, raw scores.
 
     The target appears only when it is complete.
 
@@ -120,7 +133,7 @@ def score_file(
     try:
         for index, chunk in enumerate(_chunks(source)):
             rows = normalise(chunk, definition)
-            score = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
+            score, raw = score_rows(pipeline, definition, rows)
             made = pd.DataFrame({definition.data.id: rows[ROW_ID], "score": score, "version": np.int64(version)})
             if target.suffix.lower() == ".csv":
                 made.to_csv(staged, mode="a" if index else "w", header=not index, index=False)
@@ -128,7 +141,7 @@ def score_file(
                 table = pa.Table.from_pandas(made, preserve_index=False)
                 writer = writer or pq.ParquetWriter(staged, table.schema)
                 writer.write_table(table)
-            yield rows, score
+            yield rows, score, raw
         if writer:
             writer.close()
         staged.replace(target)

@@ -24,7 +24,7 @@ from deployments.register import (
 )
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.events import RETRAIN_EVENT, model_resource
+from perennial.events import decision_event, model_resource
 from perennial.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
@@ -199,7 +199,7 @@ class TestRegister:
         mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=list(ids)))
         decision = str(uuid4())
         emit_event(
-            event=RETRAIN_EVENT,
+            event=decision_event("retrain"),
             resource={"prefect.resource.id": model_resource("toy")},
             payload={"decision_id": decision, "as_of": "2013-04-01T00:00:00Z"},
         )

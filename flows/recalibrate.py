@@ -1,0 +1,58 @@
+"""The flow that gives the champion's score a new map, on evidence. Thin: each step is in tasks.recalibrating."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.recording import moment, publish_markdown, run_is_alive, step
+from perennial.workspace import open_workspace
+from tasks import recalibrating
+from tasks.gate import render_markdown
+from tasks.registration import register_training
+
+
+@flow(name="recalibrate", flow_run_name="recalibrate-{model}", retries=0)
+def recalibrate(
+    model: str, as_of: datetime | None = None, decision_id: str | None = None, wait_seconds: float = 5.0
+) -> dict[str, Any]:
+    """Refit the map from the champion's score to probability or value; the gate promotes it or keeps the champion.
+
+    Args:
+        model: The model's name.
+        as_of: The moment; only what was known then is used. Now by default.
+        decision_id: The decision that asked for it: the run claims it, or ends at once if another run has.
+        wait_seconds: How long to wait where the model is being retrained or recalibrated already.
+
+    Raises:
+        ConflictError: The decision is claimed, or the model is being retrained.
+        DataError: There are too few mature labels.
+    """
+    workspace, at = open_workspace(), moment(as_of)
+    definition = workspace.definition(model)
+    by = str(flow_run.get_id() or "recalibrate")
+    with workspace.retraining(model, wait_seconds=wait_seconds):
+        if decision_id:
+            workspace.ledger(model).claim(
+                decision_id, by, as_of=at, recorded_at=datetime.now(UTC), is_alive=run_is_alive
+            )
+        found = step("fit-map", recalibrating.fit_map)(workspace, definition, as_of=at)
+        report = step("gate", recalibrating.judge_map)(found)
+        publish_markdown("gate", model, render_markdown(report), f"Gate: {report.verdict}")
+        record = step("describe", recalibrating.describe_map)(workspace, found, report, decision_id=decision_id)
+        version = step("register", register_training)(workspace.registry, record)
+        reign = step("promote", recalibrating.promote_map)(
+            workspace, found, version, report, by=by, decision_id=decision_id
+        )
+        step("record", recalibrating.record_recalibration)(
+            workspace, found, report, by=by, decision_id=decision_id, version=version.number
+        )
+    return {
+        "version": version.number,
+        "gate": report.verdict,
+        "promoted": reign is not None,
+        "reason": report.reasons[0] if report.reasons else "",
+    }

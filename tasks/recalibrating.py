@@ -1,0 +1,235 @@
+"""The steps of one recalibration with their input and output: a new map for the champion's score, gated like any model.
+
+No model is trained: the version that comes out is the champion's pipeline behind a map fitted on matured labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.calibrated import Recalibrated
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.features import feature_frame
+from perennial.registry import Reign, Version
+from perennial.store import ROW_ID
+from perennial.workspace import Workspace
+from tasks import figures
+from tasks.data import batch_digest, window_rows
+from tasks.evidence import CheckInputs, join_labels, refit_map
+from tasks.gate import Evidence, GateReport, judge, render_markdown
+from tasks.monitoring import gather_inputs, reference_sample
+from tasks.quality import mean_loss, row_losses
+from tasks.recalibration import Recalibrator, cross_fit
+from tasks.registration import REFERENCE_FILE, TrainingRecord, training_facts
+from tasks.scoring import load_version, require_champion
+from tasks.training import predict_score
+
+_GOLDEN_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A new map for a champion, and what it was judged by.
+
+    Attributes:
+        pipeline: The champion's pipeline behind the map: what is registered.
+        rows: Labelled mature rows, oldest first: id, time, truth, what was answered, what the cross-fitted map gives.
+    """
+
+    definition: ModelDefinition
+    as_of: datetime
+    key: str
+    champion: Version
+    inputs: CheckInputs
+    map: Recalibrator
+    pipeline: Any
+    rows: pd.DataFrame
+
+
+def fit_map(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Recalibration:
+    """Fit the map on the labels that are known at `as_of`, and the same cross-fitted for the gate.
+
+    Raises:
+        NotFoundError: There is no champion.
+        DataError: There are too few mature labels.
+    """
+    champion = _champion_to_map(workspace, definition, as_of)
+    inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
+    policy = definition.monitoring
+    rows = _labelled_rows(inputs, as_of)
+    if len(rows) < policy.minimum_rows:
+        raise DataError(
+            f"{definition.name} has {len(rows)} mature labels, and monitoring.minimum_rows is {policy.minimum_rows}",
+            "Wait for more labels",
+        )
+    found = refit_map(inputs, policy, as_of)
+    strength = policy.recalibration_strength
+    crossed = cross_fit(rows["truth"].to_numpy(), rows["raw_score"].to_numpy(), definition.task, found.method, strength)
+    pipeline = load_version(workspace.registry, champion, definition)
+    inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
+    mapped = Recalibrated(inner, found.method, list(found.parameters), definition.task)
+    key = _key(definition, champion, as_of, found, rows)
+    return Recalibration(
+        definition, as_of, key, champion, inputs, found, mapped, rows.assign(challenger=crossed)
+    )  # fmt: skip
+
+
+def judge_map(recalibration: Recalibration) -> GateReport:
+    """The gate's verdict: the cross-fitted map beside what the champion answered, on the same mature rows."""
+    definition, rows = recalibration.definition, recalibration.rows
+    truth = rows["truth"].to_numpy()
+    evidence = Evidence(
+        truth=truth,
+        challenger=rows["challenger"].to_numpy(),
+        champion=rows["score"].to_numpy(),
+        baseline=np.full(len(rows), truth.mean()),
+        overlap_rows=0,
+        blocks=rows["time"].dt.floor("D").astype("int64").to_numpy(),
+    )
+    return judge(
+        evidence, definition.gate, task=definition.task, metric=definition.loss, seed=definition.training.seed
+    )  # fmt: skip
+
+
+def describe_map(
+    workspace: Workspace, recalibration: Recalibration, report: GateReport, *, decision_id: str | None
+) -> TrainingRecord:
+    """What the run and the version carry: the champion's lineage, the map, the gate's report."""
+    definition, champion = recalibration.definition, recalibration.champion
+    base = champion.tag("base_version") or str(champion.number)
+    kept = ("trained_from", "trained_until", "trained_rows", "parameters", "environment")
+    lineage = training_facts(definition, as_of=recalibration.as_of, data_version=champion.tag("data_version"))
+    lineage |= {name: champion.tag(name) for name in kept}
+    lineage |= {
+        "kind": "recalibration",
+        "base_version": base,
+        "recalibration": json.dumps(recalibration.map.to_dict()),
+        "beaten_version": str(champion.number),
+        "decision_id": decision_id or "",
+        **report.tags(),
+    }
+    losses = row_losses(
+        recalibration.rows["truth"].to_numpy(), recalibration.rows["challenger"].to_numpy(),
+        recalibration.inputs.reference.loss,
+    )  # fmt: skip
+    promised = mean_loss(losses)
+    reference = replace(
+        recalibration.inputs.reference,
+        holdout_loss=promised.mean,
+        holdout_error=promised.standard_error,
+        holdout_rows=promised.rows,
+    )
+    metrics = dict(report.metrics.get("challenger", {}))
+    for name in ("champion", "baseline"):
+        metrics |= {f"{name}.{metric}": value for metric, value in report.metrics.get(name, {}).items()}
+    return TrainingRecord(
+        key=recalibration.key,
+        definition=definition,
+        pipeline=recalibration.pipeline,
+        golden=_golden(workspace, recalibration),
+        sample=reference_sample(workspace.registry, champion),
+        lineage=lineage,
+        parameters={
+            "kind": "recalibration",
+            "base_version": base,
+            "map": recalibration.map.method,
+            "map_parameters": ", ".join(f"{value:.6g}" for value in recalibration.map.parameters[:12]),
+            "definition_hash": definition.hash,
+            "as_of": recalibration.as_of.isoformat(),
+        },
+        metrics=metrics | {"rows.recalibrated": recalibration.map.rows},
+        dataset={"digest": recalibration.key, "versions": champion.tag("data_version")},
+        figures=_figures(recalibration, report),
+        reports={
+            "gate.json": report.to_dict(),
+            "gate.md": render_markdown(report),
+            REFERENCE_FILE: reference.to_dict(),
+        },
+    )
+
+
+def promote_map(
+    workspace: Workspace, recalibration: Recalibration, version: Version, report: GateReport, *, by: str,
+    decision_id: str | None,
+) -> Reign | None:  # fmt: skip
+    """Make the recalibrated version the champion if the gate let it in."""
+    if report.verdict != "promote":
+        return None
+    return workspace.registry.promote(
+        version,
+        action="recalibrate",
+        at=recalibration.as_of,
+        recorded_at=datetime.now(UTC),
+        by=by,
+        reason=report.reasons[0] if report.reasons else report.verdict,
+        decision_id=decision_id,
+    )
+
+
+def record_recalibration(
+    workspace: Workspace, recalibration: Recalibration, report: GateReport, *, by: str, decision_id: str | None,
+    version: int,
+) -> None:  # fmt: skip
+    """Write into the ledger what the recalibration brought."""
+    body = {
+        "kind": "recalibration",
+        "decision_id": decision_id,
+        "as_of": recalibration.as_of.isoformat(),
+        "gate_verdict": report.verdict,
+        "version": version,
+        "map": recalibration.map.to_dict(),
+        "reasons": list(report.reasons[:3]),
+    }
+    key = f"{decision_id or ''}:{recalibration.key}"
+    workspace.ledger(recalibration.definition.name).close(
+        body, by, key=key, recorded_at=datetime.now(UTC), kind="recalibration"
+    )
+
+
+def _champion_to_map(workspace: Workspace, definition: ModelDefinition, as_of: datetime) -> Version:
+    """The champion of the moment; of a recalibration that was killed after its promotion, the one that it mapped."""
+    champion = require_champion(workspace.registry, definition.name, as_of=as_of)
+    reign = workspace.registry.reign(definition.name, as_of=as_of)
+    if reign and reign.at == as_of and reign.action == "recalibrate" and champion.tag("beaten_version"):
+        return workspace.registry.version(definition.name, int(champion.tag("beaten_version")))
+    return champion
+
+
+def _labelled_rows(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
+    rows = join_labels(inputs, as_of)
+    return rows[rows["truth"].notna() & rows["score"].notna()].reset_index(drop=True)
+
+
+def _key(
+    definition: ModelDefinition, champion: Version, as_of: datetime, found: Recalibrator, rows: pd.DataFrame
+) -> str:
+    parts = [definition.name, definition.hash, champion.number, as_of.isoformat(), found.to_dict()]
+    content = json.dumps(parts, sort_keys=True) + batch_digest(rows[["id", "truth", "raw_score", "score"]])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _golden(workspace: Workspace, recalibration: Recalibration) -> tuple[pd.DataFrame, np.ndarray]:
+    definition, rows = recalibration.definition, recalibration.rows
+    start, end = rows["time"].min().to_pydatetime(), recalibration.as_of
+    found = window_rows(workspace.store, definition, start=start, end=end, known_at=recalibration.as_of)
+    chosen = found.drop(columns=ROW_ID).iloc[np.linspace(0, len(found) - 1, min(_GOLDEN_ROWS, len(found))).astype(int)]
+    features = feature_frame(chosen.reset_index(drop=True), definition.features)
+    return features, predict_score(recalibration.pipeline, features, definition.task)
+
+
+def _figures(recalibration: Recalibration, report: GateReport) -> Mapping[str, Any]:
+    rows = recalibration.rows
+    drawn: dict[str, Any] = {"gate": figures.gate_figure(report)}
+    if recalibration.definition.task == "regression":
+        return drawn | {"residuals": figures.residuals_figure(rows["truth"].to_numpy(), rows["challenger"].to_numpy())}
+    scores = {"challenger": rows["challenger"].to_numpy(), "champion": rows["score"].to_numpy()}
+    return drawn | {"calibration": figures.calibration_figure(rows["truth"].to_numpy(), scores)}
