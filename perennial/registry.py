@@ -8,6 +8,7 @@ the manifest that the API watches follow it, and are mended by whoever looks nex
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Registry:
                 Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             import mlflow
 
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             mlflow.set_tracking_uri(self.tracking_uri)
             self._client = mlflow.MlflowClient(self.tracking_uri)
         return self._client
@@ -138,6 +140,7 @@ class Registry:
         }
         made = self.client.create_model_version(model, source, run_id, tags=all_tags)
         self.client.set_registered_model_alias(model, CHALLENGER, made.version)
+        self.settle(model)  # the manifest names the challenger too
         return _version(made)
 
     def find(self, model: str, training_key: str) -> Version | None:
@@ -264,11 +267,16 @@ class Registry:
 
     def _write_manifest(self, version: Version, reign: Reign) -> None:
         self._live_folder.mkdir(parents=True, exist_ok=True)
-        manifest = {
-            "model": version.model, "version": version.number, "digest": version.digest, "source": version.source,
-            "run_id": version.run_id, "sequence": reign.sequence, "at": reign.at.isoformat(), "reason": reign.reason,
-            "definition_hash": version.tag("definition_hash"),
+        manifest: dict[str, Any] = {
+            **self._whereabouts(version), "sequence": reign.sequence, "at": reign.at.isoformat(),
+            "reason": reign.reason, "action": reign.action, "by": reign.by,
         }  # fmt: skip
+        # The versions that the API may score in the shadow of the champion.
+        registered = self.client.get_registered_model(version.model).aliases
+        for role in (PREVIOUS, CHALLENGER):
+            number = registered.get(role)
+            if number is not None and int(number) != version.number:
+                manifest[role] = self._whereabouts(self.version(version.model, int(number)))
         final = self._live_folder / f"{version.model}.json"
         text = json.dumps(manifest, indent=2, sort_keys=True)
         if final.exists() and final.read_text(encoding="utf-8") == text:
@@ -276,6 +284,20 @@ class Registry:
         staged = final.with_suffix(f".{os.getpid()}.tmp")
         staged.write_text(text, encoding="utf-8")
         staged.replace(final)
+
+
+    def _whereabouts(self, version: Version) -> dict[str, Any]:
+        """What the API needs to fetch and check a version, with the storage's own addresses: no registry is asked."""
+        source = version.source
+        if source.startswith("models:/m-"):
+            source = self.client.get_logged_model(source.removeprefix("models:/")).artifact_location
+        return {
+            "model": version.model, "version": version.number, "digest": version.digest, "source": version.source,
+            "run_id": version.run_id, "model_uri": source,
+            "run_uri": self.client.get_run(version.run_id).info.artifact_uri,
+            "definition_hash": version.tag("definition_hash"),
+            "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate_verdict"),
+        }  # fmt: skip
 
 
 def _version(item: Any) -> Version:

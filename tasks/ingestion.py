@@ -76,7 +76,7 @@ def ingest_batch(
         receipt = Receipt(batch_id, source, "refused", len(frame), quarantined=len(frame), reasons=(str(error),))
         _quarantine(store, definition, batch_id, frame, np.arange(len(frame)), [str(error)] * len(frame), as_of)
         return _finish(store, model, receipt, None, as_of, key=f"refused:{batch_id}"), None
-    report = validate(named(rows, definition), suite)
+    report = validate(named(rows, definition), suite, id_column=definition.data.id)
     spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
     if report.verdict == "refused":
         reasons = report.reasons

@@ -185,6 +185,7 @@ def _great_expectations() -> SimpleNamespace:
 
         if warnings.showwarning is not show:
             logging.captureWarnings(False)  # its import sends the whole process's warnings to the log
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
     return SimpleNamespace(
         get_context=gx.get_context,
         Batch=Batch,

@@ -50,6 +50,11 @@ def retrain(
 
 
 @flow
+def recalibrate(model: str, as_of: datetime | None = None, decision_id: str | None = None) -> None:
+    pass
+
+
+@flow
 def monitor(model: str, as_of: datetime | None = None) -> None:
     pass
 
@@ -118,7 +123,7 @@ def actions(changes: list[Change]) -> dict[str, str]:
 
 
 class TestRegister:
-    def test_four_deployments_with_their_schedules(self, client: Any) -> None:
+    def test_the_deployments_with_their_schedules(self, client: Any) -> None:
         toy = definition("toy", monitoring={"schedule": "0 6 * * *"}, retraining={"schedule": "0 3 1 * *"})
         changes = register(by_name(toy), TINY_FLOWS)
         names = [f"{kind}/toy" for kind in FLOWS]
