@@ -12,7 +12,7 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -38,7 +38,10 @@ def _parse_duration(value: object) -> object:
         match = _DURATION.match(value)
         if not match:
             raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
-        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+        try:
+            return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+        except OverflowError:
+            raise ValueError("a duration is at most 999999999d") from None
     if isinstance(value, timedelta):
         return value
     raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
@@ -50,7 +53,7 @@ def duration_text(value: timedelta) -> str:
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{int(seconds // _SECONDS[unit])}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
@@ -62,8 +65,8 @@ Duration = Annotated[
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _check_cron(value: str) -> str:
-    fields = value.split()
+def _check_cron(value: object) -> object:
+    fields = value.split() if isinstance(value, str) else []
     if len(fields) != 5 or not all(re.fullmatch(r"[\d*/,\-A-Za-z#?L]+", field) for field in fields):
         raise ValueError('a schedule is a cron expression of five fields, such as "0 6 * * *"')
     return value
@@ -252,20 +255,28 @@ class Monitoring(Section):
 
     schedule: Cron | None = None
     window: Duration = timedelta(days=7)
-    mature_windows: int = Field(4, ge=1, description="Newest mature windows that a recalibration is fitted on.")
+    mature_windows: int = Field(1, ge=1, description="Newest mature windows that a recalibration is fitted on.")
     minimum_rows: int = Field(100, ge=1, description="Fewer rows than this judge neither quality nor drift.")
     minimum_coverage: Share = Field(0.5, description="Least share of mature predictions with labels to judge quality.")
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="Drift alarms per check where nothing drifts.")
     persistence: Persistence = Field((2, 3), description="In how many of the last checks a signal must fire to act.")
-    extreme: float = Field(3.0, gt=1, description="So many times its limit, a signal acts at once.")
+    extreme: float = Field(2.0, gt=1, description="So many times its limit, a signal acts at once.")
     cooldown: Duration = timedelta(days=7)
     retrains_per_month: int = Field(6, ge=0, description="At most, in any 30 days.")
-    growth: float = Field(1.5, gt=1, description="Retrain when labelled rows are this many times those trained on.")
-    quality_sigmas: float = Field(3.0, gt=0, description="Standard errors by which loss must rise.")
+    growth: float = Field(1.37, gt=1, description="Retrain when labelled rows are this many times those trained on.")
+    quality_sigmas: float = Field(4.0, gt=0, description="Standard errors by which loss must rise.")
     recalibrate: bool = Field(True, description="Refit the score's map when that is proven to help.")
-    recalibration_sigmas: float = Field(2.0, gt=0, description="Standard errors by which a new map must help.")
+    recalibration_sigmas: float = Field(1.0, ge=0, description="Standard errors by which a new map must help.")
+    recalibration_strength: float = Field(
+        0.7, gt=0, le=1, description="How much of the way to the newest labels' map is gone: windows differ."
+    )
+    recalibration_cooldown: Duration = Field(timedelta(days=7), description="Least time between two recalibrations.")
     drift_alone: Literal["blind", "always"] = Field(
         "blind", description="Let drift ask for a retraining only where labels can't judge, or always."
+    )
+    label_patience: Duration = Field(
+        timedelta(days=28),
+        description="Labels that come later than this are not waited for: drift may act before them.",
     )
     backoff: float = Field(1.5, ge=1, description="After a fruitless retraining, the bar for the next is this higher.")
     maximum_age: Duration | None = Field(None, description="Retrain a champion whose training data ended so long ago.")
@@ -280,10 +291,26 @@ class Schedule(Section):
     schedule: Cron | None = None
 
 
+def _parse_percent(value: object) -> object:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / 100 if match else value
+
+
+Percent = Annotated[float, BeforeValidator(_parse_percent), Field(ge=0, le=1)]
+
+
 class Serving(Section):
     """How the champion answers over the API."""
 
-    control_group: Share = 0.0
+    control_group: Percent = Field(0.0, description="Share of ids marked for the application to leave untreated.")
+    canary: Percent = Field(0.0, description="Share of ids that the `candidate` answers, sticky by id.")
+    shadow: Percent = Field(0.0, description="Share of ids that the `candidate` scores too, off the request's path.")
+    candidate: Literal["challenger", "previous"] = Field("challenger", description="Who gets canary and shadow.")
+    salt: str = Field("", description="Changes who is in the groups; default: the model's name.")
+    threshold: float = Field(0.5, gt=0, lt=1, description="From this probability on the label is 1.")
+    output: Literal["probability", "label", "both"] = Field("probability", description="What requests get by default.")
+    log_share: Percent = Field(1.0, description="Share of ids whose predictions are logged.")
+    redact: tuple[str, ...] = Field((), description="Features that are left out of the log; images always are.")
     review_per_day: int = Field(0, ge=0)
 
 
@@ -357,6 +384,8 @@ def load_definition(path: Path) -> ModelDefinition:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DefinitionError(f"{path}: can't be read: {error.strerror}", "Give the path of a definition") from error
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{path}: is not UTF-8: {error}", "Save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path}: is not YAML: {' '.join(str(error).split())}", "Mend the syntax") from error
     if not isinstance(raw, dict):
@@ -413,7 +442,8 @@ def _nearest(location: tuple[Any, ...]) -> str:
     section: Any = ModelDefinition
     for part in location[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else None
+        # Of a mapping, such as gate.limits, the part is any key and the section its values' type.
+        section = field.annotation if field else get_args(section)[-1] if get_origin(section) is dict else None
     names = [name for name in getattr(section, "model_fields", {}) if name != "path"]
     near = difflib.get_close_matches(str(location[-1]), names, n=1)
     if near:

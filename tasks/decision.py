@@ -154,7 +154,7 @@ def decide(
         return Verdicts("repair", reasons, change)
     asking = [signal for signal in signals if signal.persistent and _may_ask(signal, policy, blind)]
     obstacles = _obstacles(policy, history, as_of)
-    maps = [signal for signal in signals if signal.kind == "recalibration" and signal.fired and policy.recalibrate]
+    maps = [signal for signal in signals if signal.kind == "recalibration" and signal.persistent and policy.recalibrate]
     if asking and not obstacles:
         return Verdicts("retrain", tuple(s.detail for s in asking), _unless(asking))
     wanted = tuple(f"retraining is called for ({s.detail}), but {o}" for s in asking[:1] for o in obstacles)

@@ -3,8 +3,8 @@
 A limit is a prediction limit for the distance of one more window: contiguous runs of the reference, each as long as
 the window, are each compared with the rest of it, and the limit is Student's t prediction limit of the distances'
 roots (as many degrees of freedom as runs fit without overlap, less one; the root of a distance that is itself a root of
-few squares is about normal, as Wilson and Hilferty's cube root is for many), never below what chance alone gives rows that are independent. The
-false-alarm rate is shared among the columns by their importance.
+few squares is about normal, as Wilson and Hilferty's cube root is for many), never below what chance alone gives rows
+that are independent. The false-alarm rate is shared among the columns by their importance.
 """
 
 from __future__ import annotations

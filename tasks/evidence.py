@@ -19,7 +19,7 @@ from tasks.health import Freshness
 from tasks.history import History
 from tasks.profiles import Counts, column_codes, describe_texts, microseconds
 from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
-from tasks.recalibration import Method, RecalibrationTest, check_recalibration
+from tasks.recalibration import METHODS, RecalibrationTest, Recalibrator, check_recalibration, fit_recalibration
 from tasks.reference import PREDICTION, Reference, RunSummary, summarise
 from tasks.signals import Signal, finite
 
@@ -35,6 +35,9 @@ class CheckInputs:
     Attributes:
         model: Its name.
         champion_version: The version judged.
+        same_model: Other versions of the champion that differ from it by the score's map only (recalibrations of it
+            and what they were made from): their predictions and checks count as its own.
+        recalibrator: The map in force, from raw_score to score; None when there is none.
         reference: What that version was trained on.
         time: The time column of `window`.
         window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed.
@@ -61,6 +64,13 @@ class CheckInputs:
     labelled_rows: int
     freshness: Freshness = field(default_factory=Freshness)
     ledger: tuple[Mapping[str, Any], ...] = ()
+    same_model: tuple[str, ...] = ()
+    recalibrator: Recalibrator | None = None
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The champion's version and those of the same model."""
+        return frozenset((self.champion_version, *self.same_model))
 
 
 def gather(
@@ -74,7 +84,7 @@ def gather(
     drift = _drift(inputs, policy, history, counts)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     quality = _quality(inputs, policy, history, loss, covered, judged, drifting)
-    blind = not judged or _drift_is_newer(inputs, policy, history, as_of)
+    blind = _is_blind(inputs, policy, history, covered, judged, as_of)
     test = _recalibration_test(inputs, policy, joined)
     signals = (
         *data,
@@ -83,7 +93,7 @@ def gather(
         *_label_shift(inputs.reference, joined),
         *_growth(inputs, policy, history),
         *_age(inputs, policy, as_of),
-        *_recalibration(test, policy),
+        *_recalibration(test, policy, history, as_of),
     )
     evidence: dict[str, Any] = {
         "rows": len(inputs.window),
@@ -105,12 +115,26 @@ def gather(
 
 
 def join_labels(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
-    """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time."""
+    """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
+
+    `score` is what the map in force makes of the raw score: what the champion would answer now.
+    """
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
-    newest = known.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last")
-    mine = inputs.mature[inputs.mature["version"].astype(str) == inputs.champion_version]
-    joined = mine.drop(columns="truth", errors="ignore").merge(newest[["id", "truth"]], on="id", how="left")
+    known = known.sort_values("labelled_at", kind="stable")
+    mine = inputs.mature[inputs.mature["version"].astype(str).isin(inputs.versions)]
+    raw = mine["raw_score"].fillna(mine["score"]) if "raw_score" in mine else mine["score"]
+    score = inputs.recalibrator.apply(raw.to_numpy(dtype=np.float64)) if inputs.recalibrator else raw
+    truth = _newest_truth(mine["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
+    joined = mine.assign(raw_score=raw, score=score, truth=truth)
     return joined.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
+    """Each wanted id's last truth, NaN where it has none; ids are hashed once, which a merge does three times."""
+    codes, names = pd.factorize(pd.concat([wanted.astype("str"), ids.astype("str")], ignore_index=True))
+    newest = np.full(len(names), np.nan)
+    newest[codes[len(wanted) :]] = truth
+    return newest[codes[: len(wanted)]]
 
 
 def _require(inputs: CheckInputs) -> None:
@@ -134,7 +158,7 @@ def _read_window(
     found = [*health.check_feed(reference, len(window), inputs.freshness, as_of, stale_after)]
     schema = health.check_schema(reference, window)
     found += schema
-    mine = inputs.predictions[inputs.predictions["version"].astype(str) == inputs.champion_version]
+    mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
     scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
     found += health.check_predictions(reference, scores)
     summary, counts = None, None
@@ -149,7 +173,7 @@ def _read_window(
             found += health.check_rows(reference, summary, recent)
             found += health.check_columns(reference, features, summary, recent)
         counts = _counts(reference, codes, scores)
-    accepted = history.accepted(inputs.champion_version)
+    accepted = history.accepted(inputs.versions)
     return tuple(_accept(signal, accepted) for signal in found), summary, counts
 
 
@@ -179,9 +203,11 @@ def _accept(signal: Signal, accepted: dict[str, Any]) -> Signal:
     )
 
 
-def _persist(history: History, version: str, name: str, fired: bool, extreme: bool, policy: Monitoring) -> bool:
+def _persist(
+    history: History, versions: frozenset[str], name: str, fired: bool, extreme: bool, policy: Monitoring
+) -> bool:
     needed, among = policy.persistence
-    earlier = history.fired(version, name, among - 1)
+    earlier = history.fired(versions, name, among - 1)
     return fired and (extreme or 1 + sum(earlier) >= needed)
 
 
@@ -213,8 +239,7 @@ def _drift(inputs: CheckInputs, policy: Monitoring, history: History, counts: Co
             else f"no column moved further than it ordinarily does; the furthest is {moved[0].name}, "
             f"{greatest:.2f}× its limit"
         )
-        version = inputs.champion_version
-        persistent = _persist(history, version, "drift", greatest > 1, greatest > policy.extreme, policy)
+        persistent = _persist(history, inputs.versions, "drift", greatest > 1, greatest > policy.extreme, policy)
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
     return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
@@ -273,7 +298,7 @@ def _quality(
     limit = reference.holdout_loss + sigmas * error
     fired = loss.mean > limit
     extreme = loss.mean > reference.holdout_loss + policy.extreme * sigmas * error
-    persistent = _persist(history, inputs.champion_version, "loss", fired, extreme, policy)
+    persistent = _persist(history, inputs.versions, "loss", fired, extreme, policy)
     low, high = loss.interval()
     detail = (
         f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
@@ -293,39 +318,66 @@ def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
     return f"{loss.rows} mature rows have labels; {policy.minimum_rows} are needed to judge"
 
 
-def _drift_is_newer(inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime) -> bool:
-    """The drift's first window begins after the newest mature one ends: its labels say nothing about it."""
-    since = history.firing_since(inputs.champion_version, "drift") or as_of
-    return since - policy.window >= as_of - inputs.label_delay
+def _is_blind(
+    inputs: CheckInputs, policy: Monitoring, history: History, covered: Coverage, judged: bool, as_of: datetime
+) -> bool:
+    """Labels can't judge what a drift may have done, and waiting for them is no answer.
+
+    Mature predictions lack labels; or labels come later than the policy's patience, and the champion has none yet or
+    the drift began after its newest mature window. A new champion whose labels are soon due is waited for.
+    """
+    if covered.predictions and not judged:
+        return True
+    if inputs.label_delay <= policy.label_patience:
+        return False
+    since = history.firing_since(inputs.versions, "drift") or as_of
+    return not judged or since - policy.window >= as_of - inputs.label_delay
+
+
+def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recalibrator:
+    """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
+    truth, raw, _ = _labelled(join_labels(inputs, as_of))
+    task = inputs.reference.task
+    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=policy.recalibration_strength)
+
+
+def _labelled(joined: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Truth, raw score and answered score of the rows that have all of them."""
+    score = joined["score"].to_numpy(dtype=np.float64)
+    raw = joined["raw_score"].to_numpy(dtype=np.float64)
+    truth = joined["truth"].to_numpy(dtype=np.float64)
+    known = np.isfinite(truth) & np.isfinite(score)
+    return truth[known], raw[known], score[known]
 
 
 def _recalibration_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> RecalibrationTest:
-    score = joined["score"].to_numpy(dtype=np.float64)
-    raw = joined["raw_score"].to_numpy(dtype=np.float64) if "raw_score" in joined else score
-    raw = np.where(np.isfinite(raw), raw, score)
-    truth = joined["truth"].to_numpy(dtype=np.float64)
-    known = np.isfinite(truth) & np.isfinite(score)
-    if known.sum() < policy.minimum_rows:
-        method: Method = "platt" if inputs.reference.task == "classification" else "affine"
-        return RecalibrationTest(method, 0.0, float("inf"), int(known.sum()))
-    return check_recalibration(truth[known], raw[known], score[known], inputs.reference.task)
+    truth, raw, score = _labelled(joined)
+    task = inputs.reference.task
+    if len(truth) < policy.minimum_rows:
+        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth))
+    return check_recalibration(truth, raw, score, task, strength=policy.recalibration_strength)
 
 
-def _recalibration(test: RecalibrationTest, policy: Monitoring) -> tuple[Signal, ...]:
-    source = "standard errors of the gain, cross-fitted over blocks of time"
+def _recalibration(
+    test: RecalibrationTest, policy: Monitoring, history: History, as_of: datetime
+) -> tuple[Signal, ...]:
+    source = "standard errors of the gain, cross-fitted"
     if not np.isfinite(test.standard_error):
         detail = f"recalibration: {test.rows} mature rows with labels are too few to test it"
         return (
             Signal("recalibration", "recalibration", None, policy.recalibration_sigmas, source, False, False, detail),
         )
     fired = test.sigmas > policy.recalibration_sigmas
+    rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
     does = "saves" if test.gain > 0 else "costs"
     detail = (
         f"a new {test.method} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
         f"{test.sigmas:.1f} standard errors"
     )
     limit = policy.recalibration_sigmas
-    return (Signal("recalibration", "recalibration", round(test.sigmas, 6), limit, source, fired, fired, detail),)
+    return (
+        Signal("recalibration", "recalibration", round(test.sigmas, 6), limit, source, fired, fired and rested, detail),
+    )
 
 
 def _label_shift(reference: Reference, joined: pd.DataFrame) -> tuple[Signal, ...]:

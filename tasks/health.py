@@ -30,7 +30,7 @@ LEAST_JUMP = 0.75
 FAR_JUMP = 6.0
 FAR_RANGES = 5.0
 FAR_SHARE = 0.01
-STUCK_SHARE = 0.9
+STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
 ALIKE_SHARE = 0.99
 LEAST_ROWS = 30
@@ -237,7 +237,7 @@ def _stuck(
         past = [*past, common]
     if max(past, default=1.0) >= STUCK_SHARE:
         return []
-    value = features[column.name].dropna().iloc[0]
+    value = features[column.name].dropna().iloc[:1].tolist()[0]
     detail = f"{column.name} is {value!r} in all {summary.rows} rows; no earlier window had one value only"
     return [_broken(f"constant {column.name}", 1.0, STUCK_SHARE, "the greatest share of one value before", detail)]
 
@@ -246,17 +246,19 @@ def _unit(
     column: Column, reference: Reference, features: pd.DataFrame, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     now = np.array(summary.columns[column.name].quantiles)
-    if not len(now) or len(column.edges) < 2:
+    if not len(now):
         return []
     far = _far_away(column, features, summary)
+    if now[1] == now[3]:
+        return far
     series = [np.array(run.columns[column.name].quantiles) for run in reference.runs if column.name in run.columns]
-    series = [values for values in series if len(values)]
+    series = [values for values in series if len(values) and values[1] < values[3]]
     if not series:
         return far
     scale = _scale(column, series)
     ordinary = max((_jump(later, sooner, scale) for sooner, later in pairwise(series)), default=0.0)
     latest = [np.array(run.columns[column.name].quantiles) for run in recent if column.name in run.columns]
-    near = [values for values in latest if len(values)] or series[-1:]
+    near = [values for values in latest if len(values) and values[1] < values[3]] or series[-1:]
     jump = min(_jump(now, values, scale) for values in near)
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
@@ -275,7 +277,9 @@ def _unit(
 
 def _far_away(column: Column, features: pd.DataFrame, summary: RunSummary) -> list[Signal]:
     low, high = column.edges[0], column.edges[-1]
-    reach = FAR_RANGES * (high - low)
+    reach = FAR_RANGES * ((high - low) or max(abs(low), abs(high)))
+    if reach == 0:
+        return []
     values = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
     away = (values < low - reach) | (values > high + reach)
     count = int(away.sum())

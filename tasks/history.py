@@ -9,7 +9,7 @@ Rows that are not strictly older than the check are ignored, so that a check of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -67,19 +67,19 @@ class History:
     outcomes: tuple[Row, ...]
     acceptances: Mapping[str, Row]
 
-    def of_version(self, version: str) -> tuple[Row, ...]:
-        """The checks of one champion."""
-        return tuple(row for row in self.decisions if row["champion_version"] == version)
+    def of_versions(self, versions: Container[str]) -> tuple[Row, ...]:
+        """The checks of one champion, under all the versions that differ in the score's map only."""
+        return tuple(row for row in self.decisions if row["champion_version"] in versions)
 
-    def fired(self, version: str, signal: str, checks: int) -> list[bool]:
+    def fired(self, versions: Container[str], signal: str, checks: int) -> list[bool]:
         """Whether a signal fired in the champion's newest checks, newest first, at most so many."""
-        newest = self.of_version(version)[::-1][:checks]
+        newest = self.of_versions(versions)[::-1][:checks]
         return [any(s["name"] == signal and s["fired"] for s in row["signals"]) for row in newest]
 
-    def firing_since(self, version: str, signal: str) -> datetime | None:
+    def firing_since(self, versions: Container[str], signal: str) -> datetime | None:
         """The first of the checks in an unbroken row, up to the newest, in which the signal fired."""
         since = None
-        for row in reversed(self.of_version(version)):
+        for row in reversed(self.of_versions(versions)):
             if not any(s["name"] == signal and s["fired"] for s in row["signals"]):
                 break
             since = moment(row)
@@ -110,11 +110,16 @@ class History:
         """The labelled rows of the newest retraining that brought nothing; 0 when the newest brought something."""
         return int(self.outcomes[-1]["trained_rows"]) if self.fruitless else 0
 
-    def accepted(self, version: str) -> dict[str, Row]:
+    @property
+    def recalibrated(self) -> datetime | None:
+        """When a recalibration was last asked for."""
+        return next((moment(row) for row in reversed(self.decisions) if row["verdict"] == "recalibrate"), None)
+
+    def accepted(self, versions: Container[str]) -> dict[str, Row]:
         """The health signals that people accepted for this champion, with the acceptance."""
         return {
             signal["name"]: self.acceptances[row["decision_id"]]
-            for row in self.of_version(version)
+            for row in self.of_versions(versions)
             if row["decision_id"] in self.acceptances
             for signal in row["signals"]
             if signal["kind"] == "health" and signal["fired"]

