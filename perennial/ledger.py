@@ -115,16 +115,21 @@ class Ledger:
             as_of: Only what had happened by then: later decisions, claims and outcomes are left out.
         """
         entries: dict[str, dict[str, Any]] = {}
-        for row in self._frame(as_of).itertuples():
+        holders: dict[str, dict[int, str]] = {}
+        # By kind first: a claim may carry an earlier moment than its decision.
+        for row in self._frame(as_of).sort_values("rank", kind="stable").itertuples():
             body, decision_id = json.loads(str(row.body)), str(row.decision_id)
             if row.kind == "decision":
                 entries[decision_id] = body | {"claims": [], "claimed_by": None, "outcome": None}
+            elif row.kind == "claim":
+                holders.setdefault(decision_id, {})[body["attempt"]] = str(row.by)
             elif entry := entries.get(decision_id):
-                if row.kind == "claim":
-                    entry["claims"].append(row.by)
-                    entry["claimed_by"] = row.by
-                else:
-                    entry["acceptance" if row.kind == "acceptance" else "outcome"] = body
+                entry["acceptance" if row.kind == "acceptance" else "outcome"] = body
+        for decision_id, attempts in holders.items():
+            if entry := entries.get(decision_id):
+                # By attempt: machines' clocks differ.
+                entry["claims"] = [attempts[number] for number in sorted(attempts)]
+                entry["claimed_by"] = entry["claims"][-1]
         return list(entries.values())
 
     def _frame(self, as_of: datetime | None) -> pd.DataFrame:

@@ -111,11 +111,13 @@ class Registry:
         return str(found.experiment_id)
 
     def run_for(self, model: str, training_key: str, *, name: str, tags: Mapping[str, str]) -> str:
-        """The source run of a training, one for its key however often it is started."""
+        """A new source run of a training that has no version yet; what a killed one left of a run is deleted.
+
+        MLflow refuses another value for a parameter, and would append to tables: nothing half can be gone on with.
+        """
         experiment = self.experiment_id(model)
-        found = self.client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{training_key}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        for half in self.client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{training_key}'"):
+            self.client.delete_run(half.info.run_id)
         run = self.client.create_run(experiment, run_name=name, tags={_KEY_TAG: training_key, **tags})
         return str(run.info.run_id)
 
@@ -212,7 +214,7 @@ class Registry:
         """Make an earlier champion the champion again: `to`, or the one before the present one.
 
         Raises:
-            NotFoundError: There is no champion, or none before it, or no such version.
+            NotFoundError: There is no champion, or none before it, or that version never was one.
             ConflictError: That version is the champion already.
         """
         lines = self.history(model)
@@ -223,6 +225,11 @@ class Registry:
             to = _before(lines)
             if to is None:
                 raise NotFoundError(f"{model} had no champion before version {current}", "Name one with --to VERSION")
+        champions = sorted({line.version for line in lines})
+        if to not in champions:
+            raise NotFoundError(
+                f"version {to} of {model} was never champion", f"Champions were {', '.join(map(str, champions))}"
+            )
         if to == current:
             raise ConflictError(f"version {to} of {model} is the champion already", "Name another with --to VERSION")
         return self.promote(
@@ -230,10 +237,13 @@ class Registry:
         )
 
     def settle(self, model: str) -> None:
-        """Bring aliases and manifest to what the history says."""
-        lines = self.history(model)
-        if not lines:
-            return
+        """Bring aliases and manifest to what the history says, and look again: another promoter may be at it too."""
+        settled: list[Reign] = []
+        while (lines := self.history(model)) != settled:
+            self._follow(model, lines)
+            settled = lines
+
+    def _follow(self, model: str, lines: list[Reign]) -> None:
         current = self.version(model, lines[-1].version)
         aliases = {CHAMPION: current.number}
         if (previous := _before(lines)) is not None:
@@ -284,7 +294,6 @@ class Registry:
         staged = final.with_suffix(f".{os.getpid()}.tmp")
         staged.write_text(text, encoding="utf-8")
         staged.replace(final)
-
 
     def _whereabouts(self, version: Version) -> dict[str, Any]:
         """What the API needs to fetch and check a version, with the storage's own addresses: no registry is asked."""

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
 
@@ -143,10 +143,10 @@ class Store:
         conformed = _conform(table, rows)
         properties = CommitProperties(app_transactions=[Transaction(key, sequence)]) if key else None
         for _ in range(_ATTEMPTS):
-            delta = self._open_or_create(model, table, conformed.schema)
-            if key and (delta.transaction_version(key) or 0) >= sequence:
-                return Appended(int(delta.version()), False)
             try:
+                delta = self._open_or_create(model, table, conformed.schema)
+                if key and (delta.transaction_version(key) or 0) >= sequence:
+                    return Appended(int(delta.version()), False)
                 return _commit(delta, conformed, properties)
             except CommitFailedError:
                 continue  # somebody else committed in between: look again
@@ -179,9 +179,6 @@ class Store:
     def frame(self, model: str, table: str, **reading: Any) -> pd.DataFrame:
         """`read` as a DataFrame: times in UTC microseconds, text as pandas `str`."""
         frame: pd.DataFrame = self.read(model, table, **reading).to_pandas()
-        for name in frame.columns:
-            if frame[name].dtype == object:
-                frame[name] = frame[name].astype("str")
         return frame
 
     def version(self, model: str, table: str) -> int | None:
@@ -206,12 +203,15 @@ class Store:
     def _open(self, model: str, table: str, version: int | None) -> DeltaTable | None:
         try:
             return DeltaTable(self.location(model, table), version=version, storage_options=self._options or None)
-        except TableNotFoundError:
-            if version is not None:
+        except DeltaError as error:
+            newest = self.version(model, table) if version is not None else None
+            if version is not None and (newest is None or not 0 <= version <= newest):
                 raise NotFoundError(
                     f"table {model}/{table} has no version {version}", "Read a version that exists"
                 ) from None
-            return None
+            if isinstance(error, TableNotFoundError):
+                return None
+            raise
 
     def _open_or_create(self, model: str, table: str, schema: pa.Schema) -> DeltaTable:
         found = self._open(model, table, None)

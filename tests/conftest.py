@@ -1,7 +1,8 @@
-"""Fixtures for all tests: one real Prefect server a session, started when the first test asks for it."""
+"""Fixtures for all tests: one real Prefect server a session, started when the first test asks for it; workspaces."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ import pytest
 
 from perennial.servers import prefect_server
 from perennial.settings import Settings
+from perennial.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,34 @@ def migrate_home(prefect_url: str, prefect_settings: Settings) -> Callable[[Path
             old.backup(new)
 
     return migrate
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database with all migrations, which cost 5 s: to be copied."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_workspace(mlflow_database: Path) -> Callable[[Path], Workspace]:
+    """Gives a folder a workspace of its own: state in `home`, definitions in `models`, suites in `expectations`."""
+
+    def make(folder: Path) -> Workspace:
+        for name in ("home", "models", "expectations"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(mlflow_database, folder / "home" / "mlflow.db")
+        return Workspace(
+            Settings(home=folder / "home", models=str(folder / "models"), expectations=str(folder / "expectations"))
+        )
+
+    return make
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Workspace:
+    """An isolated workspace with a real registry and no model yet."""
+    return make_workspace(tmp_path)
