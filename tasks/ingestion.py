@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
-from tasks.data import batch_digest, normalise, read_source, text_column
+from tasks.data import batch_digest, is_known, normalise, read_source, text_column
 from tasks.labels import add_labels, encode_truth
 from tasks.validation import Suite, ValidationReport, validate
 
@@ -107,8 +107,8 @@ def _accept(
     bad = report.row_reasons()
     by_row = bad.groupby("row")["reason"].agg("; ".join) if len(bad) else pd.Series(dtype="str")
     good = ~rows.index.isin(by_row.index)
-    repeated = rows[ROW_ID].duplicated() | rows[ROW_ID].isin(_other_ids(store, model, rows, batch_id))
-    keep = good & ~repeated.to_numpy()
+    repeated = rows[ROW_ID].duplicated().to_numpy() | is_known(rows[ROW_ID], _other_ids(store, model, rows, batch_id))
+    keep = good & ~repeated
     kept = rows[keep]
     features = kept[[ROW_ID, ROW_TIME, *definition.features.columns]]
     known_at = features[ROW_TIME] if history else pd.Timestamp(as_of)
@@ -221,7 +221,7 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
         return SourceRead(frame, frame.iloc[:0], last is None, start)
     where = between(ROW_TIME, start, as_of)
     known = store.frame(definition.name, "batches", columns=[ROW_ID], where=where)[ROW_ID]
-    new = ~text_column(frame[data.id]).isin(known).to_numpy() if data.id in frame.columns else np.ones(len(frame), bool)
+    new = ~is_known(text_column(frame[data.id]), known) if data.id in frame.columns else np.ones(len(frame), bool)
     truths = frame.iloc[:0]
     if data.target in frame.columns:
         due = pd.to_datetime(frame[data.time], utc=True) + data.label_delay <= as_of

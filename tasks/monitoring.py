@@ -17,7 +17,7 @@ from perennial.definition import ModelDefinition
 from perennial.registry import Registry, Version
 from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
 from perennial.workspace import Workspace
-from tasks.data import known_labels, window_rows
+from tasks.data import is_known, known_labels, window_rows
 from tasks.decision import CheckInputs, Decision, check
 from tasks.health import Freshness
 from tasks.recalibration import Recalibrator
@@ -93,7 +93,7 @@ def count_labelled(store: Store, definition: ModelDefinition, labels: pd.DataFra
     """How many labelled rows a training at `as_of` would use."""
     start = as_of - definition.training.window if definition.training.window else None
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, columns=[])
-    return int(rows[ROW_ID].isin(labels["id"]).sum())
+    return int(is_known(rows[ROW_ID], labels["id"]).sum())
 
 
 def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:

@@ -21,7 +21,7 @@ from perennial.errors import DataError, NotFoundError
 from perennial.features import feature_frame
 from perennial.registry import Registry, Version
 from perennial.store import ROW_ID, ROW_TIME, Store, between
-from tasks.data import normalise, read_file, window_rows
+from tasks.data import is_known, normalise, read_file, window_rows
 from tasks.training import predict_score
 
 _CHUNK_ROWS = 100_000
@@ -52,7 +52,7 @@ def unscored_rows(
     """The ingested rows of [start, as_of) that nobody predicted yet: `_id`, `_time` and the features."""
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
     done = store.frame(definition.name, "predictions", columns=["id"], where=between("time", start, as_of))
-    return rows[~rows[ROW_ID].isin(done["id"])].reset_index(drop=True)
+    return rows[~is_known(rows[ROW_ID], done["id"])].reset_index(drop=True)
 
 
 def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime) -> int:
