@@ -83,9 +83,11 @@ def gather(
     loss, covered, judged = _newest_mature(inputs, policy, joined, as_of)
     drift = _drift(inputs, policy, history, counts)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
-    quality = _quality(inputs, policy, history, loss, covered, judged, drifting)
-    blind = _is_blind(inputs, policy, history, covered, judged, as_of)
     test = _recalibration_test(inputs, policy, joined)
+    maps = _recalibration(test, policy, history, as_of)
+    mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
+    quality = _quality(inputs, policy, history, loss, covered, judged, drifting, mends)
+    blind = _is_blind(inputs, policy, history, covered, judged, as_of)
     signals = (
         *data,
         *quality,
@@ -93,7 +95,7 @@ def gather(
         *_label_shift(inputs.reference, joined),
         *_growth(inputs, policy, history),
         *_age(inputs, policy, as_of),
-        *_recalibration(test, policy, history, as_of),
+        *maps,
     )
     evidence: dict[str, Any] = {
         "rows": len(inputs.window),
@@ -283,7 +285,9 @@ def _quality(
     covered: Coverage,
     judged: bool,
     drifting: bool,
+    mends: float,
 ) -> tuple[Signal, ...]:
+    """The newest mature loss beside its limit; what a new map mends (by `mends` per row) asks for no training."""
     reference = inputs.reference
     sigmas = policy.quality_sigmas * (policy.backoff**history.fruitless)
     if drifting:
@@ -299,12 +303,14 @@ def _quality(
     fired = loss.mean > limit
     extreme = loss.mean > reference.holdout_loss + policy.extreme * sigmas * error
     persistent = _persist(history, inputs.versions, "loss", fired, extreme, policy)
+    mended = fired and loss.mean - mends <= limit
     low, high = loss.interval()
     detail = (
         f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
         f"{'above' if fired else 'within'} the limit of {limit:.4g}; at promotion it was {reference.holdout_loss:.4g}"
+        + (f"; a new map would bring it to {loss.mean - mends:.4g}" if mended else "")
     )
-    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent, detail),)
+    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent and not mended, detail),)
 
 
 def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:

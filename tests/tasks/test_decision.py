@@ -28,6 +28,7 @@ FRAME = make_frame(30)
 REFERENCE = make_reference(FRAME[FRAME["time"] < pd.Timestamp(START + 13 * WEEK)])
 AS_OF = START + 20 * WEEK
 CALM = Monitoring(growth=10, recalibration_sigmas=3)
+NO_MAPS = Monitoring(growth=10, recalibrate=False)
 
 
 def _inputs(**changes: Any) -> CheckInputs:
@@ -102,10 +103,24 @@ def test_corrected_labels_count_once_they_are_known() -> None:
 
 
 def test_fallen_quality_retrains() -> None:
-    decision = check(_worse(_inputs(), 1.5), CALM, as_of=AS_OF)
+    decision = check(_worse(_inputs(), 1.5), NO_MAPS, as_of=AS_OF)
     assert decision.verdict == "retrain"
     assert "above the limit" in decision.reasons[0]
     assert decision.would_change[0].startswith("hold, if loss were at most")
+
+
+def test_a_fall_that_a_map_mends_is_not_retrained() -> None:
+    inputs = _inputs()
+    fired = _row("hold", AS_OF - timedelta(days=3), ("loss",))
+    bent = inputs.mature.assign(score=expit(logit(inputs.mature["score"]) + 2))
+    bent = replace(inputs, mature=bent, ledger=(fired,))
+    policy = CALM.model_copy(update={"recalibration_strength": 1.0})
+    decision = check(bent, policy, as_of=AS_OF)
+    assert decision.verdict == "recalibrate"
+    assert any("a new map would bring it to" in s.detail for s in decision.signals if s.fired)
+    assert check(bent, NO_MAPS, as_of=AS_OF).verdict == "retrain"
+    rested = replace(bent, ledger=(fired, _row("recalibrate", AS_OF - timedelta(days=2))))
+    assert check(rested, policy, as_of=AS_OF).verdict == "retrain"
 
 
 def test_a_score_that_a_map_mends_is_recalibrated() -> None:
@@ -185,7 +200,7 @@ def test_grown_data_retrains_and_fruitless_tries_raise_the_bar() -> None:
 
 
 def test_the_record_is_one_that_people_can_read() -> None:
-    decision = check(_worse(_inputs(), 1.5), CALM, as_of=AS_OF)
+    decision = check(_worse(_inputs(), 1.5), NO_MAPS, as_of=AS_OF)
     text, markdown = render_text(decision), render_markdown(decision)
     for part in ("RETRAIN", "world v1", "Why", "Signals", "What would have changed it", "Evidence", "Next"):
         assert part in text
@@ -265,7 +280,7 @@ def test_one_more_persistent_loss_never_softens_a_retrain(
 @given(st.floats(0, 2), st.floats(0, 2))
 def test_more_loss_never_turns_a_retrain_into_a_hold(one: float, other: float) -> None:
     less, more = sorted((one, other))
-    order = {"hold": 0, "recalibrate": 1, "retrain": 2}
-    verdicts = [order[check(_worse(_inputs(), by), CALM, as_of=AS_OF).verdict] for by in (less, more)]
-    if verdicts[0] == 2:
-        assert verdicts[1] == 2
+    for policy, allowed in ((NO_MAPS, {"retrain"}), (CALM, {"retrain", "recalibrate"})):
+        before, after = (check(_worse(_inputs(), by), policy, as_of=AS_OF).verdict for by in (less, more))
+        if before == "retrain":
+            assert after in allowed
