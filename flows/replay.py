@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.ingest import ingest
@@ -62,6 +63,7 @@ def replay(workspace: Workspace, model: str, moments: Sequence[datetime]) -> Ite
             retraining = None
             if run := _RUNS.get(decision["verdict"]):
                 retraining = run(model, as_of=as_of, decision_id=decision["decision_id"])
+            pa.default_memory_pool().release_unused()
             yield ReplayStep(as_of, decision, retraining, skipped=False)
 
 

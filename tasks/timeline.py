@@ -67,13 +67,10 @@ class Timeline:
     def count(self, verdict: str) -> int:
         return sum(period.verdict == verdict for period in self.periods)
 
-    @property
-    def promotions(self) -> int:
-        return sum(period.outcome == "promote" for period in self.periods)
-
-    @property
-    def retrainings(self) -> int:
-        return sum(bool(period.outcome) for period in self.periods)
+    def runs(self, verdict: str) -> tuple[int, int]:
+        """How many runs a verdict led to, and how many of them were promoted."""
+        outcomes = [period.outcome for period in self.periods if period.verdict == verdict and period.outcome]
+        return len(outcomes), outcomes.count("promote")
 
 
 def build_timeline(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Timeline:
@@ -158,7 +155,8 @@ def draw_timeline(timeline: Timeline) -> Any:
     _mark_promotions(above, periods)
     above.set_ylabel(f"{metric.replace('_', ' ')} (lower is better)" if metric != "roc_auc" else metric)
     above.set_title(_headline(timeline), loc="left", fontsize=11)
-    above.legend(loc="upper right", frameon=False)
+    above.margins(y=0.18)
+    above.legend(loc="upper right", ncols=2, framealpha=0.9, edgecolor="none")
     above.spines[["top", "right"]].set_visible(False)
     _verdict_strip(below, periods)
     return figure
@@ -166,16 +164,23 @@ def draw_timeline(timeline: Timeline) -> Any:
 
 def _mark_promotions(axes: Any, periods: Sequence[Period]) -> None:
     for period in periods:
-        if period.outcome:
-            promoted = period.outcome == "promote"
+        promoted = period.outcome == "promote"
+        if period.outcome and period.verdict == "recalibrate":
+            colour = COLOURS["recalibrate"]
+            axes.plot(
+                period.end, 0.03, "^", transform=axes.get_xaxis_transform(), color=colour, markersize=7,
+                markerfacecolor=colour if promoted else "none",
+            )  # fmt: skip
+        elif period.outcome:
             axes.axvline(period.end, color=COLOURS["retrain"], linewidth=1.4, linestyle="-" if promoted else ":")
             axes.annotate(
-                "promoted" if promoted else "kept", (period.end, 1), xycoords=("data", "axes fraction"), rotation=90,
+                "retrained" if promoted else "challenger kept out", (period.end, 1), xycoords=("data", "axes fraction"), rotation=90,
                 xytext=(2, -4), textcoords="offset points", va="top", fontsize=8, color=COLOURS["retrain"],
             )  # fmt: skip
 
 
 def _verdict_strip(axes: Any, periods: Sequence[Period]) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     for period in periods:
@@ -184,15 +189,22 @@ def _verdict_strip(axes: Any, periods: Sequence[Period]) -> None:
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     seen = [verdict for verdict in COLOURS if any(period.verdict == verdict for period in periods)]
-    handles = [Patch(color=COLOURS[verdict], label=verdict) for verdict in seen]
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4, frameon=False)
+    handles: list[Any] = [Patch(color=COLOURS[verdict], label=verdict) for verdict in seen]
+    for label, fill in (("new map promoted", COLOURS["recalibrate"]), ("kept out", "none")):
+        if "recalibrate" in seen:
+            marker = {"marker": "^", "linestyle": "", "markerfacecolor": fill, "color": COLOURS["recalibrate"]}
+            handles.append(Line2D([], [], label=label, **marker))
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6, frameon=False)
     axes.set_ylabel("verdict", rotation=0, ha="right", va="center")
 
 
 def _headline(timeline: Timeline) -> str:
     parts = [f"{timeline.model}: {len(timeline.periods)} checks"]
     parts += [f"{timeline.count(verdict)} {verdict}" for verdict in COLOURS if timeline.count(verdict)]
-    parts.append(f"{timeline.retrainings} retrainings, {timeline.promotions} promotions")
+    for verdict, what in (("retrain", "challengers"), ("recalibrate", "new maps")):
+        runs, promoted = timeline.runs(verdict)
+        if runs:
+            parts.append(f"{promoted} of {runs} {what} promoted")
     return ", ".join(parts)
 
 

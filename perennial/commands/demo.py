@@ -113,7 +113,7 @@ class _Progress:
         if self._live is not None:
             self._live.update(self._render())
         else:
-            self._console.print(f"[{self._seconds():3.0f} s] {text}", markup=False)
+            click.echo(f"[{self._seconds():3.0f} s] {text}", err=True)
 
     def step(self, workspace: Workspace, step: ReplayStep) -> None:
         row = _week_row(workspace, step)
@@ -121,7 +121,7 @@ class _Progress:
         if self._live is not None:
             self._live.update(self._render())
         else:
-            self._console.print(f"[{self._seconds():3.0f} s] week {len(self._rows):2}: " + "  ".join(row), markup=False)
+            click.echo(f"[{self._seconds():3.0f} s] week {len(self._rows):2}: " + "  ".join(row), err=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -167,8 +167,10 @@ def _summary(timeline: Timeline, paths: dict[str, str]) -> dict[str, Any]:
     return {
         "weeks": len(timeline.periods),
         "verdicts": verdicts,
-        "retrainings": timeline.retrainings,
-        "promotions": timeline.promotions,
+        "retrainings": timeline.runs("retrain")[0],
+        "retrained_promotions": timeline.runs("retrain")[1],
+        "recalibrations": timeline.runs("recalibrate")[0],
+        "recalibrated_promotions": timeline.runs("recalibrate")[1],
         "live": timeline.live,
         "never_retrained": timeline.first,
         **paths,
@@ -180,8 +182,17 @@ def _tell(timeline: Timeline, paths: dict[str, str], home: Path) -> None:
     told = ", ".join(f"{count} {verdict}" for verdict, count in summary["verdicts"].items() if count)
     click.echo("")
     print_table(
-        ("weeks", "verdicts", "retrainings", "promotions"),
-        [(summary["weeks"], told, summary["retrainings"], summary["promotions"])],
+        ("weeks", "verdicts", "retrained", "of them promoted", "recalibrated", "of them promoted"),
+        [
+            (
+                summary["weeks"],
+                told,
+                summary["retrainings"],
+                summary["retrained_promotions"],
+                summary["recalibrations"],
+                summary["recalibrated_promotions"],
+            )
+        ],
     )
     click.echo("")
     shown = [name for name in ("log_loss", "roc_auc", "brier", "rmse", "mae", "r2") if name in timeline.live]
