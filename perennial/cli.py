@@ -22,6 +22,7 @@ from perennial.errors import PerennialError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Replay a year of flights through the real flows, and tell its story."),
     "up": ("up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
+    "serve": ("serve", "Serve the champions of all models over HTTP until Ctrl-C."),
     "deploy": ("deploy", "Register all definitions with the running Prefect server; a second time changes nothing."),
     "models": ("models", "List the defined models."),
     "status": ("records", "Show what is live, since when and why, and the last verdict."),

@@ -1,0 +1,397 @@
+"""The routes: from a path to what the service does, with tokens, limits, metrics and request ids around it.
+
+Bare ASGI, since one middleware of a framework costs more than a prediction; FastAPI draws the documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+
+from perennial import __version__
+from perennial.serving import v2
+from perennial.serving.codec import encode_json, parse_request, take_output
+from perennial.serving.docs import documentation, openapi
+from perennial.serving.host import Served
+from perennial.serving.http import (
+    Answer,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    header,
+    json_answer,
+    problem_answer,
+    read_body,
+    send_answer,
+)
+from perennial.serving.labels import parse_labels
+from perennial.serving.problems import Problem
+from perennial.serving.service import Scored, Service
+from perennial.serving.settings import Tokens
+from perennial.serving.tracing import request_span
+
+LOG = logging.getLogger("perennial.serving")
+_LARGE_BODY = 128 * 1024
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_RETRY = {"retry-after": "1"}
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    scope: Scope
+    receive: Receive
+    model: str | None
+    version: str | None
+    arrived_ns: int
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a path leads to.
+
+    Attributes:
+        pattern: Segments; {model} and {version} match any.
+        scopes: Which tokens may; None is open to all.
+        protocol: What it counts as in the metrics.
+    """
+
+    method: str
+    pattern: tuple[str, ...]
+    handler: Handler
+    scopes: tuple[str, ...] | None
+    protocol: str
+
+
+class Api:
+    """The ASGI application of one process."""
+
+    def __init__(self, service: Service, tokens: Tokens) -> None:
+        self.service = service
+        self._tokens = tokens
+        self._in_work = 0
+        self._prefix = secrets.token_hex(4)
+        self._number = 0
+        self._routes = self._table()
+        self._exact: dict[tuple[str, str], tuple[Route, str | None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.perf_counter_ns()
+        request_id = self._request_id(scope)
+        traced = header(scope, b"traceparent")
+        protocol, model = "other", ""
+        method: str = scope["method"]
+        head = method == "HEAD"
+        try:
+            route, named, version = self._find("GET" if head else method, scope["path"])
+            protocol, model = route.protocol, named or ""
+            self._authorise(route, scope)
+            call = Call(scope, receive, named, version, arrived)
+            with request_span(route.protocol, scope) if traced else nullcontext():
+                answer = await self._bounded(route, call)
+        except Problem as problem:
+            answer = problem_answer(problem)
+        except Disconnected:
+            return
+        except Exception:
+            # A bug of ours: said so, logged whole, and counted; its text is not shown to strangers.
+            LOG.exception("request failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
+            answer = problem_answer(Problem(500, f"an error of ours; look for request id {request_id} in the log"))
+        if head:
+            answer.headers["content-length-of-get"] = str(len(answer.body))
+            answer.body = b""
+        known = model if model in self.service.host.served else ""
+        self.service.metrics.count(known, protocol, answer.status)
+        extra = [(b"x-request-id", request_id.encode("latin-1"))]
+        if traced:
+            extra.append((b"traceparent", traced.encode("latin-1")))
+        await send_answer(send, answer, extra)
+        if answer.status >= 400 or LOG.isEnabledFor(logging.DEBUG):
+            self._log(request_id, scope, answer, arrived, traced)
+
+    async def _bounded(self, route: Route, call: Call) -> Answer:
+        """The handler within the limits on concurrency and time; health is answered whatever the load."""
+        settings = self.service.settings
+        if route.scopes is None:
+            return await route.handler(call)
+        if self._in_work >= settings.most_concurrent:
+            raise Problem(429, f"{self._in_work} requests are in work already", dict(_RETRY), rule="try again later")
+        self._in_work += 1
+        self.service.metrics.in_work.set(self._in_work)
+        try:
+            async with asyncio.timeout(settings.deadline_seconds):
+                return await route.handler(call)
+        except TimeoutError:
+            seconds = settings.deadline_seconds
+            raise Problem(503, f"the answer took longer than {seconds:g} s", dict(_RETRY), rule="fewer rows") from None
+        finally:
+            self._in_work -= 1
+            self.service.metrics.in_work.set(self._in_work)
+
+    def _find(self, method: str, path: str) -> tuple[Route, str | None, str | None]:
+        if (hit := self._exact.get((method, path))) is not None:
+            return hit[0], hit[1], None
+        segments = tuple(path.strip("/").split("/"))
+        allowed = []
+        for route in self._routes:
+            values = _match(route.pattern, segments)
+            if values is None:
+                continue
+            if route.method == method:
+                model = values.get("model")
+                if "version" not in values and (model is None or model in self.service.host.served):
+                    self._exact[method, path] = (route, model)
+                return route, model, values.get("version")
+            allowed.append(route.method)
+        if allowed:
+            both = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
+            raise Problem(
+                405, f"{method[:20]} is not understood here", {"allow": ", ".join(both)}, rule=", ".join(both)
+            )
+        raise Problem(404, f"there is nothing at {path[:200]!r}", rule="see /docs")
+
+    def _authorise(self, route: Route, scope: Scope) -> None:
+        if route.scopes is None or not self._tokens.needed:
+            return
+        kind, _, token = (header(scope, b"authorization") or "").partition(" ")
+        scopes = self._tokens.scopes(token.strip()) if kind.lower() == "bearer" and token else frozenset()
+        if not scopes:
+            raise Problem(
+                401, "a valid token is needed", {"www-authenticate": "Bearer"}, rule="Authorization: Bearer TOKEN"
+            )
+        if not scopes & set(route.scopes):
+            raise Problem(403, "the token is not for this", rule=f"a token with the scope {' or '.join(route.scopes)}")
+
+    def _request_id(self, scope: Scope) -> str:
+        given = header(scope, b"x-request-id")
+        if given is not None and _ID.fullmatch(given):
+            return given
+        self._number += 1
+        return f"{self._prefix}{self._number:x}"
+
+    def _log(self, request_id: str, scope: Scope, answer: Answer, arrived: int, traced: str | None) -> None:
+        facts = {
+            "request_id": request_id, "method": scope["method"], "path": scope["path"][:200], "status": answer.status,
+            "milliseconds": round((time.perf_counter_ns() - arrived) / 1e6, 3),
+        }  # fmt: skip
+        if traced:
+            facts["traceparent"] = traced[:80]
+        level = logging.DEBUG if answer.status < 400 else logging.INFO if answer.status < 429 else logging.WARNING
+        LOG.log(level, "request", extra={"facts": facts})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await asyncio.to_thread(self.service.start)
+        except Exception as error:
+            LOG.exception("the API can't start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self.service.stop)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _table(self) -> list[Route]:
+        ask, tell, look, run = ("predict",), ("label",), ("predict", "label"), ("admin",)
+        rows: list[tuple[str, str, Handler, tuple[str, ...] | None, str]] = [
+            ("POST", "invocations", self._invoke, ask, "mlflow"),
+            ("POST", "models/{model}/invocations", self._invoke, ask, "mlflow"),
+            ("POST", "v2/models/{model}/infer", self._infer, ask, "v2"),
+            ("POST", "v2/models/{model}/versions/{version}/infer", self._infer, ask, "v2"),
+            ("POST", "models/{model}/labels", self._label, tell, "labels"),
+            ("GET", "models", self._models, look, "models"),
+            ("GET", "models/{model}", self._model, look, "models"),
+            ("GET", "health", self._health, None, "health"),
+            ("GET", "ping", self._ping, None, "health"),
+            ("GET", "version", self._version, None, "health"),
+            ("GET", "metrics", self._metrics, run, "metrics"),
+            ("GET", "v2", self._server, None, "v2"),
+            ("GET", "v2/health/live", self._live, None, "health"),
+            ("GET", "v2/health/ready", self._ready, None, "health"),
+            ("GET", "v2/models/{model}", self._metadata, look, "v2"),
+            ("GET", "v2/models/{model}/ready", self._model_ready, None, "v2"),
+            ("GET", "v2/models/{model}/versions/{version}", self._metadata, look, "v2"),
+            ("GET", "v2/models/{model}/versions/{version}/ready", self._model_ready, None, "v2"),
+            ("GET", "docs", self._docs, None, "docs"),
+            ("GET", "openapi.json", self._openapi, None, "docs"),
+        ]
+        return [Route(method, tuple(path.split("/")), *rest) for method, path, *rest in rows]  # type: ignore[arg-type]
+
+    # Scoring
+
+    async def _invoke(self, call: Call) -> Answer:
+        service, settings = self.service, self.service.settings
+        body = await read_body(call.scope, call.receive, settings.most_body_bytes)
+        served = service.served(call.model)
+        definition = served.champion.definition
+        kind = header(call.scope, b"content-type") or ""
+
+        def prepare() -> Any:
+            request = parse_request(body, kind, served.champion.schema, settings.most_rows)
+            if query := call.scope["query_string"]:
+                wanted = parse_qs(query.decode("latin-1")).get("output")
+                request.output = take_output(wanted[-1]) if wanted else request.output
+            service.clean(served, request)
+            return request
+
+        request = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
+        scored = await service.score(served, request, call.arrived_ns)
+        predictions = _predictions(scored, request.output or definition.serving.output, definition)
+        document: dict[str, Any] = {
+            "predictions": predictions, "model": served.champion.name, "version": scored.version, "ids": scored.ids,
+        }  # fmt: skip
+        if scored.versions is not None:
+            document["versions"] = scored.versions
+        if scored.control is not None:
+            document["control"] = scored.control
+        answer = Answer(encode_json(document), headers={"x-model-version": str(scored.version)})
+        seconds = (time.perf_counter_ns() - call.arrived_ns) / 1e9
+        service.metrics.observe(served.champion.name, "mlflow", seconds, len(scored.ids))
+        return answer
+
+    async def _infer(self, call: Call) -> Answer:
+        service, settings = self.service, self.service.settings
+        body = await read_body(call.scope, call.receive, settings.most_body_bytes)
+        served = self._of_version(call)
+        definition, schema = served.champion.definition, served.champion.schema
+        length = header(call.scope, b"inference-header-content-length")
+
+        def prepare() -> v2.Inference:
+            inference = v2.parse_inference(body, length, schema, definition, settings.most_rows)
+            service.clean(served, inference.request)
+            return inference
+
+        inference = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
+        scored = await service.score(served, inference.request, call.arrived_ns)
+        scores = np.array(scored.scores, dtype=np.float64)
+        versions = scored.versions or [scored.version] * len(scores)
+        columns = {
+            "probability": scores,
+            "prediction": scores,
+            "label": (scores >= definition.serving.threshold).astype(np.int64),
+            "id": scored.ids,
+            "version": np.array(versions, dtype=np.int64),
+            "control": np.array(scored.control or [False] * len(scores), dtype=np.bool_),
+        }
+        content, headers = v2.answer(inference, definition, scored.version, columns)
+        kind = headers.pop("content-type")
+        seconds = (time.perf_counter_ns() - call.arrived_ns) / 1e9
+        service.metrics.observe(served.champion.name, "v2", seconds, len(scored.ids))
+        return Answer(content, 200, headers, kind)
+
+    def _of_version(self, call: Call) -> Served:
+        served = self.service.served(call.model)
+        if call.version is not None and call.version != str(served.champion.version):
+            raise Problem(
+                404, f"version {call.version[:20]!r} of {served.champion.name} is not served",
+                rule=f"version {served.champion.version}, or none for the champion",
+            )  # fmt: skip
+        return served
+
+    # Labels and looking
+
+    async def _label(self, call: Call) -> Answer:
+        service = self.service
+        body = await read_body(call.scope, call.receive, service.settings.most_body_bytes)
+        served = service.served(call.model)
+        labels = parse_labels(body, served.champion.definition, service.settings.most_rows)
+        return json_answer(await asyncio.to_thread(service.labels.take, served.champion.name, labels))
+
+    async def _models(self, call: Call) -> Answer:  # noqa: ARG002
+        models = [
+            {"name": name, "version": served.champion.version, "since": served.champion.manifest.get("at")}
+            for name, served in sorted(self.service.host.served.items())
+        ]
+        return json_answer({"models": models})
+
+    async def _model(self, call: Call) -> Answer:
+        self.service.served(call.model)
+        return json_answer(await asyncio.to_thread(self.service.describe, str(call.model)))
+
+    async def _health(self, call: Call) -> Answer:  # noqa: ARG002
+        return json_answer(self.service.health())
+
+    async def _ping(self, call: Call) -> Answer:  # noqa: ARG002
+        return Answer(b"\n")
+
+    async def _version(self, call: Call) -> Answer:  # noqa: ARG002
+        return Answer(__version__.encode(), content_type="text/plain; charset=utf-8")
+
+    async def _metrics(self, call: Call) -> Answer:  # noqa: ARG002
+        self.service.refresh_gauges()
+        text = await asyncio.to_thread(self.service.metrics.exposition)
+        return Answer(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    # The Open Inference Protocol's other half
+
+    async def _server(self, call: Call) -> Answer:  # noqa: ARG002
+        return json_answer({"name": "perennial", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+    async def _live(self, call: Call) -> Answer:  # noqa: ARG002
+        return json_answer({"live": True})
+
+    async def _ready(self, call: Call) -> Answer:  # noqa: ARG002
+        ready = bool(self.service.host.served) and not self.service.draining
+        return json_answer({"ready": ready}, 200 if ready else 503, {} if ready else dict(_RETRY))
+
+    async def _metadata(self, call: Call) -> Answer:
+        champion = self._of_version(call).champion
+        return json_answer(v2.metadata(champion.definition, champion.schema, [champion.version]))
+
+    async def _model_ready(self, call: Call) -> Answer:
+        champion = self._of_version(call).champion
+        return json_answer({"name": champion.name, "ready": True})
+
+    async def _docs(self, call: Call) -> Answer:  # noqa: ARG002
+        content, headers = documentation()
+        return Answer(content, 200, headers, "text/html; charset=utf-8")
+
+    async def _openapi(self, call: Call) -> Answer:  # noqa: ARG002
+        champions = {name: served.champion for name, served in self.service.host.served.items()}
+        return json_answer(openapi(champions, self._tokens.needed))
+
+
+def _predictions(scored: Scored, output: str, definition: Any) -> list[Any]:
+    if definition.task == "regression" or output == "probability":
+        return scored.scores
+    threshold = definition.serving.threshold
+    if output == "label":
+        return [int(score >= threshold) for score in scored.scores]
+    return [{"label": int(score >= threshold), "probability": score} for score in scored.scores]
+
+
+def _match(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    if len(pattern) != len(segments):
+        return None
+    values = {}
+    for wanted, found in zip(pattern, segments, strict=True):
+        if wanted.startswith("{"):
+            values[wanted[1:-1]] = found
+        elif wanted != found:
+            return None
+    return values

@@ -1,0 +1,24 @@
+"""`python -m perennial.serving.fetch URI SOURCE GOLDEN FOLDER`: fetch a version by MLflow, and end. Checks nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+
+def fetch(tracking_uri: str, source: str, golden: str, folder: Path) -> None:
+    """Put the model's files into FOLDER/model and the golden rows beside it."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri)
+    downloads = folder / "download"
+    model = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(downloads)))
+    shutil.copytree(model, folder / "model")
+    rows = Path(mlflow.artifacts.download_artifacts(golden, dst_path=str(downloads / "golden")))
+    shutil.copy2(rows, folder / Path(golden).name)
+    shutil.rmtree(downloads)
+
+
+if __name__ == "__main__":
+    fetch(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -1,0 +1,383 @@
+"""What the API does, without HTTP: score requests by the right version, remember them, say how things are."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from perennial.serving.batching import Batcher
+from perennial.serving.codec import Request
+from perennial.serving.groups import Ids, in_share
+from perennial.serving.host import Host, Served
+from perennial.serving.labels import LabelDesk
+from perennial.serving.log import SHADOW, Entry, Shipper
+from perennial.serving.metrics import Metrics
+from perennial.serving.model import LoadedModel
+from perennial.serving.problems import Problem
+from perennial.serving.schema import Row
+from perennial.serving.settings import ServingSettings
+from perennial.serving.spool import Spool
+from perennial.workspace import Workspace
+
+LOG = logging.getLogger("perennial.serving")
+_INLINE_ROWS = 32
+_SHADOW_QUEUE = 1000
+_FACTS_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer to a request, row for row.
+
+    Attributes:
+        versions: The version that scored each row; all the champion's without a canary.
+        control: Whether each row is in the control group; None where the model has none.
+    """
+
+    ids: list[str]
+    scores: list[float]
+    version: int
+    versions: list[int] | None
+    control: list[bool] | None
+
+
+class Service:
+    """Everything behind the routes, for one process.
+
+    Args:
+        workspace: Definitions, tables, registry address.
+        settings: Limits and intervals.
+        metrics_folder: Of all workers of one server; None for this process alone.
+    """
+
+    def __init__(self, workspace: Workspace, settings: ServingSettings, metrics_folder: Path | None = None) -> None:
+        self.workspace, self.settings = workspace, settings
+        self.metrics = Metrics(metrics_folder)
+        self.host = Host(workspace, settings.poll_seconds, self._swapped)
+        self.batcher = Batcher()
+        home = workspace.home
+        self.spool = Spool(home / "serving" / "spool", settings.most_spool_bytes)
+        self._label_spool = Spool(home / "serving" / "labels", settings.most_spool_bytes)
+        self.labels = LabelDesk(self._label_spool, self.spool, workspace.store, home / "locks")
+        self.shipper = Shipper(
+            self.spool, workspace.store, home / "locks", ship_seconds=settings.ship_seconds,
+            ship_rows=settings.ship_rows, compact_commits=settings.compact_commits,
+            on_shipped=lambda model, rows: self.metrics.shipped.labels(model).inc(rows), also=self._housekeeping,
+        )  # fmt: skip
+        self.ids = Ids()
+        self._shed_counted = 0
+        self._shadow: queue.Queue[tuple[LoadedModel, list[Row], list[str], list[int | None] | None, int] | None]
+        self._shadow = queue.Queue(_SHADOW_QUEUE)
+        self._shadow_thread = threading.Thread(target=self._shadow_work, name="perennial-shadow", daemon=True)
+        self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
+        self.draining = False
+        self.started_at = time.time()
+
+    def start(self) -> None:
+        """Load the champions; log, labels and watching go on in threads."""
+        self.host.start()
+        self.shipper.start()
+        self._shadow_thread.start()
+
+    def stop(self) -> None:
+        """End the threads and ship what there is."""
+        self.host.stop()
+        self._shadow.put(None)
+        self._shadow_thread.join(timeout=5)
+        self.batcher.close()
+        self.shipper.stop()
+        self.spool.close()
+        self._label_spool.close()
+
+    def served(self, model: str | None) -> Served:
+        """What answers for a model; for the only one where none is named.
+
+        Raises:
+            Problem: 404 where there is none, 400 where it must be named.
+        """
+        served = self.host.served
+        if model is None:
+            if len(served) == 1:
+                return next(iter(served.values()))
+            known = ", ".join(f"/models/{name}/invocations" for name in served) or "none yet"
+            raise Problem(
+                404 if not served else 400, f"name the model; served are: {known}", rule="/models/NAME/invocations"
+            )
+        if model not in served:
+            raise Problem(404, f"no model {model[:80]!r} is served", rule=", ".join(served) or "none yet")
+        return served[model]
+
+    def clean(self, served: Served, request: Request) -> None:
+        """Bring the rows into the clean form, and count what training never saw.
+
+        Raises:
+            Problem: 422 with the first cell that breaks its rule.
+        """
+        unseen: dict[str, int] = {}
+        served.champion.schema.clean(request.rows, unseen)
+        for column, count in unseen.items():
+            self.metrics.unseen.labels(served.champion.name, column).inc(count)
+
+    async def score(self, served: Served, request: Request, arrived_ns: int) -> Scored:
+        """Score clean rows, write them down, and hand them to the shadow.
+
+        Raises:
+            Problem: 422 where the model refuses a row.
+        """
+        champion = served.champion
+        serving, name = champion.definition.serving, champion.name
+        rows = request.rows
+        ids = request.ids or self.ids.take(len(rows))
+        salt = serving.salt or name
+        candidate = self._candidate(served)
+        scores, versions = await self._scores(champion, candidate, rows, ids, salt)
+        control = None
+        if serving.control_group:
+            control = [in_share(item, serving.control_group, salt, "control") for item in ids]
+        self._remember(champion, request, rows, ids, scores, versions, control, arrived_ns)
+        if candidate is not None and serving.shadow:
+            self._cast_shadow(candidate, request, rows, ids, versions, salt)
+        return Scored(ids, scores, champion.version, versions, control)
+
+    async def _scores(
+        self, champion: LoadedModel, candidate: LoadedModel | None, rows: list[Row], ids: list[str], salt: str
+    ) -> tuple[list[float], list[int] | None]:
+        share = champion.definition.serving.canary
+        if candidate is None or not share:
+            return await self._by(champion, rows, "champion"), None
+        chosen = [in_share(item, share, salt, "canary") for item in ids]
+        if not any(chosen):
+            return await self._by(champion, rows, "champion"), None
+        made = {False: iter(()), True: iter(())}
+        for canary, model in ((False, champion), (True, candidate)):
+            part = [row for row, picked in zip(rows, chosen, strict=True) if picked == canary]
+            if part:
+                made[canary] = iter(await self._by(model, part, "canary" if canary else "champion"))
+        scores = [float(next(made[picked])) for picked in chosen]
+        return scores, [candidate.version if picked else champion.version for picked in chosen]
+
+    async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> list[float]:
+        scorer = model.scorer
+        if len(rows) <= min(_INLINE_ROWS, scorer.fast_rows):
+            scores = scorer.score(rows).tolist()
+        elif len(rows) <= scorer.fast_rows:
+            scores = (await self.batcher.run(partial(scorer.score, rows))).tolist()
+        else:
+            scores = (await self.batcher.score(model.digest, scorer.slow, rows)).tolist()
+        self.metrics.scored(model.name, model.version, role, scores, model.definition.task == "classification")
+        return scores
+
+    def _candidate(self, served: Served) -> LoadedModel | None:
+        """The candidate, where it reads the same rows as the champion."""
+        found = served.candidate
+        same = found is not None and found.schema.columns == served.champion.schema.columns
+        return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
+
+    def _remember(
+        self, champion: LoadedModel, request: Request, rows: list[Row], ids: list[str], scores: list[float],
+        versions: list[int] | None, control: list[bool] | None, arrived_ns: int,
+    ) -> None:  # fmt: skip
+        serving = champion.definition.serving
+        latency_us = (time.perf_counter_ns() - arrived_ns) // 1000
+        salt = serving.salt or champion.name
+        groups = None if control is None else ["control" if item else "treated" for item in control]
+        wanted = range(len(ids))
+        if serving.log_share < 1.0:
+            wanted = [i for i in wanted if in_share(ids[i], serving.log_share, salt, "log")]  # type: ignore[assignment]
+        parts: dict[int, list[int]] = {}
+        for index in wanted:
+            parts.setdefault(versions[index] if versions else champion.version, []).append(index)
+        for version, chosen in parts.items():
+            role = "champion" if version == champion.version else "canary"
+            entry = self._entry(
+                champion, role, version, latency_us, request, rows, ids, scores, request.times, groups, chosen
+            )
+            self.spool.append(champion.name, entry, len(chosen))
+
+    def _entry(
+        self, model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
+        ids: list[str], scores: list[float], times: list[int | None] | None, groups: list[str] | None,
+        chosen: Sequence[int],
+    ) -> Entry:  # fmt: skip
+        serving, schema = model.definition.serving, model.schema
+        whole = len(chosen) == len(ids)
+        hidden = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
+        hidden |= set(serving.redact)
+        columns = list(schema.columns)
+        logged: list[Row] = rows if whole else [rows[index] for index in chosen]
+        if hidden:
+            kept = [index for index, name in enumerate(columns) if name not in hidden]
+            columns = [columns[index] for index in kept]
+            logged = [[row[index] for index in kept] for row in logged]
+
+        def pick(values: list[Any]) -> list[Any]:
+            return values if whole else [values[index] for index in chosen]
+
+        return Entry(
+            role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
+            own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores),
+            times=None if times is None else pick(times), groups=None if groups is None else pick(groups),
+            control_share=serving.control_group, columns=columns, rows=logged,
+        )  # fmt: skip
+
+    def _cast_shadow(
+        self, candidate: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        versions: list[int] | None, salt: str,
+    ) -> None:  # fmt: skip
+        share = candidate.definition.serving.shadow
+        chosen = [
+            index for index, item in enumerate(ids)
+            if (versions is None or versions[index] != candidate.version) and in_share(item, share, salt, "shadow")
+        ]  # fmt: skip
+        if not chosen:
+            return
+        times = None if request.times is None else [request.times[index] for index in chosen]
+        picked = [rows[index] for index in chosen]
+        try:
+            self._shadow.put_nowait(
+                (candidate, picked, [ids[index] for index in chosen], times, time.time_ns() // 1000)
+            )
+        except queue.Full:
+            self.metrics.shadow_dropped.labels(candidate.name).inc(len(chosen))
+
+    def _shadow_work(self) -> None:
+        while (item := self._shadow.get()) is not None:
+            candidate, rows, ids, times, at_us = item
+            started = time.perf_counter_ns()
+            try:
+                scores = candidate.scorer.score(rows).tolist()
+            except Problem as problem:  # the champion answered; that the candidate can't is worth knowing
+                LOG.warning("shadow refused", extra={"facts": {"model": candidate.name, "reason": problem.message}})
+                continue
+            latency_us = (time.perf_counter_ns() - started) // 1000
+            request = Request(rows, ids, times)
+            every = range(len(ids))
+            entry = self._entry(
+                candidate, SHADOW, candidate.version, latency_us, request, rows, ids, scores, times, None, every
+            )
+            entry.at_us = at_us
+            self.spool.append(candidate.name, entry, len(ids))
+            probability = candidate.definition.task == "classification"
+            self.metrics.scored(candidate.name, candidate.version, SHADOW, scores, probability)
+
+    def _swapped(self, model: str, version: int, result: str) -> None:
+        self.metrics.swaps.labels(model, result).inc()
+        if result != "refused":
+            self.metrics.version.labels(model).set(version)
+
+    def _housekeeping(self) -> None:
+        self.labels.ship()
+        self.refresh_gauges()
+
+    def refresh_gauges(self) -> None:
+        """Bring the gauges to what is true now."""
+        self.metrics.spool_bytes.set(self.spool.used_bytes)
+        self.metrics.queue.set(self.batcher.queued_rows)
+        self.metrics.registry_up.set(1 if self.host.registry_up else 0)
+        self.metrics.log_failing.set(1 if self.log_problem() else 0)
+        if (shed := self.spool.shed_rows) > self._shed_counted:
+            self.metrics.shed.inc(shed - self._shed_counted)
+            self._shed_counted = shed
+
+    def log_problem(self) -> str:
+        """What is wrong with the prediction log or the labels; empty where nothing is."""
+        return self.spool.failing or self.shipper.failing or self.labels.failing
+
+    def health(self) -> dict[str, Any]:
+        """Whether requests are answered, and what an operator should know."""
+        problems = self.host.problems()
+        if problem := self.log_problem():
+            problems.append(f"prediction log: {problem}")
+        if self.spool.shed_rows:
+            problems.append(f"{self.spool.shed_rows:,} answered rows were not logged")
+        state = "draining" if self.draining else "degraded" if problems else "ok"
+        return {
+            "status": state,
+            "models": {name: served.champion.version for name, served in self.host.served.items()},
+            "registry": "up" if self.host.registry_up else "down",
+            "spool_bytes": self.spool.used_bytes,
+            "problems": problems,
+        }
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""
+        served = self.served(model)
+        champion, manifest = served.champion, served.champion.manifest
+        proof = champion.scorer.proof
+        return {
+            "model": model,
+            "task": champion.definition.task,
+            "description": champion.definition.description,
+            "version": champion.version,
+            "since": manifest.get("at"),
+            "reason": manifest.get("reason"),
+            "action": manifest.get("action"),
+            "trained_until": manifest.get("trained_until"),
+            "digest": champion.digest,
+            "loaded_at": datetime.fromtimestamp(champion.loaded_at, UTC).isoformat(),
+            "candidate": None if served.candidate is None else served.candidate.version,
+            "fast_path": {
+                "kind": proof.kind, "rows_up_to": proof.fast_rows, "proven_on_rows": proof.rows,
+                "largest_difference": proof.largest_difference if proof.rows else None, "reason": proof.reason,
+            },
+            "golden_difference": champion.golden_difference,
+            "inputs": [
+                {"name": name, "kind": kind}
+                for name, kind in zip(champion.schema.columns, champion.schema.kinds, strict=True)
+            ],
+            "example": dict(champion.schema.example),
+            "traffic": self.metrics.figures(model),
+            **self._table_facts(model, champion),
+            **self.host.status(model),
+        }  # fmt: skip
+
+    def _table_facts(self, model: str, champion: LoadedModel) -> dict[str, Any]:
+        """The last check's verdict and the labels' coverage, at most a minute old."""
+        at, facts = self._facts.get(model, (0.0, {}))
+        if time.monotonic() - at < _FACTS_SECONDS and facts:
+            return facts
+        try:
+            facts = {"last_check": self._last_check(model), "labels": self._coverage(model, champion)}
+        except Exception as error:  # noqa: BLE001 - the tables may be away; what is live can be told anyway
+            return {"last_check": None, "labels": None, "tables": f"{type(error).__name__}: {error}"[:200]}
+        self._facts[model] = (time.monotonic(), facts)
+        return facts
+
+    def _last_check(self, model: str) -> dict[str, Any] | None:
+        entries = self.workspace.ledger(model).entries()
+        if not entries:
+            return None
+        return {name: entries[-1].get(name) for name in ("decision_id", "as_of", "verdict", "reasons")}
+
+    def _coverage(self, model: str, champion: LoadedModel) -> dict[str, Any]:
+        """Of the predictions whose labels are due, how many have one: over the monitor's window."""
+        definition, store = champion.definition, self.workspace.store
+        end = datetime.now(UTC) - definition.data.label_delay
+        start = end - max(definition.monitoring.window, timedelta(days=1))
+        where = (pc.field("time") >= pa.scalar(start)) & (pc.field("time") < pa.scalar(end))
+        made = pc.unique(store.read(model, "predictions", columns=["id"], where=where)["id"])
+        if not len(made):
+            return {
+                "from": start.isoformat(),
+                "until": end.isoformat(),
+                "predictions": 0,
+                "labelled": 0,
+                "coverage": None,
+            }
+        labelled = pc.unique(store.read(model, "labels", columns=["id"])["id"])
+        found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
+        return {
+            "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,
+            "coverage": found / len(made),
+        }  # fmt: skip

@@ -1,0 +1,118 @@
+"""How the serving processes run: address, workers, limits, tokens, from the environment. Nothing about a model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from typing import Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from perennial.errors import DefinitionError
+
+Scope = Literal["predict", "label", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+class ServingSettings(BaseSettings):
+    """The settings; each is read from `PERENNIAL_SERVING_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="PERENNIAL_SERVING_", frozen=True, extra="forbid")
+
+    tokens: str = Field(
+        "", description="scope:sha256 of each token, separated by commas; scopes: predict, label, admin."
+    )
+    workers: int = Field(1, ge=1, le=256)
+    most_body_bytes: int = Field(16 * 2**20, ge=1024)
+    most_rows: int = Field(10_000, ge=1, description="In one request.")
+    most_concurrent: int = Field(512, ge=1, description="Requests in work at once, per worker; more are told 429.")
+    deadline_seconds: float = Field(30.0, gt=0, description="What takes longer is told 503.")
+    drain_seconds: float = Field(20.0, gt=0, description="How long requests in work may take at a stop.")
+    ship_seconds: float = Field(30.0, gt=0, description="How often the spool is committed to the tables, at least.")
+    ship_rows: int = Field(10_000, ge=1, description="So many spooled rows are committed at once.")
+    most_spool_bytes: int = Field(2**30, ge=4096, description="Of all spools together; beyond it rows are shed.")
+    compact_commits: int = Field(50, ge=2, description="After so many commits small files are merged.")
+    label_patience_hours: float = Field(168.0, gt=0, description="How long labels of unknown ids are kept.")
+    poll_seconds: float = Field(0.25, gt=0, description="How often the manifests are looked at.")
+
+    @field_validator("tokens")
+    @classmethod
+    def _well_formed(cls, value: str) -> str:
+        for part in filter(None, (item.strip() for item in value.split(","))):
+            scope, _, digest = part.partition(":")
+            if scope not in SCOPES or len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
+                raise ValueError(
+                    f"a token is SCOPE:SHA256 with a scope of {', '.join(SCOPES)}; see `serve --new-token`"
+                )
+        return value
+
+
+def load_serving_settings() -> ServingSettings:
+    """The settings of this process's environment.
+
+    Raises:
+        DefinitionError: A variable's value breaks its rule; it is named, a token's value is not.
+    """
+    try:
+        return ServingSettings()
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = "PERENNIAL_SERVING_" + "_".join(str(part) for part in item["loc"]).upper()
+        value = "" if "TOKENS" in name else f" = {item.get('input')!r}"
+        raise DefinitionError(f"{name}{value}: {item['msg']}", f"Correct or unset {name}") from error
+
+
+class Tokens:
+    """Who may do what. Tokens are long and random, so that their plain SHA-256 can't be reversed.
+
+    Args:
+        text: `ServingSettings.tokens`; without any token everything is allowed (on loopback only).
+    """
+
+    def __init__(self, text: str) -> None:
+        self._digests: list[tuple[str, str]] = []
+        for part in filter(None, (item.strip() for item in text.split(","))):
+            scope, _, digest = part.partition(":")
+            self._digests.append((scope, digest.lower()))
+
+    @property
+    def needed(self) -> bool:
+        return bool(self._digests)
+
+    def scopes(self, token: str) -> frozenset[str]:
+        """What a token may do; nothing where it is unknown."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+        found = frozenset(scope for scope, known in self._digests if hmac.compare_digest(digest, known))
+        return frozenset(SCOPES) if "admin" in found else found
+
+
+def new_token() -> tuple[str, str]:
+    """A fresh token and the digest to configure."""
+    token = secrets.token_urlsafe(32)
+    return token, hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(host: str, tokens: Tokens) -> None:
+    """Refuse to be reachable by others without tokens.
+
+    Raises:
+        DefinitionError: The host is not loopback and there are no tokens.
+    """
+    if not is_loopback(host) and not tokens.needed:
+        raise DefinitionError(
+            f"host {host} can be reached by other machines, but PERENNIAL_SERVING_TOKENS has no token",
+            "Make one with `perennial serve --new-token predict`, or serve on 127.0.0.1",
+        )

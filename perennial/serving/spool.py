@@ -1,0 +1,184 @@
+"""The write-ahead spool: what was answered, appended to a local file before the answer leaves. It ships nothing.
+
+Each process writes into a folder of its own, HOME/serving/spool/OWNER, whose lock it holds for life: whoever gets
+the lock knows that the owner is dead and may ship what it left. An entry is one line of JSON; a line without its end
+was never answered and is dropped. A segment's name is unique for ever and becomes the commit's key, so that a segment
+is shipped once however often that is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+_encode = msgspec.json.Encoder().encode
+_SUFFIX = ".jsonl"
+
+
+class Spool:
+    """This process's part of the spool.
+
+    Args:
+        root: HOME/serving/spool.
+        most_bytes: Of all processes' segments together; beyond it entries are shed.
+    """
+
+    def __init__(self, root: Path, most_bytes: int) -> None:
+        self.root = root
+        self.owner = f"{time.time_ns():x}-{secrets.token_hex(4)}"
+        self.folder = root / self.owner
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._segments: dict[str, _Segment] = {}
+        self._number = 0
+        # Locked before it gets its name: nobody may take it for a dead one's.
+        staged = root / f".{self.owner}"
+        staged.mkdir(parents=True)
+        self._own = FileLock(staged / "owner.lock")
+        self._own.acquire()
+        staged.rename(self.folder)
+        self.used_bytes = 0
+        self.shed_rows = 0
+        self.failing = ""
+        self.measure()
+
+    def append(self, model: str, entry: Any, rows: int) -> bool:
+        """Write an entry for a model; False if it was shed (the disk or the bound is full)."""
+        line = _encode(entry) + b"\n"
+        with self._lock:
+            if self.used_bytes + len(line) > self._most_bytes:
+                self.shed_rows += rows
+                self.failing = f"the spool has reached its bound of {self._most_bytes:,} bytes"
+                return False
+            try:
+                segment = self._segments.get(model) or self._open(model)
+                segment.write(line, rows)
+            except OSError as error:
+                self.shed_rows += rows
+                self.failing = f"the spool can't be written: {error.strerror}"
+                return False
+            self.used_bytes += len(line)
+            self.failing = ""
+            return True
+
+    def pending_rows(self) -> int:
+        """Rows in segments that are still being written."""
+        return sum(segment.rows for segment in self._segments.values())
+
+    def seal(self, least_rows: int = 1, oldest_seconds: float = 0.0) -> None:
+        """Close the segments with so many rows or of that age, so that they can be shipped."""
+        now = time.monotonic()
+        with self._lock:
+            for model, segment in list(self._segments.items()):
+                if segment.rows and (segment.rows >= least_rows or now - segment.opened_at >= oldest_seconds):
+                    segment.close()
+                    del self._segments[model]
+
+    def sealed(self) -> list[Path]:
+        """Own segments that nobody writes to any more, oldest first."""
+        with self._lock:
+            current = {segment.path for segment in self._segments.values()}
+        return [path for path in sorted(self.folder.glob(f"*/*{_SUFFIX}")) if path not in current]
+
+    def orphans(self) -> Iterator[Path]:
+        """Segments of dead processes, while their lock is held; empty folders of theirs are removed."""
+        for folder in sorted(self.root.iterdir() if self.root.is_dir() else []):
+            if folder == self.folder or folder.name.startswith(".") or not folder.is_dir():
+                continue
+            lock = FileLock(folder / "owner.lock")
+            try:
+                lock.acquire(timeout=0)
+            except (Timeout, OSError):
+                continue
+            try:
+                yield from sorted(folder.glob(f"*/*{_SUFFIX}"))
+                _remove_empty(folder)
+            finally:
+                lock.release()
+
+    def measure(self) -> int:
+        """Count the bytes of all processes' segments anew."""
+        total = 0
+        for path in self.root.glob(f"*/*/*{_SUFFIX}"):
+            try:
+                total += path.stat().st_size
+            except OSError:
+                continue  # shipped in between
+        self.used_bytes = total
+        return total
+
+    def close(self) -> None:
+        """Seal everything and give up the ownership; what was not shipped is the next one's."""
+        self.seal()
+        _remove_empty(self.folder)
+        self._own.release()
+
+    def _open(self, model: str) -> _Segment:
+        self._number += 1
+        folder = self.folder / model
+        folder.mkdir(exist_ok=True)
+        segment = _Segment(folder / f"{self.owner}-{self._number:08d}{_SUFFIX}")
+        self._segments[model] = segment
+        return segment
+
+
+class _Segment:
+    """One file that is being appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self.opened_at = time.monotonic()
+        self._size = 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+
+    def write(self, line: bytes, rows: int) -> None:
+        """Append a whole line or nothing.
+
+        Raises:
+            OSError: It could not be written; the file is as it was.
+        """
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError(28, "no space left on the device")
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(line)
+        self.rows += rows
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def read_segment(path: Path) -> tuple[list[Any], int]:
+    """The whole entries of a segment, and how many lines were torn or unreadable."""
+    decode = msgspec.json.Decoder().decode
+    entries, torn = [], 0
+    data = path.read_bytes()
+    for line in data.splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("no end of line")
+            entries.append(decode(line))
+        except (msgspec.DecodeError, ValueError):
+            torn += 1
+    return entries, torn
+
+
+def _remove_empty(folder: Path) -> None:
+    for inner in [item for item in folder.iterdir() if item.is_dir()]:
+        if not any(inner.iterdir()):
+            inner.rmdir()
+    if all(item.name == "owner.lock" for item in folder.iterdir()):
+        (folder / "owner.lock").unlink(missing_ok=True)
+        folder.rmdir()
