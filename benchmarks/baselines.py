@@ -67,7 +67,8 @@ def evidently_default(cache: Path | None) -> Callable[[Replay], Chooser]:
     """Evidently's dataset drift with every default (half of the columns), on at most 5,000 rows of each side."""
 
     def make(replay: Replay) -> Chooser:
-        path = cache / f"{replay.data.name}-evidently-{replay.label_delay}.json" if cache else None
+        rows = len(replay.data.target)
+        path = cache / f"{replay.data.name}-{rows}-evidently-{replay.label_delay}.json" if cache else None
         known: dict[str, bool] = json.loads(path.read_text()) if path and path.exists() else {}
 
         def choose(window: int, model: int, _: Floats) -> bool:

@@ -35,7 +35,8 @@ class DriftingSet:
         name: The folder's name.
         task: classification or regression.
         features: Shape (rows, columns): float64, or str for categories and text.
-        words: Sparse word presence of shape (rows, vocabulary), or None.
+        words: Sparse word presence of shape (rows, vocabulary), or None. With text columns, models read it beside the
+            other features; a set that is a word matrix only has features (its most frequent words) for checks alone.
         target: Shape (rows,), float64.
         window: Shape (rows,), the window of each row, ascending from 0.
         time: Shape (rows,), datetime64[us, UTC]; made up at one window a week where the set has positions only.
@@ -64,8 +65,12 @@ class DriftingSet:
         return tuple(str(c) for c in self.features if self.features[c].dtype.kind == "f")
 
     @property
+    def text(self) -> tuple[str, ...]:
+        return tuple(str(c) for c in self.features if _is_text(self.features[c]))
+
+    @property
     def categorical(self) -> tuple[str, ...]:
-        return tuple(str(c) for c in self.features if self.features[c].dtype.kind != "f")
+        return tuple(str(c) for c in self.features if c not in {*self.numeric, *self.text})
 
 
 def load_sets(folder: Path | None, names: list[str] | None = None) -> list[DriftingSet]:
@@ -91,9 +96,8 @@ def load_set(folder: Path) -> DriftingSet:
     window = frame["w"].to_numpy(dtype=np.int64)
     moments = _times(frame["t"], window)
     features = _tidy(frame.drop(columns=["t", "w", "y"]))
-    return DriftingSet(
-        folder.name, task, features, None, frame["y"].to_numpy(np.float64), window, moments, meta["start"]
-    )
+    target = frame["y"].to_numpy(np.float64)
+    return DriftingSet(folder.name, task, features, _read_words(features), target, window, moments, meta["start"])
 
 
 def load_flights() -> DriftingSet:
@@ -131,6 +135,25 @@ def _load_words(folder: Path, meta: dict[str, Any], task: str) -> DriftingSet:
     return DriftingSet(folder.name, task, features, words, target, window, moments, meta["start"])
 
 
+def _is_text(values: pd.Series[Any]) -> bool:
+    """Mostly different strings of several words."""
+    if values.dtype.kind == "f":
+        return False
+    some = values.dropna().iloc[:1000].astype("str")
+    return bool(len(some) and some.nunique() > 0.5 * len(some) and some.str.split().str.len().mean() >= 3)
+
+
+def _read_words(features: pd.DataFrame) -> Any:
+    """Which words the texts of each row hold, sparse; None without text columns."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts = [features[name].fillna("") for name in features if _is_text(features[name])]
+    if not texts:
+        return None
+    made = [CountVectorizer(binary=True, min_df=5, max_features=20_000).fit_transform(text) for text in texts]
+    return sp.hstack(made).tocsr()
+
+
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = {c: frame[c].astype("float64") for c in frame if pd.api.types.is_numeric_dtype(frame[c])}
     return frame.assign(**numbers).assign(**{c: frame[c].astype("str") for c in frame if c not in numbers})
@@ -152,7 +175,7 @@ def _times(values: pd.Series[Any], window: NDArray[np.int64]) -> pd.Series[Any]:
 def design_matrix(data: DriftingSet) -> tuple[Any, list[int]]:
     """float64 of shape (rows, columns) with category codes, and the positions of the categorical columns."""
     columns, categories = [], []
-    for position, name in enumerate(data.features):
+    for position, name in enumerate([name for name in data.features if name not in data.text]):
         values = data.features[name]
         if values.dtype.kind == "f":
             columns.append(values.to_numpy(np.float64))
@@ -162,7 +185,7 @@ def design_matrix(data: DriftingSet) -> tuple[Any, list[int]]:
         if np.nanmax(codes) < 255:
             categories.append(position)
         columns.append(codes)
-    return np.column_stack(columns), categories
+    return np.column_stack(columns) if columns else np.empty((len(data.target), 0)), categories
 
 
 def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: int, rows: slice) -> Floats:
@@ -173,9 +196,12 @@ def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: in
     end = data.first_row(before)
     truth = data.target[:end]
     if data.words is not None:
-        strength = np.nan_to_num(chi2(data.words[:end], truth)[0])
+        classes = truth if data.task == "classification" else (truth > np.median(truth))
+        strength = np.nan_to_num(chi2(data.words[:end], classes)[0])
         best = np.sort(np.argsort(-strength, kind="stable")[:TEXT_WORDS])
-        train, later = data.words[:end, best].toarray(), data.words[rows, best].toarray()
+        beside = matrix if data.text else np.empty((len(data.target), 0))
+        train = np.hstack([beside[:end], data.words[:end, best].toarray()])
+        later = np.hstack([beside[rows], data.words[rows, best].toarray()])
     else:
         train, later = matrix[:end], matrix[rows]
     kind = HistGradientBoostingClassifier if data.task == "classification" else HistGradientBoostingRegressor

@@ -83,6 +83,7 @@ class Replay:
                 window_seconds=self.window.total_seconds(),
                 numeric=self.data.numeric,
                 categorical=self.data.categorical,
+                text=self.data.text,
                 truth=self.data.target[part],
                 holdout_loss=loss.mean,
                 holdout_error=loss.standard_error,

@@ -217,8 +217,9 @@ def _until(signals: tuple[Signal, ...], policy: Monitoring, blind: bool, obstacl
             if policy.recalibrate and not signal.fired:
                 listed.append(f"recalibrate, if {_bound(signal, 'above')}")
         elif _may_ask(signal, policy, blind):
-            again = ", and again in the next check" if signal.fired else ""
-            listed.append(f"retrain, if {_bound(signal, 'above')}{again}")
+            lasting = signal.kind in ("quality", "drift")
+            often = " in {} of {} checks".format(*policy.persistence) if lasting else ""
+            listed.append(f"retrain, if {_bound(signal, 'above')}{often}")
         elif signal.name == "drift" and policy.triggers.drift:
             listed.append("retrain on drift by itself, if labels were too late or too few to judge quality")
     return tuple(listed)
