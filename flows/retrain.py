@@ -68,6 +68,7 @@ def retrain(
         "version": version.number,
         "gate": judged.report.verdict,
         "promoted": reign is not None,
+        "waits_for_approval": reign is None and judged.report.verdict == "promote",
         "reason": judged.report.reasons[0] if judged.report.reasons else "",
     }
 

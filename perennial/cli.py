@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("run", "Score a file with the champion."),
     "ledger": ("records", "List the decisions with reasons and outcomes."),
     "history": ("records", "List who was champion when, and why."),
+    "approve": ("approve", "Promote the version that waits for a person."),
+    "refuse": ("approve", "Refuse the version that waits for a person."),
     "rollback": ("rollback", "Make an earlier champion the champion again."),
     "validate-config": ("validate_config", "Check every definition, its expectation suite and the code that it names."),
 }

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -222,6 +223,7 @@ class GatePolicy(Section):
     latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one row, median.")
     size_mb: float | None = Field(None, gt=0)
     approval: Literal["automatic", "human"] = "automatic"
+    approval_expires: Duration = Field(timedelta(days=14), description="A challenger waits no longer for a person.")
 
 
 def _parse_persistence(value: object) -> object:
@@ -371,6 +373,12 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of a definition, for editors: what `deployments/model.schema.json` holds."""
     schema = ModelDefinition.model_json_schema()
     schema["properties"].pop("path")
+    for section in Section.__subclasses__():
+        described = schema if section is ModelDefinition else schema["$defs"].get(section.__name__, {})
+        for name, field in section.model_fields.items():
+            if "default" in described.get("properties", {}).get(name, {}):
+                kind = TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+                described["properties"][name]["default"] = kind.dump_python(field.default, mode="json")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

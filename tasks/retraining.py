@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.approval import ask
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError
 from perennial.features import feature_frame
@@ -161,7 +162,7 @@ def promote(
     if report.verdict != "promote":
         return None
     if prepared.definition.gate.approval == "human":
-        workspace.registry.set_tags(version, {"approval": "pending"})
+        ask(workspace.registry, version)
         return None
     current = workspace.registry.champion(prepared.definition.name)
     expected = prepared.champion.number if prepared.champion else None

@@ -174,8 +174,9 @@ def _mark_promotions(axes: Any, periods: Sequence[Period]) -> None:
         elif period.outcome:
             axes.axvline(period.end, color=COLOURS["retrain"], linewidth=1.4, linestyle="-" if promoted else ":")
             axes.annotate(
-                "retrained" if promoted else "challenger kept out", (period.end, 1), xycoords=("data", "axes fraction"), rotation=90,
-                xytext=(2, -4), textcoords="offset points", va="top", fontsize=8, color=COLOURS["retrain"],
+                "retrained" if promoted else "challenger kept out", (period.end, 0.86), rotation=90, va="top",
+                xycoords=("data", "axes fraction"), xytext=(2, 0), textcoords="offset points", fontsize=8,
+                color=COLOURS["retrain"],
             )  # fmt: skip
 
 
@@ -192,7 +193,7 @@ def _verdict_strip(axes: Any, periods: Sequence[Period]) -> None:
     handles: list[Any] = [Patch(color=COLOURS[verdict], label=verdict) for verdict in seen]
     for label, fill in (("new map promoted", COLOURS["recalibrate"]), ("kept out", "none")):
         if "recalibrate" in seen:
-            marker = {"marker": "^", "linestyle": "", "markerfacecolor": fill, "color": COLOURS["recalibrate"]}
+            marker: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": fill, "color": COLOURS["recalibrate"]}
             handles.append(Line2D([], [], label=label, **marker))
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6, frameon=False)
     axes.set_ylabel("verdict", rotation=0, ha="right", va="center")

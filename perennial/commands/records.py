@@ -26,7 +26,7 @@ def status(model: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = ("model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked")
+    shown = ("model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting")
     print_table(shown, [[row[column] for column in shown] for row in rows])
 
 
@@ -75,11 +75,14 @@ def history(model: str, as_json: bool) -> None:
 
 
 def _status(workspace: Workspace, model: str) -> dict[str, Any]:
+    from perennial.approval import pending
+
     workspace.definition(model)
     reign = workspace.registry.reign(model)
     entries = workspace.ledger(model).entries()
     last = entries[-1] if entries else None
     store = workspace.store
+    waiting = [version.number for version in pending(workspace.registry, model)]
     return {
         "model": model,
         "champion": reign.version if reign else None,
@@ -91,4 +94,5 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "verdict": last["verdict"] if last else None,
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],
+        "waiting": ", ".join(str(number) for number in waiting),
     }

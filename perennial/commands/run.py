@@ -80,6 +80,8 @@ def retrain(model: str, as_of: datetime | None, decision_id: str | None, as_json
         print_json(result)
         return
     done = "is champion now" if result["promoted"] else "is registered as challenger"
+    if result["waits_for_approval"]:
+        done = f"waits for a person: perennial approve {model} --reason WHY"
     click.echo(f"{result['gate']}: version {result['version']} {done}. {result['reason']}")
 
 
