@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
+from perennial.features import text_values
 from perennial.plugins import load_attribute
 from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, between, read_table
 
@@ -89,12 +90,12 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
             f"the columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns[:40]))}",
             "Rename them in the data, or correct the definition",
         )
-    made: dict[str, Any] = {ROW_ID: text_column(frame[data.id]), ROW_TIME: _times(frame[data.time])}
+    made: dict[str, Any] = {ROW_ID: id_column(frame[data.id]), ROW_TIME: time_column(frame[data.time])}
     if with_features:
         for name in definition.features.numeric:
             made[name] = _numbers(frame[name])
         for name in (*definition.features.categorical, *definition.features.text):
-            made[name] = text_column(frame[name])
+            made[name] = text_values(frame[name])
         for name in definition.features.image:
             made[name] = frame[name].to_numpy()
     if data.target in frame.columns:
@@ -194,16 +195,17 @@ def known_labels(store: Store, model: str, *, as_of: datetime, version: int | No
 def is_known(ids: pd.Series[Any], known: pd.Series[Any]) -> np.ndarray:
     """Which ids are among the known ones: booleans of shape (n,). Arrow's hash set; pandas' own is slow on text."""
     values = pa.array(ids.to_numpy(dtype=object), pa.string())
-    return pc.is_in(values, value_set=pa.array(known.to_numpy(dtype=object), pa.string())).to_numpy(
+    found: np.ndarray = pc.is_in(values, value_set=pa.array(known.to_numpy(dtype=object), pa.string())).to_numpy(
         zero_copy_only=False
     )
+    return found
 
 
 def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
     time = definition.data.time
     if time not in frame.columns:
         raise DataError(f"the source has no column {time}", "Correct data.time in the definition")
-    moments = _times(frame[time])
+    moments = time_column(frame[time])
     inside = moments < pd.Timestamp(end)
     if start is not None:
         inside &= moments >= pd.Timestamp(start)
@@ -220,9 +222,12 @@ def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -
     try:
         with sqlalchemy.create_engine(url).connect() as connection:
             return pd.read_sql(sqlalchemy.text(query), connection, params={"start": lower, "end": end})
-    except sqlalchemy.exc.SQLAlchemyError as error:
+    except ImportError as error:
+        raise DataError(f"the driver of {url_env} is missing: {error}", "Install it beside Perennial") from error
+    except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
         # The database's message without the URL: it may hold a password.
-        raise DataError(f"the query of {url_env} failed: {type(error).__name__}", "Run it by hand to see why") from None
+        kind = type(error.__cause__ or error).__name__
+        raise DataError(f"the query of {url_env} failed: {kind}", "Run it by hand to see why") from None
 
 
 def _resolve(path: str, folder: Path) -> str:
@@ -239,15 +244,27 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
-def _times(column: pd.Series[Any]) -> pd.Series[Any]:
+def time_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Times as UTC microseconds; naive ones are taken as UTC, texts are ISO 8601.
+
+    Raises:
+        DataError: One is missing or can't be read. Numbers and other spellings are not guessed: 01/02 is two days.
+    """
+    remedy = "Give ISO 8601 times"
+    if pd.api.types.is_numeric_dtype(column):
+        raise DataError(f"column {column.name}: {column.dtype} holds no times", remedy)
+    format = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
     try:
-        moments = pd.to_datetime(column, utc=True, errors="raise")
+        moments = pd.to_datetime(column, utc=True, format=format, errors="coerce").reset_index(drop=True)
     except (ValueError, TypeError) as error:
-        raise DataError(f"column {column.name}: a time can't be read: {error}", "Give ISO 8601 times") from error
+        raise DataError(f"column {column.name}: a time can't be read: {error}", remedy) from error
     if moments.isna().any():
         row = int(np.flatnonzero(moments.isna())[0])
-        raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
-    return moments.dt.as_unit("us").reset_index(drop=True)
+        value = column.iloc[row]
+        if pd.isna(value):
+            raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
+        raise DataError(f"column {column.name}: row {row} has {value!r}, which is no time", remedy)
+    return moments.dt.as_unit("us")
 
 
 def _numbers(column: pd.Series[Any]) -> Any:
@@ -257,8 +274,14 @@ def _numbers(column: pd.Series[Any]) -> Any:
     return converted.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def text_column(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Text; whole numbers as such: a code must not turn from 7 into 7.0 because another row lacks it."""
-    if pd.api.types.is_float_dtype(column) and not (column.dropna() % 1).any():
-        column = column.astype("Int64")
-    return column.astype("str").reset_index(drop=True)
+def id_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as text; whole numbers as such, however the column holds them.
+
+    Raises:
+        DataError: A row has none.
+    """
+    ids = text_values(column)
+    if ids.isna().any():
+        row = int(np.flatnonzero(ids.isna())[0])
+        raise DataError(f"column {column.name}: row {row} has no id", "Every row needs its id")
+    return ids

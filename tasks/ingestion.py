@@ -6,6 +6,7 @@ between is finished by the next one, and a batch that is there changes nothing.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -16,8 +17,9 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
+from perennial.features import numeric_values, text_values
 from perennial.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
-from tasks.data import batch_digest, is_known, normalise, read_source, text_column
+from tasks.data import batch_digest, is_known, normalise, read_source, time_column
 from tasks.labels import add_labels, encode_truth
 from tasks.validation import Suite, ValidationReport, validate
 
@@ -74,18 +76,15 @@ def ingest_batch(
         rows = normalise(frame, definition)
     except DataError as error:
         receipt = Receipt(batch_id, source, "refused", len(frame), quarantined=len(frame), reasons=(str(error),))
-        _quarantine(store, definition, batch_id, frame, np.arange(len(frame)), [str(error)] * len(frame), as_of)
-        return _finish(store, model, receipt, None, as_of, key=f"refused:{batch_id}"), None
+        return _refuse(store, definition, frame, receipt, None, as_of, key=f"{batch_id}:{definition.hash}"), None
     report = validate(named(rows, definition), suite, id_column=definition.data.id)
     spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
-    if report.verdict == "refused":
-        reasons = report.reasons
-        receipt = Receipt(
-            batch_id, source, "refused", len(rows), quarantined=len(rows), reasons=reasons, **spans
-        )  # fmt: skip
-        _quarantine(store, definition, batch_id, frame, np.arange(len(rows)), ["; ".join(reasons)] * len(rows), as_of)
-        # Under the suite's digest, so that the batch can be tried again when the suite was mended.
-        return _finish(store, model, receipt, report, as_of, key=f"refused:{batch_id}:{suite.digest}"), report
+    reasons = report.reasons if report.verdict == "refused" else _unusable(rows, report, definition)
+    if reasons:
+        receipt = Receipt(batch_id, source, "refused", len(rows), quarantined=len(rows), reasons=reasons, **spans)
+        # Under the rules' digests, so that the batch can be tried again when they were mended.
+        key = f"{batch_id}:{definition.hash}:{suite.digest}"
+        return _refuse(store, definition, frame, receipt, report, as_of, key=key), report
     receipt = Receipt(batch_id, source, "accepted", len(rows), **spans)
     return _accept(store, definition, frame, rows, report, receipt, as_of=as_of, history=history), report
 
@@ -99,6 +98,23 @@ def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
     return frame.rename(columns={ROW_ID: data.id})
 
 
+def _unusable(rows: pd.DataFrame, report: ValidationReport, definition: ModelDefinition) -> tuple[str, ...]:
+    """What no training could read, though the suite lets it pass: found before anything is written."""
+    good = ~rows.index.isin(report.row_reasons()["row"])
+    found = []
+    for name in definition.features.numeric:
+        try:
+            numeric_values(rows[name].where(good))
+        except DataError as error:
+            found.append(str(error))
+    if definition.data.target in rows.columns:
+        try:
+            encode_truth(rows[definition.data.target].where(good), definition)
+        except DataError as error:
+            found.append(str(error))
+    return tuple(found)
+
+
 def _accept(
     store: Store, definition: ModelDefinition, frame: pd.DataFrame, rows: pd.DataFrame, report: ValidationReport,
     receipt: Receipt, *, as_of: datetime, history: bool,
@@ -107,7 +123,9 @@ def _accept(
     bad = report.row_reasons()
     by_row = bad.groupby("row")["reason"].agg("; ".join) if len(bad) else pd.Series(dtype="str")
     good = ~rows.index.isin(by_row.index)
-    repeated = rows[ROW_ID].duplicated().to_numpy() | is_known(rows[ROW_ID], _other_ids(store, model, rows, batch_id))
+    repeated = rows[ROW_ID].where(good).duplicated().to_numpy() | is_known(
+        rows[ROW_ID], _other_ids(store, model, rows, batch_id)
+    )
     keep = good & ~repeated
     kept = rows[keep]
     features = kept[[ROW_ID, ROW_TIME, *definition.features.columns]]
@@ -116,7 +134,8 @@ def _accept(
     if len(stored):
         store.append(model, "batches", stored, key=f"batch:{batch_id}")
     labels = _batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
-    _quarantine(store, definition, batch_id, frame, by_row.index.to_numpy(), by_row.tolist(), as_of)
+    positions = by_row.index.to_numpy()
+    _quarantine(store, definition, batch_id, frame, positions, by_row.tolist(), as_of, key=batch_id)
     done = replace(
         receipt,
         kept=len(kept),
@@ -156,25 +175,42 @@ def _batch_labels(
     return receipts.new + receipts.corrected
 
 
+def _refuse(
+    store: Store, definition: ModelDefinition, frame: pd.DataFrame, receipt: Receipt, report: ValidationReport | None,
+    as_of: datetime, *, key: str,
+) -> Receipt:  # fmt: skip
+    """The whole batch into quarantine."""
+    reasons = ["; ".join(receipt.reasons)] * len(frame)
+    _quarantine(store, definition, receipt.batch_id, frame, np.arange(len(frame)), reasons, as_of, key=key)
+    return _finish(store, definition.name, receipt, report, as_of, key=f"refused:{key}")
+
+
 def _quarantine(
     store: Store, definition: ModelDefinition, batch_id: str, frame: pd.DataFrame, positions: np.ndarray,
-    reasons: list[str], as_of: datetime,
+    reasons: list[str], as_of: datetime, *, key: str,
 ) -> None:  # fmt: skip
     if not len(positions):
         return
     bad = frame.iloc[positions]
-    lines = bad.to_json(orient="records", lines=True, date_format="iso").splitlines()
     rows = pd.DataFrame(
         {
             "batch_id": batch_id,
             "position": positions.astype(np.int64),
-            "id": text_column(bad[name]) if (name := definition.data.id) in bad.columns else None,
+            "id": text_values(bad[name]) if (name := definition.data.id) in bad.columns else None,
             "quarantined_at": pd.Timestamp(as_of),
             "reasons": reasons,
-            "row": lines,
+            "row": _lines(bad),
         }
     )
-    store.append(definition.name, "quarantine", rows, key=f"quarantine:{batch_id}")
+    store.append(definition.name, "quarantine", rows, key=f"quarantine:{key}")
+
+
+def _lines(frame: pd.DataFrame) -> list[str]:
+    """Each row as JSON; bytes in base64."""
+    plain = frame.copy(deep=False)
+    for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
+        plain[name] = [base64.b64encode(item).decode() if isinstance(item, bytes) else item for item in frame[name]]
+    return str(plain.to_json(orient="records", lines=True, date_format="iso")).splitlines()
 
 
 def _finish(
@@ -221,14 +257,35 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
         return SourceRead(frame, frame.iloc[:0], last is None, start)
     where = between(ROW_TIME, start, as_of)
     known = store.frame(definition.name, "batches", columns=[ROW_ID], where=where)[ROW_ID]
-    new = ~is_known(text_column(frame[data.id]), known) if data.id in frame.columns else np.ones(len(frame), bool)
+    if data.id not in frame.columns:
+        return SourceRead(frame, frame.iloc[:0], False, start)
+    ids = text_values(frame[data.id])
+    rows = frame[~is_known(ids, known)].drop(columns=data.target, errors="ignore").reset_index(drop=True)
     truths = frame.iloc[:0]
     if data.target in frame.columns:
-        due = pd.to_datetime(frame[data.time], utc=True) + data.label_delay <= as_of
-        truths = frame[due.to_numpy() & frame[data.target].notna().to_numpy()]
-    return SourceRead(
-        frame[new].drop(columns=data.target, errors="ignore").reset_index(drop=True), truths, False, start
-    )
+        due = time_column(frame[data.time]) + data.label_delay <= as_of
+        truths = frame[due.to_numpy() & frame[data.target].notna().to_numpy() & ids.notna().to_numpy()]
+    return SourceRead(rows[~_in_quarantine(store, definition, rows)].reset_index(drop=True), truths, False, start)
+
+
+def _in_quarantine(store: Store, definition: ModelDefinition, rows: pd.DataFrame) -> np.ndarray:
+    """Which rows are in quarantine by themselves, just as they are: shape (n,). Mended ones are not."""
+    ids = text_values(rows[definition.data.id])
+    receipts = store.frame(definition.name, "receipts", columns=["batch_id", "verdict"])
+    accepted = receipts.loc[receipts["verdict"] == "accepted", "batch_id"]
+    where = pc.field("id").isin(ids.dropna().tolist()) & pc.field("batch_id").isin(accepted.tolist())
+    kept = store.frame(definition.name, "quarantine", columns=["id", "row"], where=where)
+    # Compared without the truth, which may have come since.
+    lines = {_without(line, definition.data.target) for line in kept["row"]}
+    found = is_known(ids, kept["id"])
+    if not found.any():
+        return found
+    found[found] = [_without(line, definition.data.target) in lines for line in _lines(rows[found])]
+    return found
+
+
+def _without(line: str, name: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(line).items() if key != name}, sort_keys=True)
 
 
 def _last_time(store: Store, model: str) -> datetime | None:

@@ -12,7 +12,9 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.store import Store
-from tasks.data import batch_digest, known_labels, text_column
+from tasks.data import batch_digest, id_column, known_labels, time_column
+
+_SAME_MOMENT = pd.Timedelta(1, unit="ms")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,15 @@ def add_labels(
     frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
     missing = int(frame["truth"].isna().sum())
     frame = frame[frame["truth"].notna()].drop_duplicates("id", keep="last")
-    known = known_labels(store, definition.name, as_of=frame["labelled_at"].max()) if len(frame) else frame
-    before = frame["id"].map(known.set_index("id")["truth"])
+    until = frame["labelled_at"].max() + _SAME_MOMENT
+    known = (known_labels(store, definition.name, as_of=until) if len(frame) else frame).set_index("id")
+    known = known.reindex(frame["id"]).set_axis(frame.index)
+    before = known["truth"]
     fresh = frame[before.isna() | (before != frame["truth"])].assign(author=author)
+    # The newest row of an id is its truth: a correction at the very moment of what it corrects comes just after it.
+    corrected_at = known.loc[fresh.index, "labelled_at"]
+    tied = corrected_at.between(fresh["labelled_at"], fresh["labelled_at"] + _SAME_MOMENT, inclusive="left")
+    fresh["labelled_at"] = fresh["labelled_at"].mask(tied, corrected_at + pd.Timedelta(1, unit="us"))
     if len(fresh):
         store.append(definition.name, "labels", fresh, key=key or f"labels:{batch_digest(fresh)}")
     new = int(before.isna().sum())
@@ -89,8 +97,8 @@ def label_frame(
         raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {data.id} and {data.target}")
     moments: datetime | pd.Series[Any] = as_of
     if "labelled_at" in frame.columns:
-        moments = pd.to_datetime(frame["labelled_at"], utc=True)
+        moments = time_column(frame["labelled_at"])
     return add_labels(
-        store, definition, text_column(frame[data.id]), encode_truth(frame[data.target], definition),
+        store, definition, id_column(frame[data.id]), encode_truth(frame[data.target], definition),
         labelled_at=moments, author=author,
     )  # fmt: skip

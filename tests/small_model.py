@@ -63,6 +63,7 @@ SUITE: dict[str, Any] = {
     "name": "digits",
     "expectations": [
         {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "row"}, "severity": "critical"},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "ink_11"}, "severity": "critical"},
         {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "severity": "critical"},
         {
             "type": "expect_column_values_to_be_between",
