@@ -156,13 +156,15 @@ def decide(
     obstacles = _obstacles(policy, history, as_of)
     maps = [signal for signal in signals if signal.kind == "recalibration" and signal.persistent and policy.recalibrate]
     if asking and not obstacles:
-        return Verdicts("retrain", tuple(s.detail for s in asking), _unless(asking))
+        told = tuple(s.detail for s in (*asking, *maps))
+        return Verdicts("retrain", _with_context(told, signals), _unless(asking, "recalibrate" if maps else "hold"))
     wanted = tuple(f"retraining is called for ({s.detail}), but {o}" for s in asking[:1] for o in obstacles)
     if maps:
         reasons = (*(s.detail for s in maps), *wanted)
-        return Verdicts("recalibrate", reasons, _until(signals, policy, blind, obstacles if asking else ()))
-    reasons = wanted or _calm(signals)
-    return Verdicts("hold", reasons, _until(signals, policy, blind, obstacles if asking else ()))
+        return Verdicts(
+            "recalibrate", _with_context(reasons, signals), _until(signals, policy, blind, obstacles if asking else ())
+        )
+    return Verdicts("hold", _with_context(wanted, signals), _until(signals, policy, blind, obstacles if asking else ()))
 
 
 def policy_digest(policy: Monitoring) -> str:
@@ -202,8 +204,8 @@ def _allowance(policy: Monitoring, history: History, as_of: datetime) -> dict[st
     }
 
 
-def _unless(asking: list[Signal]) -> tuple[str, ...]:
-    return tuple(f"hold, if {_bound(signal, 'at most')}" for signal in asking)
+def _unless(asking: list[Signal], instead: str) -> tuple[str, ...]:
+    return (f"{instead}, if " + " and ".join(_bound(signal, "at most") for signal in asking),)
 
 
 def _until(signals: tuple[Signal, ...], policy: Monitoring, blind: bool, obstacles: tuple[str, ...]) -> tuple[str, ...]:
@@ -229,9 +231,9 @@ def _bound(signal: Signal, word: str) -> str:
     return f"{signal.name} were {word} {signal.threshold:.4g} (it is {signal.value:.4g})"
 
 
-def _calm(signals: tuple[Signal, ...]) -> tuple[str, ...]:
+def _with_context(reasons: tuple[str, ...], signals: tuple[Signal, ...]) -> tuple[str, ...]:
+    """The reasons, then what the other main signals say: quality, drift, growth, recalibration, age."""
     order = {"quality": 0, "drift": 1, "growth": 2, "recalibration": 3, "schedule": 4}
     told = [signal for signal in signals if signal.kind in order and (signal.kind != "drift" or signal.name == "drift")]
-    return tuple(signal.detail for signal in sorted(told, key=lambda s: order[s.kind])) or (
-        "nothing could be measured",
-    )
+    rest = (signal.detail for signal in sorted(told, key=lambda s: order[s.kind]))
+    return (*reasons, *(detail for detail in rest if detail not in reasons)) or ("nothing could be measured",)

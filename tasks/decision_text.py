@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tasks.decision import Decision
@@ -58,8 +59,7 @@ def evidence_lines(decision: Decision) -> list[str]:
     known = decision.evidence
     lines = [
         f"{known['rows']} rows in the window from {_day(known['window_start'])}",
-        f"{known['mature_labels']} of {known['mature_predictions']} mature predictions have labels "
-        f"({known['coverage']:.0%}); by age: {_ages(known['coverage_by_age'])}",
+        _labels_line(known),
         f"{known['labelled_rows']} labelled rows are at hand; the champion was trained on {known['trained_rows']}, "
         f"until {_day(known['trained_until'])}",
         f"{known['budget_used']} of {known['budget']} retrainings in the last 30 days",
@@ -69,6 +69,15 @@ def evidence_lines(decision: Decision) -> list[str]:
     if known["fruitless_retrainings"]:
         lines.append(f"{known['fruitless_retrainings']} retrainings in a row brought nothing: the bar is raised")
     return lines
+
+
+def _labels_line(known: Mapping[str, Any]) -> str:
+    if not known["mature_predictions"]:
+        return "no prediction of this champion is old enough to have its label yet"
+    return (
+        f"{known['mature_labels']} of {known['mature_predictions']} mature predictions have labels "
+        f"({known['coverage']:.0%}); by age: {_ages(known['coverage_by_age'])}"
+    )
 
 
 def _told(decision: Decision) -> list[Signal]:

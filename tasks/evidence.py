@@ -252,11 +252,13 @@ def _position(reference: Reference) -> int:
 
 
 def _column_signal(item: ColumnDrift) -> Signal:
-    limit = finite(item.limit)
+    """The column's worse side: its values, or the share of them that is missing."""
     fired = bool(item.ratio > 1)
-    told = f"missing {item.missing:+.1%}, " if abs(item.missing) >= 0.001 else ""
-    detail = f"{item.name}: distance {item.distance:.3f}, {told}importance {item.importance:.1%}"
-    return Signal(f"drift of {item.name}", "drift", finite(item.distance), limit, DRIFT_SOURCE, fired, False, detail)
+    gone = bool(item.ratio > item.distance / item.limit)
+    name = f"drift of {item.name}" + (" (missing)" if gone else "")
+    value, limit = (abs(item.missing), item.missing_limit) if gone else (item.distance, item.limit)
+    detail = f"{item.name}: distance {item.distance:.3f}, missing {item.missing:+.1%}, importance {item.importance:.1%}"
+    return Signal(name, "drift", finite(value), finite(limit), DRIFT_SOURCE, fired, False, detail)
 
 
 def _newest_mature(
@@ -292,8 +294,8 @@ def _quality(
     sigmas = policy.quality_sigmas * (policy.backoff**history.fruitless)
     if drifting:
         sigmas /= policy.backoff
-    why = f"{sigmas:.2g} standard errors" + (", lowered by persistent drift" if drifting else "")
-    source = f"{why} above the loss at promotion"
+    source = f"{sigmas:.2g} standard errors above the loss at promotion"
+    source += ", lowered by persistent drift" if drifting else ""
     if not judged or np.isnan(reference.holdout_loss):
         reason = "no loss is known from its promotion" if judged else _why_unjudged(loss, covered, policy)
         return (Signal("loss", "quality", finite(loss.mean), None, source, False, False, f"quality: {reason}"),)
@@ -377,7 +379,7 @@ def _recalibration(
     rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
     does = "saves" if test.gain > 0 else "costs"
     detail = (
-        f"a new {test.method} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
+        f"a new {test.method.capitalize()} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
         f"{test.sigmas:.1f} standard errors"
     )
     limit = policy.recalibration_sigmas

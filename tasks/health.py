@@ -29,6 +29,7 @@ DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
 FAR_JUMP = 6.0
 FAR_RANGES = 5.0
+FAR_MULTIPLE = 100.0
 FAR_SHARE = 0.01
 STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
@@ -277,7 +278,7 @@ def _unit(
 
 def _far_away(column: Column, features: pd.DataFrame, summary: RunSummary) -> list[Signal]:
     low, high = column.edges[0], column.edges[-1]
-    reach = FAR_RANGES * ((high - low) or max(abs(low), abs(high)))
+    reach = FAR_RANGES * (high - low) or FAR_MULTIPLE * max(abs(low), abs(high))
     if reach == 0:
         return []
     values = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
