@@ -127,7 +127,7 @@ def _concept(replay: Replay, model: int, middle: int, end: int) -> dict[str, Any
         log.loc[log.index[part], "version"] = str(model)
         decision = check(world.inputs(window, model, log, ledger), world.policy(), as_of=world.end(window))
         ledger.append(decision.to_dict())
-        ours[window] = any(s.kind == "quality" and s.persistent for s in decision.signals)
+        ours[window] = any(s.kind == "quality" and s.fired for s in decision.signals)
         mature = world.rows(window - world.label_delay, window - world.label_delay)
         known = log["version"].to_numpy()[mature] == str(model)
         losses = row_losses(target[mature][known], log["score"].to_numpy()[mature][known], world.loss)
