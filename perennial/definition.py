@@ -377,8 +377,10 @@ def json_schema() -> dict[str, Any]:
         described = schema if section is ModelDefinition else schema["$defs"].get(section.__name__, {})
         for name, field in section.model_fields.items():
             if "default" in described.get("properties", {}).get(name, {}):
-                kind = TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
-                described["properties"][name]["default"] = kind.dump_python(field.default, mode="json")
+                annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+                described["properties"][name]["default"] = TypeAdapter(annotation).dump_python(
+                    field.default, mode="json"
+                )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

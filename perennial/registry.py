@@ -140,7 +140,9 @@ class Registry:
             _DIGEST_TAG: folder_digest(self._download(source)),
             **{f"perennial.{name}": value for name, value in tags.items()},
         }
-        made = self.client.create_model_version(model, source, run_id, tags=all_tags)
+        made = self.client.create_model_version(
+            model, source, run_id, tags=all_tags, description=tags.get("gate.reason")
+        )
         self.client.set_registered_model_alias(model, CHALLENGER, made.version)
         self.settle(model)  # the manifest names the challenger too
         return _version(made)
