@@ -47,7 +47,8 @@ class CheckInputs:
         labels: Columns id, truth, labelled_at: known at as_of (later ones are ignored); of several for an id the
             newest counts.
         label_delay: How long until the truth is known.
-        labelled_rows: How many labelled rows a training would use now.
+        labelled_rows: How many labelled rows there are now from `reference.trained_from` on. With a sliding window of
+            training, rows that have left it count too: growth is about how much is new, not how much is kept.
         freshness: What ingestion knows.
         ledger: Earlier rows, oldest first (tasks.history).
     """

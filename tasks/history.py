@@ -4,7 +4,8 @@ Rows are plain dictionaries, oldest first, told apart by `kind`:
   `decision` (the default): `Decision.to_dict()`.
   `outcome`: what a retraining brought, see `outcome_row`.
   `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
-Rows that are not strictly older than the check are ignored, so that a check of the past sees what it saw then.
+Rows of other kinds are ignored. So are rows that are not strictly older than the check: one of the past sees what it
+saw then.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
     older = [row for row in ledger if moment(row) < as_of]
     kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "acceptance": []}
     for row in sorted(older, key=moment):
-        kinds[row.get("kind", "decision")].append(row)
+        kinds.setdefault(row.get("kind", "decision"), []).append(row)
     accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
     return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), accepted)
 

@@ -138,6 +138,11 @@ class Reference:
         """The columns of the features: the profile's, without the prediction."""
         return tuple(column for column in self.profile.columns if column.name != PREDICTION)
 
+    @property
+    def trained_from(self) -> datetime:
+        """The start of the first block of its training data."""
+        return datetime.fromtimestamp(float(self.profile.starts[0]) * self.profile.block_seconds, UTC)
+
     def column(self, name: str) -> Column | None:
         return next((column for column in self.profile.columns if column.name == name), None)
 

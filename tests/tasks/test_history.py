@@ -31,6 +31,11 @@ def test_rows_of_now_and_later_are_not_seen() -> None:
     assert [row["decision_id"] for row in history.decisions] == ["a"]
 
 
+def test_rows_of_other_kinds_are_ignored() -> None:
+    note = {"kind": "note", "as_of": (NOW - DAY).isoformat()}
+    assert read_history([note, _decision("a", 1)], NOW) == read_history([_decision("a", 1)], NOW)
+
+
 def test_rows_may_come_in_any_order_and_with_datetimes() -> None:
     late = _decision("late", 1) | {"as_of": NOW - DAY}
     history = read_history([late, _decision("early", 2)], NOW)

@@ -34,6 +34,7 @@ def test_runs_are_whole_windows_and_limits_know_how_many() -> None:
     assert {run.rows for run in reference.runs[1:]} <= set(range(660, 685))
     assert reference.null.runs == 13
     assert reference.trained_rows == len(FRAME)
+    assert reference.trained_from == START
 
 
 def test_a_long_past_keeps_few_blocks_and_runs() -> None:

@@ -1,0 +1,65 @@
+"""The proof of the decisions runs on any folder of sets, and writes every figure under its name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decisions.py"
+
+
+def _write(folder: Path, frame: pd.DataFrame, task: str) -> None:
+    folder.mkdir(parents=True)
+    rows = len(frame)
+    frame.assign(t=np.arange(rows), w=np.arange(rows) * 9 // rows).to_parquet(folder / "rows.parquet")
+    meta = {"task": task, "loss": "log_loss", "start": 3, "windows": 9, "file": "rows.parquet"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = 9 * 130
+    drift = np.linspace(0, 3, rows)
+    x = rng.normal(size=rows)
+    kind = pd.Series(rng.choice(["a", "b"], rows), dtype="str")
+    _write(tmp_path / "numbers", pd.DataFrame({"x": x, "kind": kind, "y": x + drift}), "regression")
+    words = np.array([f"word{i}" for i in range(40)])
+    late = rng.random(rows) < 0.4
+    notes = [" ".join([*rng.choice(words, 5), "delayed" if hit else "punctual"]) for hit in late]
+    _write(tmp_path / "notes", pd.DataFrame({"note": pd.Series(notes, dtype="str"), "y": late.astype(int)}), "binary")
+    return tmp_path
+
+
+def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "notes", "--json", str(target)]
+    command += [
+        "--policies",
+        "every_4th",
+        "ks_bonferroni",
+        "perennial",
+        "--parts",
+        "policies",
+        "false_alarms",
+        "faults",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(target.read_text())
+    for name in ("numbers", "notes"):
+        for policy in ("never", "always", "every_4th", "ks_bonferroni", "perennial"):
+            row = figures["sets"][name][policy]
+            assert {"kept", "retrain_share", "recalibrations", "cpu_seconds"} <= set(row)
+        assert figures["sets"][name]["never"]["kept"] == 0
+        assert figures["sets"][name]["always"]["retrain_share"] == 1
+        assert figures["shuffled"][name]["alarms"] == 0
+        assert figures["faults"][name]["named"]["missing"]["strong"][0] > 0
+    assert figures["sets"]["numbers"]["perennial"]["kept"] > 0.5
+    assert "perennial" in done.stdout
