@@ -177,6 +177,7 @@ def _faults(replay: Replay, number: int) -> Iterator[tuple[str, Fault, str]]:
         "constant": (_stick, lively),
         "duplicated": (_repeat, list(features)),
         "clock ahead": (_advance, list(features)),
+        "time zone": (_shift_zone, list(features) if _has_days(replay) else []),
         "unseen category": (_rename, list(data.categorical)),
         "stale feed": (_stop, list(features)),
         "predictions alike": (_flatten, list(features)),
@@ -254,6 +255,18 @@ def _advance(inputs: CheckInputs, _: str, strength: str, __: np.random.Generator
     freshness = replace(inputs.freshness, latest_event=times.max().to_pydatetime(), future_rows=int(future.sum()))
     moved = inputs.window.assign(time=times)[~future].reset_index(drop=True)
     return replace(inputs, window=moved, freshness=freshness)
+
+
+def _has_days(replay: Replay) -> bool:
+    """The set has a real clock and quiet hours: else no one could tell a time zone."""
+    hours = np.bincount(replay.frame["time"].dt.hour.to_numpy(), minlength=24)
+    return bool(hours.min() < 0.2 * hours.max())
+
+
+def _shift_zone(inputs: CheckInputs, _: str, strength: str, __: np.random.Generator) -> CheckInputs:
+    hours = {"weak": 1, "medium": 3, "strong": 8}[strength]
+    moved = inputs.window["time"] - timedelta(hours=hours)
+    return replace(inputs, window=inputs.window.assign(time=moved))
 
 
 def _rename(inputs: CheckInputs, column: str, strength: str, _: np.random.Generator) -> CheckInputs:
