@@ -57,7 +57,8 @@ class Batcher:
 
     def _next(self, key: Any, score: Score) -> None:
         waiting = self._waiting[key]
-        taken, total = [], 0
+        taken: list[tuple[Sequence[Row], asyncio.Future[Floats]]] = []
+        total = 0
         while waiting and (not taken or total + len(waiting[0][0]) <= _MOST_ROWS):
             rows, future = waiting.pop(0)
             self.queued_rows -= len(rows)
@@ -87,6 +88,56 @@ class Batcher:
             self._next(key, score)
 
         done.add_done_callback(deliver)
+
+
+class Coalescer:
+    """The fast path for what came in one turn of the event loop, at once: nobody waits for anything to come.
+
+    Args:
+        most_rows: So many rows are computed at a time; more wait for the next turn.
+    """
+
+    def __init__(self, most_rows: int = 64) -> None:
+        self._most_rows = most_rows
+        self._waiting: dict[Any, tuple[Score, list[Sequence[Row]], list[asyncio.Future[Floats]]]] = {}
+        self._planned = False
+
+    async def score(self, key: Any, score: Score, rows: Sequence[Row]) -> Floats:
+        """Scores of the rows, in their order.
+
+        Raises:
+            Problem: These very rows are refused.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Floats] = loop.create_future()
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = (score, [], [])
+        waiting[1].append(rows)
+        waiting[2].append(future)
+        if not self._planned:
+            self._planned = True
+            loop.call_soon(self._turn)
+        return await future
+
+    def _turn(self) -> None:
+        self._planned = False
+        waiting, self._waiting = self._waiting, {}
+        for score, parts, futures in waiting.values():
+            start = 0
+            while start < len(parts):
+                end, rows = start + 1, len(parts[start])
+                while end < len(parts) and rows + len(parts[end]) <= self._most_rows:
+                    rows += len(parts[end])
+                    end += 1
+                for future, result in zip(futures[start:end], _compute(score, parts[start:end]), strict=True):
+                    if future.done():
+                        continue
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
+                start = end
 
 
 def _compute(score: Score, parts: list[Sequence[Row]]) -> list[Floats | Exception]:

@@ -60,7 +60,9 @@ def parse_json(body: bytes) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         reason = str(error)
     try:
-        return json.loads(body)
+        document = json.loads(body)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair can neither be logged nor answered
+        return document
     except (ValueError, RecursionError):
         raise Problem(400, f"the body is not JSON: {reason}", rule="one JSON document in UTF-8") from None
 

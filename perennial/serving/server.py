@@ -97,6 +97,9 @@ class _Watcher:
             **os.environ,
             "PERENNIAL_HOME": str(self._settings.home_path),
             "OMP_NUM_THREADS": "1",  # OpenMP's spinning threads made one-row p99 a hundred times longer
+            # Every thread's own pool of freed memory would double what a worker holds.
+            "MALLOC_ARENA_MAX": "2",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
             "PYTHONPATH": os.pathsep.join(
                 part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
             ),

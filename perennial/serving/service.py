@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.serving.batching import Batcher
+from perennial.serving.batching import Batcher, Coalescer
 from perennial.serving.codec import Request
 from perennial.serving.groups import Ids, in_share
 from perennial.serving.host import Host, Served
@@ -66,6 +66,7 @@ class Service:
         self.metrics = Metrics(metrics_folder)
         self.host = Host(workspace, settings.poll_seconds, self._swapped)
         self.batcher = Batcher()
+        self.coalescer = Coalescer()
         home = workspace.home
         self.spool = Spool(home / "serving" / "spool", settings.most_spool_bytes)
         self._label_spool = Spool(home / "serving" / "labels", settings.most_spool_bytes)
@@ -159,7 +160,7 @@ class Service:
         chosen = [in_share(item, share, salt, "canary") for item in ids]
         if not any(chosen):
             return await self._by(champion, rows, "champion"), None
-        made = {False: iter(()), True: iter(())}
+        made: dict[bool, Iterator[float]] = {}
         for canary, model in ((False, champion), (True, candidate)):
             part = [row for row, picked in zip(rows, chosen, strict=True) if picked == canary]
             if part:
@@ -170,13 +171,14 @@ class Service:
     async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> list[float]:
         scorer = model.scorer
         if len(rows) <= min(_INLINE_ROWS, scorer.fast_rows):
-            scores = scorer.score(rows).tolist()
+            scores = (await self.coalescer.score(model.digest, scorer.score, rows)).tolist()
         elif len(rows) <= scorer.fast_rows:
             scores = (await self.batcher.run(partial(scorer.score, rows))).tolist()
         else:
             scores = (await self.batcher.score(model.digest, scorer.slow, rows)).tolist()
-        self.metrics.scored(model.name, model.version, role, scores, model.definition.task == "classification")
-        return scores
+        made: list[float] = scores
+        self.metrics.scored(model.name, model.version, role, made, model.definition.task == "classification")
+        return made
 
     def _candidate(self, served: Served) -> LoadedModel | None:
         """The candidate, where it reads the same rows as the champion."""

@@ -1,0 +1,402 @@
+"""Throughput and latency of the API beside `mlflow models serve`, BentoML and the bare framework; swaps; memory.
+
+    python benchmarks/serving.py [--seconds 5] [--bentoml-python VENV/bin/python] [--json FILE]
+
+The model is the flights demo's: HistGradientBoosting with native categoricals and missing values, fitted here on
+three months. All stacks run with one process each on loopback, one after another, loaded by a second process over
+kept-alive connections; the API's prediction log is on. BentoML (with adaptive batching) needs an environment of its own
+that has bentoml, scikit-learn, skops and pandas, and is left out where none is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+CONNECTIONS = (1, 32, 256)
+WORKLOADS = {"single_row": 1, "hundred_rows": 100}
+
+
+# The load: this file again, as a process of its own.
+
+
+class _Connection(asyncio.Protocol):
+    """One kept-alive connection that asks again as soon as it is answered, until the end."""
+
+    def __init__(self, request: bytes, results: list[tuple[float, int]], end: float) -> None:
+        self.request, self.results, self.end = request, results, end
+        self.buffer = b""
+        self.need = -1
+        self.status = 0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self.buffer, self.need = b"", -1
+        self.started = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.need < 0:
+            head = self.buffer.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            lower = self.buffer[:head].lower()
+            self.status = int(lower[9:12])
+            at = lower.find(b"content-length:")
+            self.need = head + 4 + int(lower[at + 15 :].split(b"\r\n", 1)[0])
+        if len(self.buffer) < self.need:
+            return
+        now = time.perf_counter()
+        self.results.append((now - self.started, self.status))
+        if now < self.end:
+            self._ask()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None or self.end > time.perf_counter():
+            self.results.append((0.0, 0))
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
+    """Keep so many connections busy; what came of it."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
+    results: list[tuple[float, int]] = []
+
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        started = time.perf_counter()
+        made = [
+            await loop.create_connection(lambda: _Connection(request, results, started + seconds), "127.0.0.1", port)
+            for _ in range(connections)
+        ]
+        await asyncio.wait([protocol.done for _, protocol in made], timeout=seconds + 60)
+        return time.perf_counter() - started
+
+    import uvloop
+
+    took = uvloop.run(run())
+    good = np.array([latency for latency, status in results if status == 200]) * 1000
+    if not len(good):
+        return {"rps": 0.0, "p50_ms": float("nan"), "p99_ms": float("nan"), "errors": len(results)}
+    return {
+        "rps": len(good) / took,
+        "p50_ms": float(np.quantile(good, 0.5)),
+        "p99_ms": float(np.quantile(good, 0.99)),
+        "errors": len(results) - len(good),
+    }
+
+
+def loaded(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
+    """`load` in a second process."""
+    command = [sys.executable, __file__, "--load", str(port), path, str(connections), str(seconds)]
+    done = subprocess.run(command, input=body, capture_output=True, check=True, timeout=seconds + 120)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+# The stacks
+
+
+def make_home(home: Path, versions: int = 3) -> Any:
+    """A home with registered versions of the flights model, the first of them champion; the golden rows."""
+    os.environ["PERENNIAL_HOME"] = str(home)
+    from perennial.features import feature_frame
+    from perennial.workspace import open_workspace
+    from tasks.data import normalise, read_source
+    from tasks.registration import TrainingRecord, register_training
+    from tasks.training import fit, predict_score
+
+    workspace = open_workspace()
+    definition = workspace.definition("flights")
+    start, end = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 4, 1, tzinfo=UTC)
+    rows = normalise(read_source(definition, start, end), definition)
+    frame = rows.rename(columns={"_time": definition.data.time})
+    frame = frame[frame[definition.data.target].notna()].reset_index(drop=True)
+    golden_rows = feature_frame(frame.sample(200, random_state=0).reset_index(drop=True), definition.features)
+    for number in range(versions):
+        # Two hundred trees, as many leaves as scikit-learn's default, each version a little different.
+        fitted = fit(definition, frame, {"max_iter": 200 + number, "max_leaf_nodes": 31}, 0)
+        golden = (golden_rows, predict_score(fitted.pipeline, golden_rows, definition.task))
+        record = TrainingRecord(
+            key=f"benchmark-{number}", definition=definition, pipeline=fitted.pipeline, golden=golden,
+            sample=golden_rows, lineage={"trained_until": fitted.trained_until.isoformat()}, parameters={}, metrics={},
+            dataset={"digest": "benchmark"},
+        )  # fmt: skip
+        made = register_training(workspace.registry, record)
+        if number == 0:
+            promote(workspace, made.number)
+    return golden_rows
+
+
+def promote(workspace: Any, number: int) -> None:
+    """Make a version the champion."""
+    now = datetime.now(UTC)
+    workspace.registry.promote(
+        workspace.registry.version("flights", number), action="promote", at=now, recorded_at=now, by="benchmark",
+        reason="benchmark",
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], port: int, health: str, environment: dict[str, str], log: Path
+) -> Iterator[dict[str, float]]:
+    """A server while the body runs; how long it took to be ready, and its memory at the end."""
+    facts: dict[str, float] = {}
+    started = time.perf_counter()
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=stream, stderr=stream, start_new_session=True, cwd=ROOT
+        )
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=1) as answer:
+                    if answer.status == 200:
+                        break
+            except OSError:
+                pass
+            if process.poll() is not None or time.perf_counter() - started > 120:
+                raise SystemExit(f"{command[:4]} did not start; see {log}\n{log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        facts["ready_seconds"] = time.perf_counter() - started
+        yield facts
+        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        facts["largest_process_mb"] = max(psutil.Process(pid).memory_info().rss for pid in family) / 1e6
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+CONSTANT = """
+from fastapi import FastAPI, Request
+app = FastAPI()
+@app.post("/invocations")
+async def constant(request: Request):
+    await request.body()
+    return {"predictions": [0.5]}
+@app.get("/health")
+async def health():
+    return {}
+"""
+BENTO = """
+import os, sys
+sys.path.insert(0, os.environ["ROOT"])
+import bentoml, numpy as np, pandas as pd, skops.io
+from perennial.transformers import TRUSTED_TYPES
+
+@bentoml.service(workers=1, traffic={"timeout": 120})
+class Flights:
+    def __init__(self):
+        self.model = skops.io.load(os.environ["MODEL"], trusted=list(TRUSTED_TYPES))
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1000, max_latency_ms=200, route="/invocations")
+    def invocations(self, rows: pd.DataFrame) -> np.ndarray:
+        return self.model.predict_proba(rows)[:, 1]
+"""
+
+
+def command_of(
+    stack: str, port: int, folder: Path, model: Path, options: argparse.Namespace
+) -> tuple[list[str], str, dict[str, str]]:
+    """How a stack is started: command, health path, environment."""
+    quiet = {"OMP_NUM_THREADS": "1"}
+    if stack in ("perennial", "perennial_unlogged"):
+        return [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], "/v2/health/ready", {}
+    if stack == "constant":
+        (folder / "constant.py").write_text(CONSTANT)
+        return [
+            sys.executable, "-m", "uvicorn", "constant:app", "--app-dir", str(folder), "--port", str(port),
+            "--no-access-log", "--loop", "uvloop", "--http", "httptools",
+        ], "/health", quiet  # fmt: skip
+    if stack == "mlflow":
+        return [
+            sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", str(port), "--env-manager", "local",
+            "--workers", "1",
+        ], "/health", {**quiet, "PYTHONPATH": str(ROOT)}  # fmt: skip
+    (folder / "bento.py").write_text(BENTO)
+    environment = {**quiet, "MODEL": str(model / "model.skops"), "ROOT": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
+    return [
+        options.bentoml_python, "-m", "bentoml", "serve", "bento:Flights", "--port", str(port), "--working-dir", str(folder),
+    ], "/readyz", environment  # fmt: skip
+
+
+def bodies_of(stack: str, rows: Any) -> dict[str, bytes]:
+    """The request bodies of a stack, by workload."""
+    made = {}
+    for name, count in WORKLOADS.items():
+        records = json.loads(rows.head(count).to_json(orient="records"))
+        form = {"rows": records} if stack == "bentoml" else {"dataframe_records": records}
+        made[name] = json.dumps(form).encode()
+    return made
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All stacks, one after another."""
+    from perennial.workspace import open_workspace
+
+    results: dict[str, Any] = {}
+    stacks = [stack for stack in options.stacks.split(",") if stack != "bentoml" or options.bentoml_python]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = make_home(folder / "home")
+        registry = open_workspace().registry
+        model = registry.artifacts(registry.version("flights", 1))
+        for stack in stacks:
+            port = free_port()
+            command, health, environment = command_of(stack, port, folder, model, options)
+            with running(command, port, health, environment, folder / f"{stack}.log") as facts:
+                results[stack] = {workload: {} for workload in WORKLOADS}
+                for workload, body in bodies_of(stack, rows).items():
+                    loaded(port, "/invocations", body, 1, 1.0)
+                    for connections in CONNECTIONS:
+                        found = loaded(port, "/invocations", body, connections, options.seconds)
+                        results[stack][workload][str(connections)] = found
+                        print(
+                            f"{stack:10} {workload:12} {connections:4} connections: {found['rps']:8.0f} requests/s, "
+                            f"p50 {found['p50_ms']:8.2f} ms, p99 {found['p99_ms']:8.2f} ms, {found['errors']} errors",
+                            flush=True,
+                        )
+            results[stack] |= facts
+            print(
+                f"{stack:10} ready in {facts['ready_seconds']:.1f} s, largest process {facts['largest_process_mb']:.0f} MB"
+            )
+        if "perennial" in stacks:
+            body = bodies_of("perennial", rows)["single_row"]
+            results["logging"] = logging_cost(folder, body, options)
+            results["swaps"] = swaps(folder, body, options)
+    return results
+
+
+def logging_cost(folder: Path, body: bytes, options: argparse.Namespace) -> dict[str, float]:
+    """Requests per second with the log on and off, in turns."""
+    models = folder / "unlogged"
+    models.mkdir()
+    text = (ROOT / "deployments" / "flights.yaml").read_text() + "\nserving: {log_share: 0.0}\n"
+    (models / "flights.yaml").write_text(text)
+    (models / "flights_source.py").write_text((ROOT / "deployments" / "flights_source.py").read_text())
+    found: dict[str, list[float]] = {"on": [], "off": []}
+    ports = {"on": free_port(), "off": free_port()}
+    command = {name: command_of("perennial", port, folder, folder, options) for name, port in ports.items()}
+    with (
+        running(command["on"][0], ports["on"], "/v2/health/ready", {}, folder / "on.log"),
+        running(
+            command["off"][0], ports["off"], "/v2/health/ready", {"PERENNIAL_MODELS": str(models)}, folder / "off.log"
+        ),
+    ):
+        for _ in range(4):
+            for name, port in ports.items():
+                found[name].append(loaded(port, "/invocations", body, 32, max(1.0, options.seconds / 2))["rps"])
+    on, off = float(np.median(found["on"])), float(np.median(found["off"]))
+    print(f"logging on {on:.0f}, off {off:.0f} requests/s: it costs {1 - on / off:.1%}")
+    return {"on_rps": on, "off_rps": off, "cost": 1 - on / off}
+
+
+def swaps(folder: Path, body: bytes, options: argparse.Namespace) -> dict[str, Any]:
+    """32 connections without and with a promotion every second, three versions in turn."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    manifests = []
+    for number in (2, 3, 1):
+        promote(workspace, number)
+        manifests.append((workspace.home / "live" / "flights.json").read_text())
+    live = workspace.home / "live" / "flights.json"
+    port = free_port()
+    command, health, environment = command_of("perennial", port, folder, folder, options)
+    seconds = max(6.0, options.seconds)
+    with running(command, port, health, environment, folder / "swaps.log"):
+        calm = loaded(port, "/invocations", body, 32, seconds)
+        arguments = [sys.executable, __file__, "--load", str(port), "/invocations", "32", str(seconds)]
+        client = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert client.stdin
+        client.stdin.write(body)
+        client.stdin.close()
+        count = 0
+        while client.poll() is None:
+            # What a promotion writes for the API, without its other work, which is another process's.
+            staged = live.with_suffix(".tmp")
+            staged.write_text(manifests[count % 3])
+            staged.replace(live)
+            count += 1
+            time.sleep(1)
+        assert client.stdout
+        swapping = json.loads(client.stdout.read())
+    print(
+        f"swap every second ({count}): p99 {swapping['p99_ms']:.2f} ms beside {calm['p99_ms']:.2f} ms calm, "
+        f"{swapping['errors']} errors, {swapping['rps']:.0f} beside {calm['rps']:.0f} requests/s"
+    )
+    return {"calm": calm, "swapping": swapping, "swaps": count, "p99_ratio": swapping["p99_ms"] / calm["p99_ms"]}
+
+
+def report(results: dict[str, Any]) -> None:
+    """The ratios that matter."""
+    ours = results.get("perennial", {}).get("single_row", {}).get("32")
+    if not ours:
+        return
+    for stack in ("mlflow", "bentoml", "constant"):
+        other = results.get(stack, {}).get("single_row", {}).get("32")
+        if other and other["rps"]:
+            print(
+                f"single rows, 32 connections: {ours['rps'] / other['rps']:.2f} × {stack}'s throughput, "
+                f"p99 {ours['p99_ms']:.1f} ms beside {other['p99_ms']:.1f} ms"
+            )
+
+
+def main() -> None:
+    if len(sys.argv) > 1 and sys.argv[1] == "--load":
+        port, path, connections, seconds = sys.argv[2:6]
+        print(json.dumps(load(int(port), path, sys.stdin.buffer.read(), int(connections), float(seconds))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0, help="Of load for each figure.")
+    parser.add_argument("--stacks", default="constant,perennial,mlflow,bentoml")
+    parser.add_argument("--bentoml-python", help="The Python of an environment with bentoml.")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = measure(options)
+    report(results)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
