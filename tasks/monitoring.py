@@ -57,7 +57,7 @@ def gather_inputs(
         mature=_predictions(store, model, mature_start, mature_end, as_of),
         labels=labels,
         label_delay=definition.data.label_delay,
-        labelled_rows=count_labelled(store, definition, labels, as_of=as_of),
+        labelled_rows=count_labelled(store, definition, champion, labels, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
         ledger=tuple(row for row in workspace.ledger(model).rows(as_of=as_of) if row["kind"] != "recalibration"),
         same_model=same_model(workspace.registry, champion),
@@ -89,9 +89,14 @@ def reference_sample(registry: Registry, champion: Version) -> pd.DataFrame:
     return pd.read_parquet(registry.run_artifact(champion, SAMPLE_FILE))
 
 
-def count_labelled(store: Store, definition: ModelDefinition, labels: pd.DataFrame, *, as_of: datetime) -> int:
-    """How many labelled rows a training at `as_of` would use."""
-    start = as_of - definition.training.window if definition.training.window else None
+def count_labelled(
+    store: Store, definition: ModelDefinition, champion: Version, labels: pd.DataFrame, *, as_of: datetime
+) -> int:
+    """How many labelled rows there are since the champion's oldest; of a model without a window, all there are.
+
+    A sliding window would hide growth: its training always has about as many rows.
+    """
+    start = datetime.fromisoformat(champion.tag("trained_from")) if definition.training.window else None
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, columns=[])
     return int(is_known(rows[ROW_ID], labels["id"]).sum())
 

@@ -1,0 +1,138 @@
+"""The command line's loop on a small real model, through the real flows: output, tables and exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import small_model
+
+from perennial.cli import main
+from perennial.workspace import Workspace
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    workspace: Workspace, prefect_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Calls the command line in the workspace, on the session's server: exit code, stdout, stderr."""
+    settings = workspace.settings
+    small_model.define(workspace)
+    monkeypatch.setenv("PERENNIAL_HOME", str(settings.home))
+    monkeypatch.setenv("PERENNIAL_MODELS", settings.models)
+    monkeypatch.setenv("PERENNIAL_EXPECTATIONS", settings.expectations)
+    monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", prefect_url)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def printed(run: Run, *arguments: object) -> Any:
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def parquet(path: Path, frame: pd.DataFrame) -> Path:
+    frame.to_parquet(path)
+    return path
+
+
+def test_the_loop_by_hand(run: Run, tmp_path: Path) -> None:
+    past = parquet(tmp_path / "past.parquet", small_model.rows(0, 15))
+    known = printed(run, "ingest", "digits", past, "--history", "--as-of", small_model.day(15).isoformat())
+    assert (known["rows"], known["kept"], known["quarantined"]) == (1080, 1080, 0)
+    assert known["labels"] > 900
+    again = printed(run, "ingest", "digits", past, "--history", "--as-of", small_model.day(15).isoformat())
+    assert (again["kept"], again["known_batches"]) == (0, 1)
+
+    trained = printed(run, "retrain", "digits", "--as-of", small_model.day(15).isoformat())
+    assert (trained["gate"], trained["promoted"], trained["version"]) == ("promote", True, 1)
+
+    fresh = small_model.rows(15, 19)
+    week = parquet(tmp_path / "week.parquet", fresh.drop(columns="even"))
+    assert run("ingest", "digits", week, "--as-of", small_model.day(19).isoformat())[:2] == (
+        0, "288 of 288 rows kept, 0 quarantined, 0 known already, 0 labels\n",
+    )  # fmt: skip
+    scored = tmp_path / "scored.parquet"
+    code, out, _ = run("score", "digits", week, scored, "--as-of", small_model.day(19).isoformat())
+    assert (code, out) == (0, f"288 rows scored with version 1 into {scored}\n")
+    assert pd.read_parquet(scored)["score"].between(0, 1).all()
+
+    truth = parquet(tmp_path / "truth.parquet", fresh[["row", "even"]])
+    assert run("label", "digits", truth, "--as-of", small_model.day(20).isoformat())[1] == (
+        "288 new labels, 0 corrected, 0 unchanged, 0 rows without truth\n"
+    )
+
+    dry = printed(run, "check", "digits", "--dry-run", "--as-of", small_model.day(20).isoformat())
+    assert printed(run, "ledger", "digits") == []
+    checked = printed(run, "check", "digits", "--as-of", small_model.day(20).isoformat())
+    assert checked["decision_id"] == dry["decision_id"]
+    assert checked["verdict"] == dry["verdict"]
+    (entry,) = printed(run, "ledger", "digits")
+    assert {"decision_id", "as_of", "verdict", "reasons", "signals", "claimed_by"} <= entry.keys()
+    assert entry["signals"] == dry["signals"]
+
+    (status,) = printed(run, "status", "digits")
+    assert (status["champion"], status["predictions"], status["verdict"]) == (1, 288, entry["verdict"])
+    (line,) = printed(run, "history", "digits")
+    assert (line["version"], line["action"]) == (1, "promote")
+
+
+def test_a_refused_batch_is_one_line_and_leaves_the_tables(run: Run, workspace: Workspace, tmp_path: Path) -> None:
+    bad = small_model.rows(0, 3)
+    bad["ink_11"] = 1000.0
+    code, out, err = run("ingest", "digits", parquet(tmp_path / "bad.parquet", bad))
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "ink_11" in err
+    assert "quarantine" in err
+    assert workspace.store.version("digits", "batches") is None
+    assert len(workspace.store.read("digits", "quarantine")) == len(bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("check", "digit", "--dry-run"), 1, "Did you mean digits?"),
+        (("check", "digits", "--dry-run"), 1, "perennial retrain digits"),
+        (("rollback", "digits"), 1, "never had a champion"),
+        (("retrain", "digits"), 1, "perennial ingest digits"),
+        (("label", "digits", "absent.csv"), 1, "absent.csv does not exist"),
+        (("check", "digits", "--as-of", "yesterday"), 2, "no ISO 8601 time"),
+        (("approve", "digits", "--reason", "because"), 1, "waits for approval"),
+        (("approve", "digits"), 2, "--reason"),
+    ],
+)
+def test_what_can_not_be_done_is_told_with_its_remedy(
+    run: Run, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    assert told in err
+
+
+def test_rollback_goes_back_and_can_be_told_where(run: Run, workspace: Workspace) -> None:
+    registry = workspace.registry
+    now = small_model.day(1)
+    for key in ("one", "two"):
+        run_id = registry.run_for("digits", key, name=key, tags={})
+        registry.client.log_text(run_id, key, "model/weights.txt")
+        made = registry.register("digits", training_key=key, run_id=run_id, source=f"runs:/{run_id}/model", tags={})
+        registry.promote(made, action="promote", at=now, recorded_at=now, by="test", reason=key)
+    code, out, _ = run("rollback", "digits", "--reason", "it answers nonsense", "--by", "ada")
+    assert (code, out) == (0, "version 1 of digits is champion again, instead of version 2\n")
+    line = printed(run, "history", "digits")[-1]
+    assert (line["action"], line["by"], line["reason"]) == ("rollback", "ada", "it answers nonsense")
+    assert "champion already" in run("rollback", "digits", "--to", "1")[2]
