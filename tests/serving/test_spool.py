@@ -195,6 +195,7 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, store: Store) ->
     child.send_signal(signal.SIGKILL)
     answered += [line.strip() for line in child.stdout if line.endswith("\n")]
     child.wait()
+    child.stdout.close()
 
     shipper.ship()
     found = logged(store)
