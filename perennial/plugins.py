@@ -22,6 +22,7 @@ from typing import Any
 from perennial.errors import DefinitionError
 
 _LOCK = threading.RLock()
+_PREFIX = "perennial_plugin_"
 
 
 class _Source(importlib.machinery.SourceFileLoader):
@@ -91,7 +92,7 @@ def load_module(path: Path) -> ModuleType:
     """
     content = _read(path)
     digest = hashlib.sha256(str(path).encode() + b"\0" + content).hexdigest()[:16]
-    name = f"perennial_plugin_{path.stem}_{digest}"
+    name = f"{_PREFIX}{path.stem}_{digest}"
     with _LOCK:
         if name in sys.modules:
             return sys.modules[name]
@@ -112,6 +113,11 @@ def load_module(path: Path) -> ModuleType:
             del sys.modules[name]
             raise
         return module
+
+
+def loaded_modules() -> list[ModuleType]:
+    """The teams' files that this process has loaded so far."""
+    return [module for name, module in list(sys.modules.items()) if name.startswith(_PREFIX)]
 
 
 def _read(path: Path) -> bytes:

@@ -272,6 +272,7 @@ class Registry:
         import mlflow
         from mlflow.exceptions import MlflowException
 
+        mlflow.set_tracking_uri(self.tracking_uri)  # models:/ addresses are looked up there, whatever is passed
         try:
             return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.client.tracking_uri))
         except (MlflowException, OSError) as error:

@@ -9,7 +9,8 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
+from perennial.plugins import loaded_modules
 from perennial.registry import Registry, Version
 from perennial.settings import PROJECT_ROOT
 from perennial.transformers import TRUSTED_TYPES
@@ -110,12 +112,27 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
     kind: dict[str, Any] = {"serialization_format": "skops", "skops_trusted_types": trusted_types(record.definition)}
     if training.allow_pickle and not _is_safe(record.pipeline, record.definition):
         kind = {"serialization_format": "cloudpickle"}
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=run_id), _self_contained():
         info = mlflow.sklearn.log_model(
             record.pipeline, name="model", signature=signature, input_example=rows.head(5),
             pip_requirements=list(requirements()), **kind,
         )  # fmt: skip
     return str(info.model_uri)
+
+
+@contextmanager
+def _self_contained() -> Iterator[None]:
+    """Pickles made within hold the team's own code: no later process has the file as it is now."""
+    import cloudpickle
+
+    modules = loaded_modules()
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def trusted_types(definition: ModelDefinition) -> list[str]:

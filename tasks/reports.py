@@ -28,9 +28,9 @@ def write_report(workspace: Workspace, definition: ModelDefinition, decision: De
     target = workspace.reports_folder(definition.name) / f"{name}.html"
     if target.exists():
         return str(target)
-    version = workspace.registry.version(definition.name, int(decision.champion_version))
     rows = definition.monitoring.report_rows
     try:
+        version = workspace.registry.version(definition.name, int(decision.champion_version))
         reference = reference_sample(workspace.registry, version).rename(columns={"_score": _SCORE})
         current = check_rows(workspace, definition, as_of=decision.as_of, limit=rows).rename(columns={"score": _SCORE})
         render(reference, current, definition, target)
@@ -42,8 +42,10 @@ def write_report(workspace: Workspace, definition: ModelDefinition, decision: De
 
 def render(reference: pd.DataFrame, current: pd.DataFrame, definition: ModelDefinition, target: Path) -> None:
     """Drift of every column and of the prediction, with distributions, as TARGET.html and TARGET.json."""
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import DatasetMissingValueCount, RowCount, ValueDrift
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its import, about names that numpy has moved
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import DatasetMissingValueCount, RowCount, ValueDrift
 
     numeric = [*definition.features.numeric, _SCORE]
     categorical = list(definition.features.categorical)

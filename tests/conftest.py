@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import small_model
+from small_model import World
 
 from perennial.servers import prefect_server
 from perennial.settings import Settings
 from perennial.workspace import Workspace
+from tasks.scoring import load_version, score_unscored
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,17 @@ def make_workspace(mlflow_database: Path) -> Callable[[Path], Workspace]:
 def workspace(tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Workspace:
     """An isolated workspace with a real registry and no model yet."""
     return make_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> World:
+    """A model whose first champion learned from ten days and scored three more; for tests that only look."""
+    workspace = make_workspace(tmp_path_factory.mktemp("trained"))
+    definition = small_model.define(workspace)
+    day = small_model.day
+    small_model.add(workspace, definition, small_model.rows(0, 10), as_of=day(10), history=True)
+    training = small_model.retrain(workspace, definition, as_of=day(10), decision_id="first")
+    small_model.add(workspace, definition, small_model.rows(10, 13).drop(columns="even"), as_of=day(13))
+    pipeline = load_version(workspace.registry, training.version, definition)
+    score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))
+    return World(workspace, definition, training)

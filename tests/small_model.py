@@ -1,4 +1,4 @@
-"""A small real model for tests: is this handwritten digit even? scikit-learn's own 1,797 images, 20 minutes apart.
+"""A small real model for tests: is this handwritten digit even? scikit-learn's own 1,797 images, two hours apart.
 
 The images come in the order in which they were collected, from one group of writers after the other.
 """
@@ -6,6 +6,7 @@ The images come in the order in which they were collected, from one group of wri
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,15 @@ import yaml
 from sklearn.datasets import load_digits
 
 from perennial.definition import ModelDefinition
+from perennial.registry import Reign, Version
 from perennial.workspace import Workspace
+from tasks import retraining
+from tasks.description import describe
 from tasks.ingestion import Receipt, ingest_batch
+from tasks.registration import TrainingRecord, register_training
+from tasks.retraining import Judged, Prepared
+from tasks.training import FittedModel
+from tasks.tuning import TuningResult
 from tasks.validation import Suite, find_suite, load_suite
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -26,8 +34,8 @@ NUMERIC = [f"ink_{row}{column}" for row in range(4) for column in range(4)]
 
 
 def day(number: float) -> datetime:
-    """The moment so many days after the first image."""
-    return START + timedelta(days=number)
+    """The moment so many times six days after the first image: 72 images each, and blocks enough for the gate."""
+    return START + timedelta(days=6 * number)
 
 
 @cache
@@ -37,7 +45,7 @@ def _rows() -> pd.DataFrame:
     frame = pd.DataFrame(blocks, columns=NUMERIC)
     frame["shade"] = pd.cut(blocks.mean(axis=1), [0, 4.5, 5.2, 17], labels=["light", "middle", "dark"]).astype("str")
     frame["row"] = [f"r{number:04}" for number in range(len(frame))]
-    frame["when"] = pd.date_range(START, periods=len(frame), freq="20min").as_unit("us")
+    frame["when"] = pd.date_range(START, periods=len(frame), freq="2h").as_unit("us")
     frame["even"] = (digits.target % 2 == 0).astype(np.int64)
     return frame
 
@@ -52,12 +60,15 @@ RAW: dict[str, Any] = {
     "name": "digits",
     "task": "classification",
     "data": {
-        "source": {"parquet": "rows.parquet"}, "id": "row", "time": "when", "target": "even", "label_delay": "1d",
+        "source": {"parquet": "rows.parquet"}, "id": "row", "time": "when", "target": "even", "label_delay": "6d",
     },
     "features": {"numeric": NUMERIC, "categorical": ["shade"]},
     "training": {"estimator": "linear", "minimum_rows": 100, "tuning": {"trials": 2, "metric": "log_loss"}},
-    "gate": {"limits": {"roc_auc": {"min": 0.6}}, "minimum_rows": 50, "slices": ["shade"], "slice_minimum_rows": 30},
-    "monitoring": {"window": "3d", "minimum_rows": 50, "report_rows": 300},
+    "gate": {
+        "metric": "brier", "limits": {"roc_auc": {"min": 0.6}}, "minimum_rows": 50, "slices": ["shade"],
+        "slice_minimum_rows": 30,
+    },
+    "monitoring": {"window": "18d", "minimum_rows": 50, "report_rows": 300},
 }  # fmt: skip
 SUITE: dict[str, Any] = {
     "name": "digits",
@@ -111,3 +122,41 @@ def write_source(workspace: Workspace, frame: pd.DataFrame) -> Path:
     path: Path = workspace.settings.model_folders[0] / "rows.parquet"
     frame.to_parquet(path)
     return path
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the steps of one retraining gave."""
+
+    prepared: Prepared
+    tuning: TuningResult
+    judged: Judged
+    final: FittedModel
+    record: TrainingRecord
+    version: Version
+    reign: Reign | None
+
+
+def retrain(
+    workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, decision_id: str | None = None
+) -> Trained:
+    """The steps that the retrain flow takes, without Prefect."""
+    prepared = retraining.prepare(workspace, definition, as_of=as_of)
+    tuning = retraining.search(workspace, prepared)
+    challenger = retraining.train(prepared, tuning)
+    judged = retraining.judge_challenger(workspace, prepared, challenger)
+    final = retraining.refit(prepared, tuning, challenger, judged.report)
+    record = describe(prepared, tuning, challenger, judged, final, seconds={"train": 1.0}, decision_id=decision_id)
+    version = register_training(workspace.registry, record)
+    reign = retraining.promote(workspace, prepared, version, judged.report, by="test", decision_id=decision_id)
+    retraining.record_outcome(workspace, prepared, judged, by="test", decision_id=decision_id, version=version.number)
+    return Trained(prepared, tuning, judged, final, record, version, reign)
+
+
+@dataclass(frozen=True)
+class World:
+    """A workspace with a trained model in it."""
+
+    workspace: Workspace
+    definition: ModelDefinition
+    training: Trained

@@ -76,7 +76,7 @@ def test_the_last_word_counts(tmp_path_factory: pytest.TempPathFactory, said: li
 
 
 def test_each_row_may_have_its_own_moment(store: Store) -> None:
-    frame = pd.DataFrame({"row": ["a", "b"], "even": [1, 0], "labelled_at": ["2024-01-02", "2024-01-03T12:00:00Z"]})
+    frame = pd.DataFrame({"row": ["a", "b"], "even": [1, 0], "labelled_at": ["2024-01-02", "2024-01-14T12:00:00Z"]})
     label_frame(store, DIGITS, frame, as_of=day(9), author="ada")
     assert truths(store, day(1)) == {"a": 1}
     assert truths(store, day(2.5)) == {"a": 1, "b": 0}

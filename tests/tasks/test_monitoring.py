@@ -1,0 +1,174 @@
+"""A check of a moment sees what was known then, whenever it is asked; and its report may fail alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_model import World, add, day, rows
+
+from perennial.errors import NotFoundError
+from tasks import reports
+from tasks.monitoring import (
+    check_rows,
+    count_labelled,
+    freshness,
+    gather_inputs,
+    record_decision,
+    run_check,
+    unclaimed_decisions,
+)
+from tasks.scoring import predictions_between
+
+
+def test_a_check_of_the_past_stays_the_same(trained: World, make_workspace: Any, tmp_path: Path) -> None:
+    """Rows, truth, corrections and predictions that come later change nothing about it."""
+    import shutil
+
+    world = trained.workspace
+    shutil.copytree(world.home / "tables", tmp_path / "home" / "tables")
+    shutil.copytree(world.settings.models, tmp_path / "models")
+    shutil.copytree(world.settings.expectations, tmp_path / "expectations")
+    copy = replace(world, settings=world.settings.model_copy(update={"tables": str(tmp_path / "home" / "tables")}))
+    before = run_check(copy, trained.definition, as_of=day(13))
+    assert run_check(copy, trained.definition, as_of=day(13)) == before
+    assert before.champion_version == "1"
+    assert record_decision(copy, before)
+    assert not record_decision(copy, before)
+    add(copy, trained.definition, rows(11, 20), as_of=day(20))
+    labels = rows(0, 9)[["row", "even"]].assign(even=lambda frame: 1 - frame["even"])
+    from tasks.labels import label_frame
+
+    label_frame(copy.store, trained.definition, labels, as_of=day(20), author="late")
+    again = run_check(copy, trained.definition, as_of=day(13))
+    assert again.to_dict() == before.to_dict()
+    assert run_check(copy, trained.definition, as_of=day(20)).decision_id != before.decision_id
+
+
+def test_what_a_check_reads(trained: World) -> None:
+    world, definition = trained.workspace, trained.definition
+    inputs = gather_inputs(world, definition, trained.training.version, as_of=day(13))
+    assert len(inputs.window) == len(rows(10, 13))
+    assert len(inputs.predictions) == len(rows(10, 13))
+    assert inputs.labelled_rows == len(trained.training.prepared.frame)
+    assert inputs.freshness.latest_event == rows(10, 13)["when"].max()
+    assert inputs.freshness.future_rows == 0
+    assert [row["kind"] for row in inputs.ledger] == ["outcome"]
+    assert len(world.store.read("digits", "predictions")) == len(rows(10, 13))
+    assert len(predictions_between(world.store, "digits", start=day(11), end=day(12), known_at=day(13))) == 72
+    assert len(predictions_between(world.store, "digits", start=day(11), end=day(12), known_at=day(12.9))) == 0
+
+
+def test_no_champion_at_that_moment(trained: World) -> None:
+    with pytest.raises(NotFoundError, match=r"digits has no champion yet. Train one: `perennial retrain digits`"):
+        run_check(trained.workspace, trained.definition, as_of=day(9))
+
+
+def test_labelled_rows_are_counted_as_a_training_would(trained: World) -> None:
+    store = trained.workspace.store
+    from tasks.data import known_labels
+
+    labels = known_labels(store, "digits", as_of=day(5))
+    assert count_labelled(store, trained.definition, labels, as_of=day(5)) == len(rows(0, 4)) + 1
+
+
+def test_freshness(workspace: Any) -> None:
+    from small_model import define
+
+    definition = define(workspace)
+    nothing = freshness(workspace.store, "digits", start=day(0), as_of=day(1))
+    assert (nothing.latest_event, nothing.future_rows, nothing.duplicate_batches) == (None, 0, 0)
+    add(workspace, definition, rows(0, 1), as_of=day(1))
+    add(workspace, definition, rows(0.1, 1.01), as_of=day(1))
+    add(workspace, definition, rows(5, 5.5), as_of=day(1.1))
+    found = freshness(workspace.store, "digits", start=day(0), as_of=day(1.2))
+    assert found.latest_event == rows(5, 5.5)["when"].max()
+    assert found.future_rows == 36
+    assert (found.duplicate_batches, found.duplicate_rows) == (1, len(rows(0.1, 1)))
+    then = freshness(workspace.store, "digits", start=day(0), as_of=day(1))
+    assert then.future_rows == 1  # the one of day 1 itself
+    assert then.latest_event == rows(0, 1.01)["when"].max()
+
+
+def test_unclaimed_decisions(trained: World, tmp_path: Path) -> None:
+    settings = trained.workspace.settings.model_copy(update={"tables": str(tmp_path)})
+    copy = replace(trained.workspace, settings=settings)
+    ledger = copy.ledger("digits")
+
+    def decide(name: str, at: float, verdict: str = "retrain") -> None:
+        body = {"decision_id": name, "as_of": day(at).isoformat(), "verdict": verdict}
+        ledger.record(body, recorded_at=day(at))
+
+    def unclaimed(at: float) -> list[str]:
+        return [entry["decision_id"] for entry in unclaimed_decisions(copy, "digits", as_of=day(at))]
+
+    assert unclaimed(20) == []
+    decide("a", 14)
+    decide("b", 15, "hold")
+    assert unclaimed(13) == []
+    assert unclaimed(15) == ["a"]
+    decide("c", 16, "repair")
+    assert unclaimed(16) == ["a"]
+    decide("d", 17)
+    assert unclaimed(17) == ["d"]
+    ledger.claim("d", "run", as_of=day(17), recorded_at=day(17), is_alive=lambda _: True)
+    assert unclaimed(18) == []
+    decide("e", 18)
+    assert unclaimed(18) == ["e"]
+    copy.registry.promote(
+        trained.training.version,
+        action="promote",
+        at=day(18) + timedelta(hours=1),
+        recorded_at=day(18),
+        by="x",
+        reason="y",
+    )
+    assert unclaimed(19) == []
+
+
+# --- the report ---
+
+
+@pytest.fixture
+def no_report(trained: World) -> Iterator[World]:
+    yield trained
+    for path in trained.workspace.reports_folder("digits").iterdir():
+        path.unlink()
+
+
+def test_the_report_is_made_once(no_report: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, definition = no_report.workspace, no_report.definition
+    decision = run_check(world, definition, as_of=day(13))
+    path = reports.write_report(world, definition, decision)
+    assert path
+    html, told = Path(path), json.loads(Path(path).with_suffix(".json").read_text())
+    assert html.name == f"20240319T000000-{decision.decision_id[:8]}.html"
+    assert "<html" in html.read_text()[:2000].lower()
+    assert any("ink_00" in json.dumps(metric) for metric in told["metrics"])
+    monkeypatch.setattr(reports, "render", None)
+    assert reports.write_report(world, definition, decision) == path
+    sample = check_rows(world, definition, as_of=day(13), limit=100)
+    assert len(sample) == 100
+    assert np.isfinite(sample["score"]).all()
+
+
+def test_a_failing_report_fails_alone(
+    no_report: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decision = run_check(no_report.workspace, no_report.definition, as_of=day(13))
+
+    def fail(*_arguments: Any) -> None:
+        raise ZeroDivisionError("of a library")
+
+    monkeypatch.setattr(reports, "render", fail)
+    assert reports.write_report(no_report.workspace, no_report.definition, decision) is None
+    assert f"no report for decision {decision.decision_id}: ZeroDivisionError: of a library" in caplog.text
+    assert list(no_report.workspace.reports_folder("digits").iterdir()) == []
+    gone = replace(decision, champion_version="77")
+    assert reports.write_report(no_report.workspace, no_report.definition, gone) is None
