@@ -227,7 +227,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def services_for(settings: Settings) -> list[Service]:
-    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, and the runner."""
+    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, the runner and the API."""
     services: list[Service] = []
     if settings.prefect_api_url is None:
         services.append(prefect_service(settings))
@@ -249,7 +249,28 @@ def services_for(settings: Settings) -> list[Service]:
             grace_seconds=45.0,
         )
     )
+    services.append(api_service(settings))
     return services
+
+
+def api_service(settings: Settings) -> Service:
+    """The serving API; it starts without a champion, and serves each model from its first promotion on."""
+    return Service(
+        name="api",
+        command=(
+            sys.executable, "-m", "perennial.cli", "serve", "--host", settings.host, "--port", str(settings.api_port),
+        ),
+        environment={
+            "PERENNIAL_HOME": str(settings.home_path),
+            "PYTHONPATH": os.pathsep.join(
+                part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
+            ),
+        },
+        health_url=f"http://{settings.host}:{settings.api_port}/v2/health/live",
+        address=f"http://{settings.host}:{settings.api_port}/docs",
+        port=(settings.host, settings.api_port, "PERENNIAL_API_PORT"),
+        grace_seconds=45.0,
+    )  # fmt: skip
 
 
 def check_before_up(settings: Settings) -> list[str]:

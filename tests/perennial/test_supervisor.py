@@ -234,11 +234,12 @@ class TestBeforeUp:
 
     def test_servers_that_are_somebody_else_s_are_not_started(self, toy: Settings) -> None:
         names = [service.name for service in services_for(toy)]
-        assert names == ["prefect", "mlflow", "runner"]
+        assert names == ["prefect", "mlflow", "runner", "api"]
         elsewhere = toy.model_copy(
             update={"prefect_api_url": "http://prefect:4200/api", "tracking_uri": "http://mlflow:5000"}
         )
-        (runner,) = services_for(elsewhere)
+        runner, api = services_for(elsewhere)
+        assert api.needs == ()
         assert runner.environment["PREFECT_API_URL"] == "http://prefect:4200/api"
         assert runner.needs == ()
 
@@ -254,6 +255,7 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         "PERENNIAL_MODELS": toy.models,
         "PERENNIAL_PREFECT_PORT": str(toy.prefect_port),
         "PERENNIAL_MLFLOW_PORT": str(toy.mlflow_port),
+        "PERENNIAL_API_PORT": str(free_port()),
     }
     command = [PYTHON, "-m", "perennial.cli", "up"]
     output = tmp_path / "output"
