@@ -390,6 +390,38 @@ def load_definition(path: Path) -> ModelDefinition:
     Raises:
         DefinitionError: The file can't be read, is no YAML mapping, or breaks a rule; all of them are named.
     """
+    definition = _validated(read_mapping(path), path)
+    if definition.name != path.stem:
+        raise DefinitionError(
+            f"{path}: name: {definition.name!r} differs from the file's name", f"Name the file {definition.name}.yaml"
+        )
+    return definition.model_copy(update={"path": path.resolve()})
+
+
+def load_policy(path: Path, definition: ModelDefinition) -> Monitoring:
+    """Read a monitoring policy: a YAML of the keys of a definition's `monitoring`, or with that key above them.
+
+    What the file leaves out is as in the model's definition.
+
+    Raises:
+        DefinitionError: As `load_definition`, the keys named as they are in a definition.
+    """
+    found = read_mapping(path, start="the keys of `monitoring`, such as `growth: 1.5`")
+    if set(found) == {"monitoring"} and isinstance(found["monitoring"], dict):
+        found = found["monitoring"]
+    raw = definition.model_dump(mode="json")
+    triggers = found.get("triggers")
+    if isinstance(triggers, dict):
+        found = found | {"triggers": raw["monitoring"]["triggers"] | triggers}
+    return _validated(raw | {"monitoring": raw["monitoring"] | found}, path).monitoring
+
+
+def read_mapping(path: Path, start: str = "`name: NAME`") -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        DefinitionError: The file can't be read or holds something else.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -399,19 +431,18 @@ def load_definition(path: Path) -> ModelDefinition:
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path}: is not YAML: {' '.join(str(error).split())}", "Mend the syntax") from error
     if not isinstance(raw, dict):
-        raise DefinitionError(f"{path}: holds {type(raw).__name__}, not a mapping", "Start it with `name: NAME`")
+        raise DefinitionError(f"{path}: holds {type(raw).__name__}, not a mapping", f"Start it with {start}")
+    return raw
+
+
+def _validated(raw: dict[str, Any], path: Path) -> ModelDefinition:
     if "path" in raw:
         raise DefinitionError(f"{path}: path: unknown key", "Remove it")
     try:
-        definition = ModelDefinition.model_validate(raw)
+        return ModelDefinition.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(_describe(item) for item in error.errors())
         raise DefinitionError(f"{path}: {problems}") from error
-    if definition.name != path.stem:
-        raise DefinitionError(
-            f"{path}: name: {definition.name!r} differs from the file's name", f"Name the file {definition.name}.yaml"
-        )
-    return definition.model_copy(update={"path": path.resolve()})
 
 
 def load_definitions(folders: list[Path]) -> dict[str, ModelDefinition]:

@@ -29,6 +29,7 @@ from tasks.gate import Evidence, GateReport, judge, render_markdown
 from tasks.monitoring import gather_inputs, reference_sample
 from tasks.quality import mean_loss, row_losses
 from tasks.recalibration import Recalibrator, cross_fit
+from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.scoring import load_version, require_champion
 from tasks.training import predict_score
@@ -64,6 +65,22 @@ def fit_map(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     """
     champion = _champion_to_map(workspace, definition, as_of)
     inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
+    found, rows = cross_fitted_map(inputs, definition, as_of)
+    pipeline = load_version(workspace.registry, champion, definition)
+    inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
+    mapped = Recalibrated(inner, found.method, list(found.parameters), definition.task)
+    key = _key(definition, champion, as_of, found, rows.drop(columns="challenger"))
+    return Recalibration(definition, as_of, key, champion, inputs, found, mapped, rows)
+
+
+def cross_fitted_map(
+    inputs: CheckInputs, definition: ModelDefinition, as_of: datetime
+) -> tuple[Recalibrator, pd.DataFrame]:
+    """The new map, and the labelled mature rows with what the cross-fitted map gives as `challenger`.
+
+    Raises:
+        DataError: There are too few mature labels.
+    """
     policy = definition.monitoring
     rows = _labelled_rows(inputs, as_of)
     if len(rows) < policy.minimum_rows:
@@ -74,18 +91,16 @@ def fit_map(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     found = refit_map(inputs, policy, as_of)
     strength = policy.recalibration_strength
     crossed = cross_fit(rows["truth"].to_numpy(), rows["raw_score"].to_numpy(), definition.task, found.method, strength)
-    pipeline = load_version(workspace.registry, champion, definition)
-    inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
-    mapped = Recalibrated(inner, found.method, list(found.parameters), definition.task)
-    key = _key(definition, champion, as_of, found, rows)
-    return Recalibration(
-        definition, as_of, key, champion, inputs, found, mapped, rows.assign(challenger=crossed)
-    )  # fmt: skip
+    return found, rows.assign(challenger=crossed)
 
 
 def judge_map(recalibration: Recalibration) -> GateReport:
+    """The gate's verdict on a new map."""
+    return judge_mapped_rows(recalibration.definition, recalibration.rows)
+
+
+def judge_mapped_rows(definition: ModelDefinition, rows: pd.DataFrame) -> GateReport:
     """The gate's verdict: the cross-fitted map beside what the champion answered, on the same mature rows."""
-    definition, rows = recalibration.definition, recalibration.rows
     truth = rows["truth"].to_numpy()
     evidence = Evidence(
         truth=truth,
@@ -117,17 +132,7 @@ def describe_map(
         "decision_id": decision_id or "",
         **report.tags(),
     }
-    losses = row_losses(
-        recalibration.rows["truth"].to_numpy(), recalibration.rows["challenger"].to_numpy(),
-        recalibration.inputs.reference.loss,
-    )  # fmt: skip
-    promised = mean_loss(losses)
-    reference = replace(
-        recalibration.inputs.reference,
-        holdout_loss=promised.mean,
-        holdout_error=promised.standard_error,
-        holdout_rows=promised.rows,
-    )
+    reference = mapped_reference(recalibration.inputs.reference, recalibration.rows)
     metrics = dict(report.metrics.get("challenger", {}))
     for name in ("champion", "baseline"):
         metrics |= {f"{name}.{metric}": value for metric, value in report.metrics.get(name, {}).items()}
@@ -154,6 +159,17 @@ def describe_map(
             "gate.md": render_markdown(report),
             REFERENCE_FILE: reference.to_dict(),
         },
+    )
+
+
+def mapped_reference(reference: Reference, rows: pd.DataFrame) -> Reference:
+    """The champion's reference with the loss that the new map promises."""
+    promised = mean_loss(row_losses(rows["truth"].to_numpy(), rows["challenger"].to_numpy(), reference.loss))
+    return replace(
+        reference,
+        holdout_loss=promised.mean,
+        holdout_error=promised.standard_error,
+        holdout_rows=promised.rows,
     )
 
 

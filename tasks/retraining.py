@@ -60,6 +60,24 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A challenger as the gate sees it, before it is put beside the champion.
+
+    Attributes:
+        score: Its scores on the holdout's rows.
+        baseline: What predicting the training rows' mean or prevalence gives.
+        scoring_seconds: Wall time of scoring the holdout.
+    """
+
+    score: np.ndarray
+    baseline: float
+    trained_until: datetime
+    latency_ms: float
+    size_mb: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
 class Judged:
     """The gate's report and the scores that it saw, on the holdout's rows."""
 
@@ -110,36 +128,61 @@ def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
 
 def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
     """Let the gate compare challenger and champion on the holdout, which neither has seen."""
+    measured, champion, definition = measure_challenger(prepared, challenger), prepared.champion, prepared.definition
+    if champion is None:
+        return judge_measured(prepared, measured, champion_score=None, champion_until=None)
+    pipeline = load_version(workspace.registry, champion, definition)
+    score = predict_score(pipeline, _holdout_features(prepared), definition.task)
+    until = datetime.fromisoformat(champion.tag("trained_until"))
+    return judge_measured(prepared, measured, champion_score=score, champion_until=until)
+
+
+def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
+    """Score the holdout with the challenger, and time and weigh it."""
+    features = _holdout_features(prepared)
+    started = time.perf_counter()
+    score = predict_score(challenger.pipeline, features, prepared.definition.task)
+    return Measured(
+        score=score,
+        baseline=challenger.baseline,
+        trained_until=challenger.trained_until,
+        scoring_seconds=time.perf_counter() - started,
+        latency_ms=one_row_milliseconds(challenger.pipeline, features),
+        size_mb=len(pickle.dumps(challenger.pipeline)) / 1e6,
+    )
+
+
+def judge_measured(
+    prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None
+) -> Judged:
+    """The gate's verdict, given both models' scores on the holdout.
+
+    Args:
+        champion_score: On the holdout's rows, in their order; None for a first model.
+        champion_until: The newest time that the champion has learned from.
+    """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
     features = feature_frame(holdout, definition.features)
     truth = holdout[definition.data.target].to_numpy(dtype=np.float64)
-    started = time.perf_counter()
-    score = predict_score(challenger.pipeline, features, definition.task)
-    scoring = time.perf_counter() - started
-    champion_score, champion_until = None, None
-    if prepared.champion:
-        pipeline = load_version(workspace.registry, prepared.champion, definition)
-        champion_score = predict_score(pipeline, features, definition.task)
-        champion_until = datetime.fromisoformat(prepared.champion.tag("trained_until"))
     learning_ids = prepared.frame[ROW_ID].iloc[np.concatenate([split.train, split.validation])]
     evidence = Evidence(
         truth=truth,
-        challenger=score,
+        challenger=measured.score,
         champion=champion_score,
-        baseline=np.full(len(truth), challenger.baseline),
+        baseline=np.full(len(truth), measured.baseline),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
         blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
         slices={name: features[name].to_numpy() for name in definition.gate.slices},
-        latency_ms=_one_row_milliseconds(challenger.pipeline, features),
-        size_mb=len(pickle.dumps(challenger.pipeline)) / 1e6,
-        challenger_newest=challenger.trained_until,
+        latency_ms=measured.latency_ms,
+        size_mb=measured.size_mb,
+        challenger_newest=measured.trained_until,
         champion_newest=champion_until,
         separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
     )
     seed = definition.training.seed
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
-    return Judged(report, truth, score, champion_score, {"score_holdout": scoring})
+    return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 
 def refit(prepared: Prepared, tuning: TuningResult, challenger: FittedModel, report: GateReport) -> FittedModel:
@@ -186,21 +229,26 @@ def record_outcome(
     workspace: Workspace, prepared: Prepared, judged: Judged, *, by: str, decision_id: str | None, version: int
 ) -> dict[str, Any]:
     """Write into the ledger what the training brought."""
-    report = judged.report
+    body = training_outcome(prepared, judged.report, decision_id)
+    outcome = body | {"version": version, "reasons": list(judged.report.reasons[:3])}
+    key = f"{decision_id or ''}:{prepared.key}"
+    workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))
+    return outcome
+
+
+def training_outcome(prepared: Prepared, report: GateReport, decision_id: str | None) -> dict[str, Any]:
+    """What later checks read of a training: the gate's verdict, the gain, the rows."""
     losses = {name: table.get(report.metric) for name, table in report.metrics.items()}
     champion, challenger = losses.get("champion"), losses.get("challenger")
     gain = champion - challenger if champion is not None and challenger is not None else None
-    outcome = outcome_row(
+    return outcome_row(
         decision_id,
         prepared.as_of,
         report.verdict,
         gain=gain,
         champion_loss=champion,
         trained_rows=len(prepared.frame),
-    ) | {"version": version, "reasons": list(report.reasons[:3])}
-    key = f"{decision_id or ''}:{prepared.key}"
-    workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))
-    return outcome
+    )
 
 
 def _champion_to_beat(workspace: Workspace, model: str, key: str, as_of: datetime) -> Version | None:
@@ -212,7 +260,12 @@ def _champion_to_beat(workspace: Workspace, model: str, key: str, as_of: datetim
     return registry.version(model, int(beaten)) if beaten else None
 
 
-def _one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 15) -> float:
+def _holdout_features(prepared: Prepared) -> pd.DataFrame:
+    holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
+    return feature_frame(holdout, prepared.definition.features)
+
+
+def one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 15) -> float:
     """The median time of one row through the pipeline, in milliseconds."""
     if not len(features):
         raise DataError("there is no row to time", "Wait for labels")

@@ -54,7 +54,9 @@ class FittedModel:
     baseline: float
 
 
-def fit(definition: ModelDefinition, frame: pd.DataFrame, parameters: Mapping[str, Any], seed: int) -> FittedModel:
+def fit(
+    definition: ModelDefinition, frame: pd.DataFrame, parameters: Mapping[str, Any], seed: int, *, threads: int = -1
+) -> FittedModel:
     """Fit the definition's pipeline on every row of the frame.
 
     Args:
@@ -62,6 +64,7 @@ def fit(definition: ModelDefinition, frame: pd.DataFrame, parameters: Mapping[st
         frame: Labelled rows with the features, time and target; it is not changed.
         parameters: Hyperparameters; the definition's fixed ones win over them.
         seed: Of everything random in the fit.
+        threads: For estimators that leave n_jobs open (forests); -1 is one for each core. The fit doesn't depend on it.
 
     Raises:
         DataError: Rows or target can't be used, or the estimator refuses them.
@@ -74,7 +77,7 @@ def fit(definition: ModelDefinition, frame: pd.DataFrame, parameters: Mapping[st
     pipeline = build_pipeline(definition, parameters, seed)
     started = time.perf_counter()
     # Estimators that leave n_jobs open (forests) use every core here; in tuning they stay on their trial's thread.
-    with joblib.parallel_config(backend="threading", n_jobs=-1):
+    with joblib.parallel_config(backend="threading", n_jobs=threads):
         fit_pipeline(pipeline, features, target, definition)
     return FittedModel(
         pipeline=pipeline,

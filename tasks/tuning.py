@@ -122,6 +122,14 @@ def tune(
         return _run(search, evaluator, memo, run, progress, clock)
 
 
+def given_parameters(definition: ModelDefinition, champion_parameters: Mapping[str, Any] | None) -> Parameters:
+    """The parameters without a search: the definition's over the champion's over the defaults."""
+    known = dict(champion_parameters or {})
+    if not is_custom(definition):
+        known = _fitting(definition, known)
+    return {**default_parameters(definition), **known, **definition.training.parameters}
+
+
 @dataclass
 class _Search:
     """What to try next: the in-memory study. Asking again after the same answers gives the same questions."""
@@ -166,11 +174,7 @@ class _Search:
             self.study.tell(trial, evaluation.value)
 
     def given(self) -> Parameters:
-        """The parameters without a search: the definition's over the champion's over the defaults."""
-        known = dict(self.champion_parameters or {})
-        if not is_custom(self.definition):
-            known = _fitting(self.definition, known)
-        return {**default_parameters(self.definition), **known, **self.definition.training.parameters}
+        return given_parameters(self.definition, self.champion_parameters)
 
     def _first_points(self) -> list[Parameters]:
         champion = dict(self.champion_parameters or {})
