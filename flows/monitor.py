@@ -18,6 +18,7 @@ from perennial.workspace import Workspace, open_workspace
 from tasks.decision import Decision
 from tasks.decision_text import render_markdown
 from tasks.monitoring import record_decision, run_check, unclaimed_decisions
+from tasks.probation import check_newcomer, end_probation
 from tasks.reports import write_report
 
 _EVENT_PATIENCE = timedelta(minutes=5)
@@ -35,13 +36,17 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     """
     workspace, at = open_workspace(), moment(as_of)
     definition = workspace.definition(model)
+    newcomer = step("probation", check_newcomer)(workspace, definition, as_of=at)
+    if newcomer and step("end-probation", end_probation)(workspace, definition, newcomer, as_of=at):
+        publish_markdown("rollback", model, f"# {model}: rolled back\n\n{newcomer.reason}.\n", "Rolled back")
+        get_run_logger().warning("%s was rolled back to version %s: %s", model, newcomer.former, newcomer.reason)
     decision = step("check", run_check)(workspace, definition, as_of=at)
     step("record", record_decision)(workspace, decision)
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
     if trigger:
         _ask_for_runs(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
-    return decision.to_dict() | {"report": path}
+    return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None}
 
 
 def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: Decision) -> None:

@@ -223,6 +223,9 @@ class GatePolicy(Section):
     latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one row, median.")
     size_mb: float | None = Field(None, gt=0)
     approval: Literal["automatic", "human"] = "automatic"
+    probation: Duration = Field(
+        timedelta(days=28), description="So long after a promotion the former champion is scored in the shadow."
+    )
     approval_expires: Duration = Field(timedelta(days=14), description="A challenger waits no longer for a person.")
 
 

@@ -18,6 +18,9 @@ import pandas as pd
 from perennial.errors import ConflictError, NotFoundError
 from perennial.store import Store
 
+# Under which key of a decision's entry a later row of that kind stands.
+_FACETS = {"outcome": "outcome", "recalibration": "outcome", "acceptance": "acceptance", "rollback": "rollback"}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -124,7 +127,7 @@ class Ledger:
             elif row.kind == "claim":
                 holders.setdefault(decision_id, {})[body["attempt"]] = str(row.by)
             elif entry := entries.get(decision_id):
-                entry["acceptance" if row.kind == "acceptance" else "outcome"] = body
+                entry[_FACETS[str(row.kind)]] = body
         for decision_id, attempts in holders.items():
             if entry := entries.get(decision_id):
                 # By attempt: machines' clocks differ.
@@ -136,7 +139,9 @@ class Ledger:
         frame = self._store.frame(self._model, "decisions")
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
-        rank = frame["kind"].map({"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3})
+        rank = frame["kind"].map(
+            {"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3, "rollback": 4}
+        )
         return frame.assign(rank=rank).sort_values(["as_of", "rank", "recorded_at"], kind="stable")
 
     def _append(

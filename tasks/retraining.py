@@ -28,6 +28,7 @@ from tasks.data import LabelledRows, labelled_rows
 from tasks.gate import Evidence, GateReport, judge
 from tasks.history import outcome_row
 from tasks.leakage import separations, shared_rows
+from tasks.probation import was_rolled_back
 from tasks.scoring import load_version
 from tasks.split import Split, split_by_time
 from tasks.training import FittedModel, fit, predict_score, training_key
@@ -201,8 +202,10 @@ def promote(
     workspace: Workspace, prepared: Prepared, version: Version, report: GateReport, *, by: str,
     decision_id: str | None,
 ) -> Reign | None:  # fmt: skip
-    """Make the version the champion if the gate let it in and nobody's approval is needed."""
+    """Make the version the champion if the gate let it in, nobody's approval is needed, and it never failed live."""
     if report.verdict != "promote":
+        return None
+    if was_rolled_back(workspace.registry.history(prepared.definition.name), version.number):
         return None
     if prepared.definition.gate.approval == "human":
         ask(workspace.registry, version)

@@ -185,7 +185,8 @@ def _great_expectations() -> SimpleNamespace:
 
         if warnings.showwarning is not show:
             logging.captureWarnings(False)  # its import sends the whole process's warnings to the log
-        logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        for name in ("great_expectations", "great_expectations.data_context.types.base"):  # the second sets its own
+            logging.getLogger(name).setLevel(logging.WARNING)
     return SimpleNamespace(
         get_context=gx.get_context,
         Batch=Batch,

@@ -1,0 +1,136 @@
+"""After a promotion: the former champion scores the same rows in the shadow, and a worse newcomer is rolled back.
+
+The shadow is computed from the ingested rows when the check runs: the same answers that it would have logged, at no
+cost to whoever asks the champion. Judged are only rows that the newcomer answered live and whose truth is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import GatePolicy, ModelDefinition
+from perennial.features import feature_frame
+from perennial.registry import Reign
+from perennial.store import ROW_ID
+from perennial.workspace import Workspace
+from tasks.bootstrap import Interval, paired_improvement
+from tasks.data import known_labels, window_rows
+from tasks.scoring import load_version, predictions_between
+from tasks.training import predict_score
+
+PROMOTIONS = ("promote", "approve", "recalibrate")
+
+
+@dataclass(frozen=True)
+class ProbationReport:
+    """What the shadow says of a newcomer.
+
+    Attributes:
+        verdict: `roll back` when the newcomer is surely worse, `stay` when it is not, `too early` without enough rows.
+        version, former: The newcomer, and the champion before it.
+        rows: Rows that both answered and whose truth is known.
+        interval: Of the newcomer's improvement over the former in the compared metric; None without rows.
+        reason: A sentence with the numbers.
+    """
+
+    verdict: Literal["stay", "roll back", "too early"]
+    version: int
+    former: int
+    rows: int
+    interval: Interval | None
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge_newcomer(
+    rows: pd.DataFrame, policy: GatePolicy, *, version: int, former: int, metric: str, seed: int
+) -> ProbationReport:
+    """Compare a newcomer with the champion before it on the same mature rows, by blocks of days.
+
+    Args:
+        rows: time, truth, score (the newcomer's, as logged) and shadow (the former champion's); any order.
+        policy: The gate's: its least rows and its confidence count here too.
+        metric: The gate's.
+    """
+    rows = rows.sort_values("time", kind="stable")
+    if len(rows) < policy.minimum_rows:
+        reason = f"{len(rows)} rows have their truth since version {version} reigns, {policy.minimum_rows} are needed"
+        return ProbationReport("too early", version, former, len(rows), None, reason)
+    interval = paired_improvement(
+        metric, rows["truth"].to_numpy(), rows["score"].to_numpy(), rows["shadow"].to_numpy(),
+        blocks=rows["time"].dt.floor("D").astype("int64").to_numpy(), confidence=policy.confidence,
+        resamples=policy.resamples, seed=seed,
+    )  # fmt: skip
+    told = f"on {len(rows)} rows version {version} improves {metric} over version {former} by {interval.estimate:.4g}"
+    if not interval.known:
+        return ProbationReport("too early", version, former, len(rows), interval, f"{told}, without an interval yet")
+    told += f" ({policy.confidence:.0%} interval {interval.low:.4g} to {interval.high:.4g})"
+    if interval.high < 0:
+        return ProbationReport("roll back", version, former, len(rows), interval, f"{told}: it is surely worse")
+    return ProbationReport("stay", version, former, len(rows), interval, told)
+
+
+def check_newcomer(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> ProbationReport | None:
+    """Judge the champion if it is on probation at this moment; None if it is not."""
+    reign = workspace.registry.reign(definition.name, as_of=as_of)
+    if reign is None or reign.previous is None or reign.action not in PROMOTIONS:
+        return None
+    if as_of - reign.at > definition.gate.probation:
+        return None
+    rows = _shadowed(workspace, definition, reign, as_of)
+    return judge_newcomer(
+        rows, definition.gate, version=reign.version, former=reign.previous, metric=definition.loss,
+        seed=definition.training.seed,
+    )  # fmt: skip
+
+
+def end_probation(
+    workspace: Workspace, definition: ModelDefinition, report: ProbationReport, *, as_of: datetime
+) -> bool:
+    """Roll a newcomer back that is surely worse, and write why; whether it was done."""
+    if report.verdict != "roll back":
+        return False
+    undone = workspace.registry.reign(definition.name, as_of=as_of)
+    workspace.registry.rollback(
+        definition.name, to=report.former, at=as_of, recorded_at=datetime.now(UTC), by="probation", reason=report.reason
+    )
+    body = {
+        "kind": "rollback",
+        "decision_id": undone.decision_id if undone else None,
+        "as_of": as_of.isoformat(),
+        "version": report.version,
+        "former": report.former,
+        "reasons": [report.reason],
+    }
+    key = f"rollback:{undone.sequence if undone else 0}"
+    workspace.ledger(definition.name).close(body, "probation", key=key, recorded_at=datetime.now(UTC), kind="rollback")
+    return True
+
+
+def was_rolled_back(history: list[Reign], version: int) -> bool:
+    """Whether a version was champion once and was rolled back: the same data is not tried again."""
+    return any(line.action == "rollback" and line.previous == version for line in history)
+
+
+def _shadowed(workspace: Workspace, definition: ModelDefinition, reign: Reign, as_of: datetime) -> pd.DataFrame:
+    store, model = workspace.store, definition.name
+    logged = predictions_between(store, model, start=reign.at, end=as_of, known_at=as_of)
+    logged = logged[logged["version"] == reign.version]
+    truth = known_labels(store, model, as_of=as_of)[["id", "truth"]]
+    known = logged.merge(truth, on="id", how="inner")
+    if not len(known) or reign.previous is None:
+        return pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})
+    rows = window_rows(store, definition, start=known["time"].min().to_pydatetime(), end=as_of, known_at=as_of)
+    rows = rows.merge(known[["id"]], left_on=ROW_ID, right_on="id", how="inner").drop_duplicates(ROW_ID)
+    former = workspace.registry.version(model, reign.previous)
+    pipeline = load_version(workspace.registry, former, definition)
+    shadow = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
+    by_id = pd.DataFrame({"id": rows[ROW_ID].to_numpy(), "shadow": np.asarray(shadow)})
+    return known.merge(by_id, on="id", how="inner")

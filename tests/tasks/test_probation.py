@@ -1,0 +1,107 @@
+"""After a promotion: a newcomer that is surely worse goes, a good one stays, and neither is judged on a handful."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perennial.definition import GatePolicy
+from perennial.workspace import Workspace
+from tasks.gate import GateReport
+from tasks.labels import label_frame
+from tasks.probation import ProbationReport, check_newcomer, end_probation, judge_newcomer, was_rolled_back
+from tasks.retraining import promote
+from tasks.scoring import log_predictions
+
+POLICY = GatePolicy(minimum_rows=100)
+
+
+def judged(noise: float, *, rows: int = 2000, seed: int = 0) -> ProbationReport:
+    """A newcomer whose answers are the former champion's with so much noise, over 20 days."""
+    random = np.random.default_rng(seed)
+    time = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 20 / rows, unit="D")
+    chance = random.uniform(0.05, 0.95, rows)
+    score = np.clip(chance + random.normal(0, noise, rows), 0.01, 0.99)
+    frame = pd.DataFrame(
+        {"time": time, "truth": random.uniform(size=rows) < chance, "score": score, "shadow": chance}
+    ).astype({"truth": float})
+    return judge_newcomer(frame, POLICY, version=2, former=1, metric="log_loss", seed=seed)
+
+
+def test_a_surely_worse_newcomer_goes() -> None:
+    report = judged(0.3)
+    assert report.verdict == "roll back"
+    assert "surely worse" in report.reason
+
+
+def test_one_that_answers_alike_stays() -> None:
+    assert judged(0.0).verdict == "stay"
+
+
+def test_too_few_rows_judge_nobody() -> None:
+    report = judged(0.3, rows=99)
+    assert (report.verdict, report.interval) == ("too early", None)
+    assert "100 are needed" in report.reason
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_better_newcomer_is_never_rolled_back(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    chance = random.uniform(0.05, 0.95, 1000)
+    time = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(1000) * 29, unit="min")
+    worse = np.clip(chance + random.normal(0, 0.3, 1000), 0.01, 0.99)
+    truth = (random.uniform(size=1000) < chance).astype(float)
+    frame = pd.DataFrame({"time": time, "truth": truth, "score": chance, "shadow": worse})
+    assert judge_newcomer(frame, POLICY, version=2, former=1, metric="brier", seed=seed).verdict == "stay"
+
+
+@pytest.fixture
+def newcomer(workspace: Workspace) -> Workspace:
+    """Two versions trained on the same kind of data; the second reigns since day 15 and has answered nonsense."""
+    definition = small_model.define(workspace, gate={"probation": "365d"})
+    small_model.add(workspace, definition, small_model.rows(0, 15), as_of=small_model.day(15), history=True)
+    first = small_model.retrain(workspace, definition, as_of=small_model.day(13))
+    assert first.reign
+    second = small_model.retrain(workspace, definition, as_of=small_model.day(15))
+    if second.reign is None:
+        at = small_model.day(15)
+        workspace.registry.promote(second.version, action="promote", at=at, recorded_at=at, by="test", reason="")
+    fresh = small_model.rows(15, 22)
+    small_model.add(workspace, definition, fresh.drop(columns="even"), as_of=small_model.day(22))
+    rows = pd.DataFrame({"_id": fresh["row"], "_time": pd.to_datetime(fresh["when"], utc=True)})
+    nonsense = np.where(fresh["even"] == 1, 0.1, 0.9)
+    made = {"version": second.version.number, "as_of": small_model.day(22), "origin": "test"}
+    log_predictions(workspace.store, "digits", rows, nonsense, raw=nonsense, **made)
+    label_frame(workspace.store, definition, fresh, as_of=small_model.day(23), author="test")
+    return workspace
+
+
+def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -> None:
+    definition = newcomer.definition("digits")
+    report = check_newcomer(newcomer, definition, as_of=small_model.day(23))
+    assert report is not None
+    assert (report.verdict, report.version, report.former) == ("roll back", 2, 1)
+    assert end_probation(newcomer, definition, report, as_of=small_model.day(23))
+    line = newcomer.registry.history("digits")[-1]
+    assert (line.version, line.action, line.by) == (1, "rollback", "probation")
+    assert [row["version"] for row in newcomer.ledger("digits").rows() if row["kind"] == "rollback"] == [2]
+    # The champion of now was rolled back to: it is on no probation.
+    assert check_newcomer(newcomer, definition, as_of=small_model.day(23)) is None
+
+    assert was_rolled_back(newcomer.registry.history("digits"), 2)
+    again = small_model.retrain(newcomer, definition, as_of=small_model.day(15))
+    assert again.version.number == 2
+    report_again: GateReport = again.judged.report
+    assert promote(newcomer, again.prepared, again.version, report_again, by="test", decision_id=None) is None
+    assert newcomer.registry.history("digits")[-1].version == 1
+
+
+def test_after_its_time_nobody_is_on_probation(newcomer: Workspace) -> None:
+    definition = newcomer.definition("digits")
+    late = small_model.day(15) + definition.gate.probation + pd.Timedelta(days=1)
+    assert check_newcomer(newcomer, definition, as_of=late) is None
