@@ -71,9 +71,7 @@ def expect_one_of_everything(workspace: Workspace) -> None:
         ("train", "inside"),
         ("judge_challenger", "inside"),
         ("register", "inside"),
-        ("register", "after"),
         ("promote", "inside"),
-        ("promote", "after"),
     ],
 )  # fmt: skip
 def test_killed_in_a_step(fresh: Workspace, step: str, when: str) -> None:
