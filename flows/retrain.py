@@ -16,12 +16,17 @@ from perennial.workspace import Workspace, open_workspace
 from tasks import retraining
 from tasks.description import describe, draw_tuning, tuning_table
 from tasks.gate import render_markdown
+from tasks.monitoring import require_sound_data
 from tasks.registration import register_training
 
 
 @flow(name="retrain", flow_run_name="retrain-{model}", retries=0)
 def retrain(
-    model: str, as_of: datetime | None = None, decision_id: str | None = None, wait_seconds: float = 5.0
+    model: str,
+    as_of: datetime | None = None,
+    decision_id: str | None = None,
+    wait_seconds: float = 5.0,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train a challenger, judge it, register it, and promote it if the gate lets it in.
 
@@ -30,13 +35,16 @@ def retrain(
         as_of: The moment; only what was known then is used. Now by default.
         decision_id: The decision that asked for it: the run claims it, or ends at once if another run has.
         wait_seconds: How long to wait where the model is being retrained already.
+        force: Train although the newest check asks for repair.
 
     Raises:
-        ConflictError: The decision is claimed, or the model is being retrained.
+        ConflictError: The decision is claimed, the model is being retrained, or its data is broken.
     """
     workspace, at = open_workspace(), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "retrain")
+    if not force:
+        require_sound_data(workspace, model, as_of=at)
     with workspace.retraining(model, wait_seconds=wait_seconds):
         if decision_id:
             _claim(workspace, model, decision_id, by, at)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("run", "Score a file with the champion."),
     "ledger": ("records", "List the decisions with reasons and outcomes."),
     "history": ("records", "List who was champion when, and why."),
+    "accept": ("accept", "Accept data that a check called broken."),
     "approve": ("approve", "Promote the version that waits for a person."),
     "refuse": ("approve", "Refuse the version that waits for a person."),
     "rollback": ("rollback", "Make an earlier champion the champion again."),

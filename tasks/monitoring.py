@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
+from perennial.errors import ConflictError
 from perennial.registry import Registry, Version
 from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
 from perennial.workspace import Workspace
@@ -135,6 +136,22 @@ def unclaimed_decisions(workspace: Workspace, model: str, *, as_of: datetime) ->
         and entry["outcome"] is None
         and (reign is None or reign.at < datetime.fromisoformat(entry["as_of"]))
     ]
+
+
+def require_sound_data(workspace: Workspace, model: str, *, as_of: datetime) -> None:
+    """Refuse to learn while the newest check says that the data is broken and nobody has accepted it.
+
+    Raises:
+        ConflictError: It does; the complaint and both ways out are named.
+    """
+    entries = workspace.ledger(model).entries(as_of=as_of)
+    newest = entries[-1] if entries else None
+    if newest is None or newest["verdict"] != "repair" or newest.get("acceptance"):
+        return
+    raise ConflictError(
+        f"the newest check of {model} asks for repair: {newest['reasons'][0]}",
+        f"Mend the data and check again, or accept it: `perennial accept {model} {newest['decision_id']} --reason WHY`",
+    )
 
 
 def check_rows(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, limit: int) -> pd.DataFrame:

@@ -68,14 +68,17 @@ def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: 
 @click.argument("model")
 @as_of_option
 @click.option("--decision", "decision_id", help="Carry out this decision of the ledger.")
+@click.option("--force", is_flag=True, help="Train although the newest check asks for repair.")
 @json_option
 @_verbose
-def retrain(model: str, as_of: datetime | None, decision_id: str | None, as_json: bool, verbose: bool) -> None:
+def retrain(
+    model: str, as_of: datetime | None, decision_id: str | None, force: bool, as_json: bool, verbose: bool
+) -> None:
     """Train a challenger; the gate promotes it or keeps the champion."""
     with flow_environment(verbose=verbose):
         from flows.retrain import retrain as flow
 
-        result = flow(model, as_of=as_of, decision_id=decision_id)
+        result = flow(model, as_of=as_of, decision_id=decision_id, force=force)
     if as_json:
         print_json(result)
         return

@@ -113,6 +113,7 @@ def test_a_refused_batch_is_one_line_and_leaves_the_tables(run: Run, workspace: 
         (("check", "digits", "--as-of", "yesterday"), 2, "no ISO 8601 time"),
         (("approve", "digits", "--reason", "because"), 1, "waits for approval"),
         (("approve", "digits"), 2, "--reason"),
+        (("accept", "digits", "0000", "--reason", "a strike"), 1, "no decision of digits that asks for repair"),
     ],
 )
 def test_what_can_not_be_done_is_told_with_its_remedy(
@@ -136,3 +137,21 @@ def test_rollback_goes_back_and_can_be_told_where(run: Run, workspace: Workspace
     line = printed(run, "history", "digits")[-1]
     assert (line["action"], line["by"], line["reason"]) == ("rollback", "ada", "it answers nonsense")
     assert "champion already" in run("rollback", "digits", "--to", "1")[2]
+
+
+def test_repair_stops_training_until_a_person_accepts(run: Run, workspace: Workspace, tmp_path: Path) -> None:
+    start, end = small_model.day(15), small_model.day(18)
+    past = parquet(tmp_path / "past.parquet", small_model.rows(0, 15))
+    printed(run, "ingest", "digits", past, "--history", "--as-of", start.isoformat())
+    printed(run, "retrain", "digits", "--as-of", start.isoformat())
+    # Nothing came in for days: the feed is dead.
+    checked = printed(run, "check", "digits", "--as-of", end.isoformat())
+    assert checked["verdict"] == "repair"
+    code, _, err = run("retrain", "digits", "--as-of", end.isoformat())
+    assert code == 1
+    assert f"perennial accept digits {checked['decision_id']}" in err
+    accepted = run("accept", "digits", checked["decision_id"][:8], "--reason", "the lab is closed", "--by", "ada")
+    assert accepted[:2] == (0, "accepted\n")
+    (entry,) = printed(run, "ledger", "digits")
+    assert (entry["acceptance"]["by"], entry["acceptance"]["reason"]) == ("ada", "the lab is closed")
+    assert "asks for repair" not in run("retrain", "digits")[2]
