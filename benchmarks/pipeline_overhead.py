@@ -81,7 +81,7 @@ def _definition(models: Path, trials: int) -> None:
     from perennial.settings import PROJECT_ROOT
 
     source = PROJECT_ROOT / "deployments"
-    text = (source / "flights.yaml").read_text().replace("trials: 8, seconds: 60", f"trials: {trials}, seconds: 3600")
+    text = (source / "flights.yaml").read_text().replace("trials: 6, seconds: 30", f"trials: {trials}, seconds: 3600")
     (models / "flights.yaml").write_text(text)
     (models / "flights_source.py").write_text((source / "flights_source.py").read_text())
 

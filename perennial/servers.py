@@ -382,8 +382,16 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
     try:
         with use_prefect(settings, f"{service.address}/api"):
             yield f"{service.address}/api"
+            _send_what_is_queued()
     finally:
         child.stop()
+
+
+def _send_what_is_queued(seconds: float = 5.0) -> None:
+    """Let this process's Prefect client send its last logs and events while there is somebody to receive them."""
+    for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
+        if module in sys.modules:
+            getattr(sys.modules[module], worker).drain_all(timeout=seconds, at_exit=False)
 
 
 def _start_one_by_one(service: Service, home: Path) -> Child:
