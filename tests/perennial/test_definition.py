@@ -45,7 +45,7 @@ def test_reads_what_it_says(write: Write) -> None:
     assert definition.monitoring.persistence == (1, 2)
     assert definition.monitoring.schedule == "0 6 * * *"
     assert definition.folder == path.parent
-    assert definition.loss == "log_loss"
+    assert definition.loss == "brier"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_hash_is_the_content(write: Write, tmp_path: Path) -> None:
     path = write()
     path.write_text("# a remark\n" + path.read_text())
     assert load_definition(path).hash == once
-    assert load_definition(write({"gate": {"confidence": 0.95}, "data": {"label_delay": "24h"}})).hash == once
+    assert load_definition(write({"gate": {"confidence": 0.95}, "data": {"label_delay": "144h"}})).hash == once
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert load_definition(write(folder=elsewhere)).hash == once
