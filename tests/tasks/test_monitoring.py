@@ -75,7 +75,9 @@ def test_labelled_rows_are_counted_as_a_training_would(trained: World) -> None:
     from tasks.data import known_labels
 
     labels = known_labels(store, "digits", as_of=day(5))
-    assert count_labelled(store, trained.definition, trained.training.version, labels, as_of=day(5)) == len(rows(0, 4)) + 1
+    assert (
+        count_labelled(store, trained.definition, trained.training.version, labels, as_of=day(5)) == len(rows(0, 4)) + 1
+    )
 
 
 def test_freshness(workspace: Any) -> None:
