@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -129,33 +130,74 @@ def score_file(
     if not target.parent.is_dir():
         raise DataError(f"the folder {target.parent} does not exist", "Make it first")
     staged = target.with_name(f".{target.name}.part")
-    writer: pq.ParquetWriter | None = None
-    try:
-        for index, chunk in enumerate(_chunks(source)):
-            rows = normalise(chunk, definition)
-            score, raw = score_rows(pipeline, definition, rows)
-            made = pd.DataFrame({definition.data.id: rows[ROW_ID], "score": score, "version": np.int64(version)})
-            if target.suffix.lower() == ".csv":
-                made.to_csv(staged, mode="a" if index else "w", header=not index, index=False)
+    writer = _Writer(staged, csv=target.suffix.lower() == ".csv")
+    # The next chunk is read, and the last one written, while this one is scored: scikit-learn's trees hold no lock.
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        try:
+            chunks = _normal_chunks(source, definition)
+            ahead = reading.submit(next, chunks, None)
+            written: Future[None] | None = None
+            while (rows := ahead.result()) is not None:
+                ahead = reading.submit(next, chunks, None)
+                score, raw = score_rows(pipeline, definition, rows)
+                made = {definition.data.id: rows[ROW_ID], "score": score, "version": np.full(len(score), version)}
+                if written is not None:
+                    written.result()
+                written = writing.submit(writer.write, pd.DataFrame(made))
+                yield rows, score, raw
+            if written is not None:
+                written.result()
             else:
-                table = pa.Table.from_pandas(made, preserve_index=False)
-                writer = writer or pq.ParquetWriter(staged, table.schema)
-                writer.write_table(table)
-            yield rows, score, raw
-        if writer:
+                empty = {
+                    definition.data.id: pd.Series(dtype="str"),
+                    "score": np.empty(0),
+                    "version": np.empty(0, dtype=np.int64),
+                }
+                writer.write(pd.DataFrame(empty))
             writer.close()
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
+            staged.replace(target)
+        finally:
+            writing.submit(writer.close).result()
+            staged.unlink(missing_ok=True)
 
 
-def _chunks(source: Path) -> Iterator[pd.DataFrame]:
+class _Writer:
+    """Appends scored chunks to a parquet or CSV file."""
+
+    def __init__(self, path: Path, *, csv: bool) -> None:
+        self._path, self._csv, self._started = path, csv, False
+        self._parquet: pq.ParquetWriter | None = None
+
+    def write(self, made: pd.DataFrame) -> None:
+        if self._csv:
+            made.to_csv(self._path, mode="a" if self._started else "w", header=not self._started, index=False)
+        else:
+            table = pa.Table.from_pandas(made, preserve_index=False)
+            # Ids and scores hardly repeat: a dictionary of them costs time and saves no space.
+            self._parquet = self._parquet or pq.ParquetWriter(self._path, table.schema, use_dictionary=["version"])
+            self._parquet.write_table(table)
+        self._started = True
+
+    def close(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+            self._parquet = None
+
+
+def _normal_chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
+    data = definition.data
+    for chunk in _chunks(source, (data.id, data.time, *definition.features.columns)):
+        yield normalise(chunk, definition)
+
+
+def _chunks(source: Path, wanted: Sequence[str]) -> Iterator[pd.DataFrame]:
     if source.suffix.lower() != ".parquet":
         yield read_file(source)
         return
     try:
         with pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(_CHUNK_ROWS):
+            present = [name for name in dict.fromkeys(wanted) if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_CHUNK_ROWS, columns=present):
                 yield batch.to_pandas()
     except FileNotFoundError:
         raise DataError(f"{source} does not exist", "Check the path") from None

@@ -122,12 +122,8 @@ def _tables(step: Any) -> list[tuple[dict[Any, Floats], Floats]]:
     tables = []
     for name, values in zip(names, step.categories_, strict=True):
         cells: list[str | None] = [value for value in values if isinstance(value, str)]
-        probe = pd.DataFrame(
-            {
-                other: pd.Series(pd.array([*cells, None, _UNSEEN] if other == name else [filler[other]] * (len(cells) + 2), dtype=text))
-                for other in names
-            }
-        )  # fmt: skip
+        probed = {other: [filler[other]] * (len(cells) + 2) for other in names} | {name: [*cells, None, _UNSEEN]}
+        probe = pd.DataFrame({other: pd.Series(pd.array(column, dtype=text)) for other, column in probed.items()})
         made = _dense(step.transform(probe))
         tables.append((dict(zip([*cells, None], made[:-1], strict=True)), made[-1]))
     return tables

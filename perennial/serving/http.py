@@ -56,7 +56,7 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
         Disconnected: The client has gone.
     """
     if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
-        raise Problem(415, f"content encoding {coding[:40]!r} is not understood", rule="an uncompressed body")  # type: ignore[index]
+        raise Problem(415, f"content encoding {coding[:40]!r} is not understood", rule="an uncompressed body")
     said = header(scope, b"content-length")
     if said is not None and said.isdigit() and int(said[:18]) > most_bytes:
         raise _too_large(most_bytes)

@@ -30,6 +30,10 @@ _TIME = pa.timestamp("us", tz="UTC")
 _SAME_ID_HOURS = 24
 _SHIP_WAIT_SECONDS = 60.0
 SHADOW = "shadow"
+_COLUMNS = (
+    "id", "time", "score", "version", "predicted_at", "origin", "raw_score", "role", "group", "propensity",
+    "latency_ms", "inputs",
+)  # fmt: skip
 
 
 class Entry(msgspec.Struct, array_like=True):
@@ -40,6 +44,7 @@ class Entry(msgspec.Struct, array_like=True):
         times: Event times in microseconds; None where the request's own time counts.
         groups: control, treated, or None where there is no control group.
         own_ids: Whether the ids are the client's, which may come twice.
+        raw_scores: Before a recalibration's map; None where they are the scores.
         columns: The names of the cells in `rows`, without those that are redacted.
     """
 
@@ -55,29 +60,28 @@ class Entry(msgspec.Struct, array_like=True):
     control_share: float
     columns: list[str]
     rows: list[list[Any]]
+    raw_scores: list[float] | None = None
 
 
 def prediction_table(entries: Sequence[Entry]) -> pa.Table:
     """Entries as rows of the table `predictions`, with our columns beside the layout's."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in
-        ("id", "time", "score", "version", "predicted_at", "origin", "role", "group", "propensity", "latency_ms", "inputs")
-    }  # fmt: skip
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for entry in entries:
         count = len(entry.ids)
         columns["id"] += entry.ids
-        columns["time"] += [entry.at_us if time_us is None else time_us for time_us in entry.times or [None] * count]
+        columns["time"] += [entry.at_us if time_us is None else time_us for time_us in entry.times or _none(count)]
         columns["score"] += entry.scores
+        columns["raw_score"] += entry.raw_scores or entry.scores
         columns["version"] += [entry.version] * count
         columns["predicted_at"] += [entry.at_us] * count
         columns["origin"] += ["api"] * count
         columns["role"] += [entry.role] * count
-        columns["group"] += entry.groups or [None] * count
-        columns["propensity"] += [_propensity(group, entry.control_share) for group in entry.groups or [None] * count]
+        columns["group"] += entry.groups or _none(count)
+        columns["propensity"] += [_propensity(group, entry.control_share) for group in columns["group"][-count:]]
         columns["latency_ms"] += [entry.latency_us / 1000] * count
         columns["inputs"] += [_inputs(entry.columns, row) for row in entry.rows]
     kinds = {"id": pa.string(), "time": _TIME, "score": pa.float64(), "version": pa.int64(), "predicted_at": _TIME}
-    kinds |= {"propensity": pa.float64(), "latency_ms": pa.float64()}
+    kinds |= {name: pa.float64() for name in ("raw_score", "propensity", "latency_ms")}
     return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})
 
 
@@ -220,3 +224,7 @@ def _inputs(columns: Sequence[str], row: Sequence[Any]) -> str:
         for name, cell in zip(columns, row, strict=True)
     }
     return json.dumps(cells, ensure_ascii=False, separators=(",", ":"))
+
+
+def _none(count: int) -> list[Any]:
+    return [None] * count

@@ -31,7 +31,7 @@ class Metrics:
         if folder is not None:
             assert os.environ.get("PROMETHEUS_MULTIPROC_DIR") == str(folder)
             self._registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(self._registry, path=str(folder))
+            multiprocess.MultiProcessCollector(self._registry, path=str(folder))  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "perennial_requests", "Requests answered.", ("model", "protocol", "status"), registry=own
         )

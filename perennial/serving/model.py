@@ -135,8 +135,11 @@ def _schema(golden: pd.DataFrame, definition: ModelDefinition, pipeline: Any) ->
 def _kind(name: str, golden: pd.DataFrame, definition: ModelDefinition) -> Kind:
     features = definition.features
     by_name: Mapping[Kind, tuple[str, ...]] = {
-        "numeric": features.numeric, "categorical": features.categorical, "text": features.text, "image": features.image,
-    }  # fmt: skip
+        "numeric": features.numeric,
+        "categorical": features.categorical,
+        "text": features.text,
+        "image": features.image,
+    }
     numeric = pd.api.types.is_numeric_dtype(golden[name].dtype)
     for kind, columns in by_name.items():
         # What the version learned goes before what the definition has become.

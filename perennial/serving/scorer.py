@@ -71,6 +71,8 @@ class Scorer:
         self.pipeline = pipeline
         self.schema = schema
         self.task: Task = task
+        self.recalibrated = isinstance(pipeline, Recalibrated)
+        self._inner = pipeline.pipeline if self.recalibrated else pipeline
         self._fast: Callable[[Sequence[Row]], Floats] | None = None
         self.proof = Proof("none", 0, float("nan"), 0, "there are no golden rows to prove it on")
         if probes:
@@ -86,35 +88,49 @@ class Scorer:
         Raises:
             Problem: 422 where the model refuses a row or has no finite score for it.
         """
+        return self.mapped(self.raw(rows))
+
+    def raw(self, rows: Sequence[Row]) -> Floats:
+        """What the pipeline says before a recalibration's map; the score itself where there is none.
+
+        Raises:
+            Problem: 422 where the model refuses a row or has no finite score for it.
+        """
         if self._fast is not None and len(rows) <= self.proof.fast_rows:
             try:
                 return _finite(self._fast(rows))
             except Exception as error:
                 raise _refusal(error) from error
-        return self.slow(rows)
+        return self.raw_slow(rows)
 
-    def fast(self, rows: Sequence[Row]) -> Floats:
-        """By the fast path; only where there is one."""
-        assert self._fast is not None
-        return self._fast(rows)
-
-    def slow(self, rows: Sequence[Row]) -> Floats:
-        """By the fitted pipeline."""
+    def raw_slow(self, rows: Sequence[Row]) -> Floats:
+        """`raw` by the fitted pipeline, whatever the size."""
         try:
-            return _finite(pipeline_scores(self.pipeline, self.schema.frame(rows), self.task))
+            return _finite(pipeline_scores(self._inner, self.schema.frame(rows), self.task))
         except Exception as error:
             raise _refusal(error) from error
 
+    def mapped(self, raw: Floats) -> Floats:
+        """Raw scores through the recalibration's map, if there is one."""
+        if not self.recalibrated:
+            return raw
+        return apply_map(raw, self.pipeline.method, self.pipeline.parameters, self.task)
+
+    def fast(self, rows: Sequence[Row]) -> Floats:
+        """`score` by the fast path; only where there is one."""
+        assert self._fast is not None
+        return self.mapped(self._fast(rows))
+
     def _prove(self, probes: Sequence[Row], measure: bool) -> None:
         try:
-            fast, kind = fast_path(self.pipeline, self.schema, self.task)
+            fast, kind = fast_path(self._inner, self.schema, self.task)
         except Unsupported as error:
             self.proof = Proof("none", 0, float("nan"), 0, f"{error} has no fast path")
             return
         rows = [list(row) for row in probes] + _hardened(probes, self.schema)
         try:
             wanted = pipeline_scores(self.pipeline, self.schema.frame(rows), self.task)
-            found = fast(rows)
+            found = self.mapped(fast(rows))
         except Exception as error:  # noqa: BLE001 - whatever it is, the pipeline answers instead
             self.proof = Proof("none", 0, float("nan"), 0, f"{kind} failed: {error}")
             return
@@ -150,10 +166,6 @@ def fast_path(pipeline: Any, schema: Schema, task: Task) -> tuple[Callable[[Sequ
     Raises:
         Unsupported: A step or the estimator is of a kind that is not known here.
     """
-    if isinstance(pipeline, Recalibrated):
-        inner, kind = fast_path(pipeline.pipeline, schema, task)
-        method, parameters = pipeline.method, pipeline.parameters
-        return (lambda rows: apply_map(inner(rows), method, parameters, task)), kind
     steps = getattr(pipeline, "named_steps", {})
     if set(steps) != {"preprocess", "estimator"}:
         raise Unsupported(f"a {type(pipeline).__name__} other than the built-in ones")

@@ -142,43 +142,45 @@ class Service:
         ids = request.ids or self.ids.take(len(rows))
         salt = serving.salt or name
         candidate = self._candidate(served)
-        scores, versions = await self._scores(champion, candidate, rows, ids, salt)
+        raw, scores, versions = await self._scores(champion, candidate, rows, ids, salt)
         control = None
         if serving.control_group:
             control = [in_share(item, serving.control_group, salt, "control") for item in ids]
-        self._remember(champion, request, rows, ids, scores, versions, control, arrived_ns)
+        self._remember(champion, request, rows, ids, (raw, scores), versions, control, arrived_ns)
         if candidate is not None and serving.shadow:
             self._cast_shadow(candidate, request, rows, ids, versions, salt)
         return Scored(ids, scores, champion.version, versions, control)
 
     async def _scores(
         self, champion: LoadedModel, candidate: LoadedModel | None, rows: list[Row], ids: list[str], salt: str
-    ) -> tuple[list[float], list[int] | None]:
+    ) -> tuple[list[float], list[float], list[int] | None]:
+        """Raw scores, scores, and each row's version where a canary took some."""
         share = champion.definition.serving.canary
-        if candidate is None or not share:
-            return await self._by(champion, rows, "champion"), None
-        chosen = [in_share(item, share, salt, "canary") for item in ids]
-        if not any(chosen):
-            return await self._by(champion, rows, "champion"), None
-        made: dict[bool, Iterator[float]] = {}
+        chosen = [] if candidate is None else [in_share(item, share, salt, "canary") for item in ids]
+        if candidate is None or not any(chosen):
+            return *(await self._by(champion, rows, "champion")), None
+        made: dict[bool, Iterator[tuple[float, float]]] = {}
         for canary, model in ((False, champion), (True, candidate)):
             part = [row for row, picked in zip(rows, chosen, strict=True) if picked == canary]
             if part:
-                made[canary] = iter(await self._by(model, part, "canary" if canary else "champion"))
-        scores = [float(next(made[picked])) for picked in chosen]
-        return scores, [candidate.version if picked else champion.version for picked in chosen]
+                raw, scores = await self._by(model, part, "canary" if canary else "champion")
+                made[canary] = zip(raw, scores, strict=True)
+        pairs = [next(made[picked]) for picked in chosen]
+        versions = [candidate.version if picked else champion.version for picked in chosen]
+        return [raw for raw, _ in pairs], [score for _, score in pairs], versions
 
-    async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> list[float]:
+    async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> tuple[list[float], list[float]]:
+        """Raw scores and scores: one list where there is no map between them."""
         scorer = model.scorer
         if len(rows) <= min(_INLINE_ROWS, scorer.fast_rows):
-            scores = (await self.coalescer.score(model.digest, scorer.score, rows)).tolist()
+            raw = await self.coalescer.score(model.digest, scorer.raw, rows)
         elif len(rows) <= scorer.fast_rows:
-            scores = (await self.batcher.run(partial(scorer.score, rows))).tolist()
+            raw = await self.batcher.run(partial(scorer.raw, rows))
         else:
-            scores = (await self.batcher.score(model.digest, scorer.slow, rows)).tolist()
-        made: list[float] = scores
-        self.metrics.scored(model.name, model.version, role, made, model.definition.task == "classification")
-        return made
+            raw = await self.batcher.score(model.digest, scorer.raw_slow, rows)
+        scores: list[float] = scorer.mapped(raw).tolist()
+        self.metrics.scored(model.name, model.version, role, scores, model.definition.task == "classification")
+        return raw.tolist() if scorer.recalibrated else scores, scores
 
     def _candidate(self, served: Served) -> LoadedModel | None:
         """The candidate, where it reads the same rows as the champion."""
@@ -187,8 +189,9 @@ class Service:
         return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
 
     def _remember(
-        self, champion: LoadedModel, request: Request, rows: list[Row], ids: list[str], scores: list[float],
-        versions: list[int] | None, control: list[bool] | None, arrived_ns: int,
+        self, champion: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        scores: tuple[list[float], list[float]], versions: list[int] | None, control: list[bool] | None,
+        arrived_ns: int,
     ) -> None:  # fmt: skip
         serving = champion.definition.serving
         latency_us = (time.perf_counter_ns() - arrived_ns) // 1000
@@ -202,15 +205,12 @@ class Service:
             parts.setdefault(versions[index] if versions else champion.version, []).append(index)
         for version, chosen in parts.items():
             role = "champion" if version == champion.version else "canary"
-            entry = self._entry(
-                champion, role, version, latency_us, request, rows, ids, scores, request.times, groups, chosen
-            )
+            entry = self._entry(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)
             self.spool.append(champion.name, entry, len(chosen))
 
     def _entry(
         self, model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
-        ids: list[str], scores: list[float], times: list[int | None] | None, groups: list[str] | None,
-        chosen: Sequence[int],
+        ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
     ) -> Entry:  # fmt: skip
         serving, schema = model.definition.serving, model.schema
         whole = len(chosen) == len(ids)
@@ -228,9 +228,10 @@ class Service:
 
         return Entry(
             role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
-            own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores),
-            times=None if times is None else pick(times), groups=None if groups is None else pick(groups),
-            control_share=serving.control_group, columns=columns, rows=logged,
+            own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores[1]),
+            times=None if request.times is None else pick(request.times),
+            groups=None if groups is None else pick(groups), control_share=serving.control_group,
+            columns=columns, rows=logged, raw_scores=None if scores[0] is scores[1] else pick(scores[0]),
         )  # fmt: skip
 
     def _cast_shadow(
@@ -258,7 +259,8 @@ class Service:
             candidate, rows, ids, times, at_us = item
             started = time.perf_counter_ns()
             try:
-                scores = candidate.scorer.score(rows).tolist()
+                found = candidate.scorer.raw(rows)
+                raw, scores = found.tolist(), candidate.scorer.mapped(found).tolist()
             except Problem as problem:  # the champion answered; that the candidate can't is worth knowing
                 LOG.warning("shadow refused", extra={"facts": {"model": candidate.name, "reason": problem.message}})
                 continue
@@ -266,7 +268,7 @@ class Service:
             request = Request(rows, ids, times)
             every = range(len(ids))
             entry = self._entry(
-                candidate, SHADOW, candidate.version, latency_us, request, rows, ids, scores, times, None, every
+                candidate, SHADOW, candidate.version, latency_us, request, rows, ids, (raw, scores), None, every
             )
             entry.at_us = at_us
             self.spool.append(candidate.name, entry, len(ids))

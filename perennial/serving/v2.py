@@ -121,7 +121,8 @@ def answer(
             else ["prediction"]
         )
         wanted = [(name, inference.binary) for name in (*first, "id", "version")]
-    outputs, tail = [], []
+    outputs: list[dict[str, Any]] = []
+    tail: list[bytes] = []
     for name, binary in wanted:
         outputs.append(_output(name, columns[name], binary, tail))
     document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
@@ -157,8 +158,9 @@ def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDe
         wanted = item.get("name") if isinstance(item, dict) else None
         if wanted not in known:
             raise Problem(400, f"there is no output {shown(wanted)}", value=shown(wanted), rule=", ".join(known))
-        own = item.get("parameters") if isinstance(item.get("parameters"), dict) else {}
-        wishes.append((str(wanted), own.get("binary_data", parameters.get("binary_data_output")) is True))
+        own = item.get("parameters") if isinstance(item, dict) else None
+        binary = parameters.get("binary_data_output")
+        wishes.append((str(wanted), (own.get("binary_data", binary) if isinstance(own, dict) else binary) is True))
     return Inference(request, name or "", wishes, False)
 
 
@@ -178,13 +180,10 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], byte
 
 def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[str]) -> tuple[str, list[Any], int]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
-    if not isinstance(name, str) or (kind not in _TYPES and kind != _BYTES):
+    if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
         known = ", ".join((*_TYPES, _BYTES))
         raise Problem(400, f"input {shown(name)} has the datatype {shown(kind)}", value=shown(kind), rule=known)
-    whole = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**31 for size in shape)
-    if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):  # type: ignore[arg-type]
-        raise Problem(400, f"input {name!r} has the shape {shown(shape)}", column=name, rule="[n] or [n, 1]")
-    count = shape[0]  # type: ignore[index]
+    count = _rows_of_shape(name, shape)
     parameters = tensor.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None:
@@ -192,7 +191,7 @@ def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[st
             raise Problem(
                 400, f"input {name!r}: binary_data_size {shown(size)} is beyond the body", column=name, rule="its bytes"
             )
-        values = _from_bytes(name, str(kind), binary[position : position + size], count, name in images)
+        values = _from_bytes(name, kind, binary[position : position + size], count, name in images)
         position += size
     else:
         values = _from_list(name, tensor.get("data"))
@@ -204,6 +203,13 @@ def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[st
             rule="as many as its shape",
         )
     return name, values, position
+
+
+def _rows_of_shape(name: str, shape: Any) -> int:
+    whole = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**31 for size in shape)
+    if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+        raise Problem(400, f"input {name!r} has the shape {shown(shape)}", column=name, rule="[n] or [n, 1]")
+    return int(shape[0])
 
 
 def _from_list(name: str, data: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from perennial.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
     """A home with `colours` (three versions, the first is champion) and `numbers` (regression)."""
     home = tmp_path_factory.mktemp("world")
+    shutil.copy(mlflow_database, home / "mlflow.db")
     workspace = make_workspace(home, definition_of(), definition_of("numbers", "regression"))
     register(workspace, "colours", "one")
     register(workspace, "colours", "two", seed=1, promote=False)

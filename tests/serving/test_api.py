@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from serving_world import LocalClient, copy_home, definition_of, make_workspace, records, register, rows_of
+from serving_world import (
+    LocalClient,
+    copy_home,
+    definition_of,
+    make_workspace,
+    records,
+    register,
+    register_pipeline,
+    rows_of,
+)
 
 from perennial.features import feature_frame
 from perennial.serving.app import Api
@@ -21,7 +31,7 @@ from perennial.serving.settings import ServingSettings, Tokens, new_token
 from perennial.workspace import Workspace
 from tasks.labels import encode_truth
 from tasks.scoring import load_version
-from tasks.training import predict_score
+from tasks.training import fit, predict_score
 
 FEATURES = ("a", "b", "empty", "colour", "code")
 
@@ -101,6 +111,22 @@ def test_regression_answers_values(client: LocalClient, home: Workspace) -> None
     np.testing.assert_allclose(answer["predictions"], wanted_scores(home, frame, "numbers"), rtol=1e-9)
 
 
+def test_a_recalibrated_version_logs_its_raw_scores_too(tmp_path: Path, mlflow_database: Path) -> None:
+    workspace = make_workspace(tmp_path / "home", definition_of())
+    shutil.copy(mlflow_database, tmp_path / "home" / "mlflow.db")
+    frame, definition = rows_of(300), workspace.definition("colours")
+    pipeline = fit(definition, frame, {"max_iter": 10, "min_samples_leaf": 10}, 0).pipeline
+    register_pipeline(workspace, definition, pipeline, frame, "mapped", calibration=[1.5, -0.2])
+    with client_of(workspace) as client:
+        answer = client.post("/invocations", json={"instances": records(frame.head(20), *FEATURES)}).json()
+
+    log = workspace.store.frame("colours", "predictions").set_index("id").loc[answer["ids"]]
+    raw = predict_score(pipeline, feature_frame(frame.head(20), definition.features), definition.task)
+    np.testing.assert_allclose(log["raw_score"], raw, atol=1e-9)
+    np.testing.assert_allclose(log["score"], answer["predictions"], atol=0)
+    np.testing.assert_allclose(answer["predictions"], wanted_scores(workspace, frame.head(20)), atol=1e-9)
+
+
 def test_missing_and_unseen_values_are_answered_as_the_pipeline_would_and_counted(
     client: LocalClient, home: Workspace
 ) -> None:
@@ -117,7 +143,8 @@ GOOD: dict[str, Any] = {"a": 1.0, "b": 2, "empty": None, "colour": "red", "code"
 
 @pytest.mark.parametrize(
     ("change", "column"),
-    [({"a": "x"}, "a"), ({"a": 1e300}, "a"), ({"a": [1]}, "a"), ({"colour": {"x": 1}}, "colour"), ({"code": [2]}, "code"),
+    [({"a": "x"}, "a"), ({"a": 1e300}, "a"), ({"a": [1]}, "a"),
+     ({"colour": {"x": 1}}, "colour"), ({"code": [2]}, "code"),
      ({"b": {}}, "b"), ({"a": "1_0"}, "a"), ({"a": 10**400}, "a")],
 )  # fmt: skip
 def test_a_bad_cell_is_named_with_row_value_rule_and_example(
@@ -137,7 +164,8 @@ def test_a_bad_cell_is_named_with_row_value_rule_and_example(
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
-        (b"", 400, "not JSON"), (b"{", 400, "not JSON"), (b"[]", 400, "none of the forms"), (b"{}", 400, "none of the forms"),
+        (b"", 400, "not JSON"), (b"{", 400, "not JSON"), (b"[]", 400, "none of the forms"),
+        (b"{}", 400, "none of the forms"),
         (b'{"instances": []}', 400, "no row"), (b'{"instances": 3}', 400, "none of the forms"),
         (b'{"instances": [3]}', 422, "row 0"), (b'{"instances": [[1, 2]]}', 422, "row 0"),
         (b'{"inputs": {"a": [1]}}', 422, "missing columns"),
@@ -321,8 +349,9 @@ def test_the_openapi_documents_examples_work_as_they_are(client: LocalClient) ->
     assert "script-src" in page.headers["content-security-policy"]
 
 
-def test_images_come_as_bytes_never_as_paths(tmp_path: Path) -> None:
+def test_images_come_as_bytes_never_as_paths(tmp_path: Path, mlflow_database: Path) -> None:
     workspace = make_workspace(tmp_path / "home", definition_of("pictures", wide=True))
+    shutil.copy(mlflow_database, tmp_path / "home" / "mlflow.db")
     register(workspace, "pictures", "one")
     frame = rows_of(8, 5, wide=True)
     rows = records(frame, *FEATURES, "note")

@@ -58,11 +58,13 @@ def test_no_input_makes_a_server_error_at_length(server: Any) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["probability", "FP64", "BYTES"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["probability", "FP64", "BYTES"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["inputs", "instances", "dataframe_split", "dataframe_records", "columns", "data", "ids", "params", "output",
+            ["inputs", "instances", "dataframe_split", "dataframe_records", "columns", "data", "ids", "params",
+             "output",
              "outputs", "name", "datatype", "shape", "parameters", "binary_data_size", "binary_data", "labels", "id",
              "truth", "author", "a", "b", "empty", "colour", "code", "row", "at"]
         ), inner, max_size=6,
@@ -80,8 +82,10 @@ def local(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @hypothesis.given(
-    path=st.sampled_from(["models/colours/invocations", "v2/models/colours/infer", "models/colours/labels", "invocations"]),
-    document=JSON, kind=st.sampled_from(["application/json", "text/csv", "", "application/x"]), tail=st.binary(max_size=20),
+    path=st.sampled_from(["models/colours/invocations", "v2/models/colours/infer", "models/colours/labels",
+                          "invocations"]),
+    document=JSON,
+    kind=st.sampled_from(["application/json", "text/csv", "", "application/x"]), tail=st.binary(max_size=20),
     length=st.none() | st.text("0123456789-x", max_size=4),
 )  # fmt: skip
 def test_documents_of_our_own_words_in_any_order_are_answered(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,8 @@ def test_a_recalibrated_version_is_mapped_after_the_fast_path() -> None:
 
     assert scorer.proof.kind == "treelite"
     assert np.abs(scorer.fast(probes) - mapped.predict_proba(rows)[:, 1]).max() <= PROOF_TOLERANCE
-    assert np.abs(scorer.fast(probes) - pipeline.predict_proba(rows)[:, 1]).max() > 0.01
+    assert np.abs(scorer.raw(probes) - pipeline.predict_proba(rows)[:, 1]).max() <= PROOF_TOLERANCE
+    assert np.abs(scorer.score(probes) - scorer.raw(probes)).max() > 0.01
 
 
 def test_an_unknown_estimator_is_answered_by_its_pipeline_and_says_so() -> None:
@@ -113,12 +113,13 @@ def test_the_path_is_chosen_by_a_measured_size() -> None:
 
     assert scorer.fast_rows > 1
     many = [list(row) for row in golden_rows(rows, schema)] * 20
-    assert np.abs(scorer.score(many) - scorer.slow(many)).max() <= PROOF_TOLERANCE
+    assert np.abs(scorer.score(many) - scorer.mapped(scorer.raw_slow(many))).max() <= PROOF_TOLERANCE
 
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(width=64), st.text(max_size=6),
-    st.sampled_from(["red", "5", "NaN", "inf", " ", "1e400", "٣", "\ud800", "1_0"]), st.lists(st.integers(), max_size=1),
+    st.sampled_from(["red", "5", "NaN", "inf", " ", "1e400", "٣", "\ud800", "1_0"]),
+    st.lists(st.integers(), max_size=1),
 )  # fmt: skip
 
 
@@ -128,15 +129,18 @@ def scorer() -> Scorer:
     return Scorer(pipeline, schema, definition.task, golden_rows(rows, schema), measure=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(row=st.tuples(*[SCALARS] * 5))
 def test_any_row_is_scored_as_the_pipeline_scores_it_or_refused_with_its_rule(
     scorer: Scorer, row: tuple[Any, ...]
 ) -> None:
     cells = list(row)
+    problem = None
     try:
         scorer.schema.clean([cells])
-    except Problem as problem:
+    except Problem as refusal:
+        problem = refusal
+    if problem is not None:
         assert problem.status == 422
         assert {"column", "row", "value", "rule", "example"} <= set(problem.details)
         return

@@ -178,7 +178,8 @@ from perennial.serving.spool import Spool
 spool = Spool(Path({folder!r}), 10**9)
 number = 0
 while True:
-    spool.append("m", ["champion", 1, time.time_ns() // 1000, 1, False, [f"k{{number}}"], [0.5], None, None, 0.0, ["a"], [[1.0]]], 1)
+    now = time.time_ns() // 1000
+    spool.append("m", ["champion", 1, now, 1, False, [f"k{{number}}"], [0.5], None, None, 0.0, ["a"], [[1.0]]], 1)
     print(f"k{{number}}", flush=True)
     number += 1
 """
