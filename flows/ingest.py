@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow
 
 from flows.recording import moment, publish_markdown, step
+from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
-from perennial.workspace import open_workspace
+from perennial.workspace import Workspace, open_workspace
 from tasks.data import read_file
 from tasks.ingestion import ingest_batch, read_new
 from tasks.labels import label_frame
@@ -33,7 +34,14 @@ def ingest(
         ValidationRefused: A batch failed a critical expectation and is in quarantine; the others are in.
     """
     workspace = open_workspace()
-    definition, at = workspace.definition(model), moment(as_of)
+    with workspace.ingesting(model, wait_seconds=60):
+        return _ingest(workspace, workspace.definition(model), files, moment(as_of), history)
+
+
+def _ingest(
+    workspace: Workspace, definition: ModelDefinition, files: list[str] | None, at: datetime, history: bool
+) -> dict[str, Any]:
+    model = definition.name
     suite = load_suite(find_suite(model, workspace.settings.expectation_folders))
     labelled = 0
     if files:

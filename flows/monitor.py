@@ -11,13 +11,13 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from flows.recording import moment, publish_markdown, step
+from flows.recording import moment, publish_markdown, run_is_alive, step
 from perennial.definition import ModelDefinition
 from perennial.events import decision_event, model_resource
 from perennial.workspace import Workspace, open_workspace
 from tasks.decision import Decision
 from tasks.decision_text import render_markdown
-from tasks.monitoring import record_decision, run_check, unclaimed_decisions
+from tasks.monitoring import open_decisions, record_decision, run_check
 from tasks.probation import check_newcomer, end_probation
 from tasks.reports import write_report
 
@@ -53,17 +53,17 @@ def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: D
     """Emit the event of a new decision, and start what an earlier lost event did not.
 
     Events are best effort; the ledger is the truth. A decision that nobody claimed within the time that an
-    event may take is started directly, under its id as idempotency key: twice is once.
+    event may take, or whose run died, is started directly, under an idempotency key: twice is once.
     """
     model = definition.name
-    for entry in unclaimed_decisions(workspace, model, as_of=decision.as_of):
-        if entry["decision_id"] == decision.decision_id:
+    for entry in open_decisions(workspace, model, as_of=decision.as_of, is_alive=run_is_alive):
+        if entry["decision_id"] == decision.decision_id and not entry["claims"]:
             emit_event(
                 event=decision_event(entry["verdict"]),
                 resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
                 payload={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
             )
-        elif decision.as_of - datetime.fromisoformat(entry["as_of"]) >= _EVENT_PATIENCE:
+        elif entry["claims"] or decision.as_of - datetime.fromisoformat(entry["as_of"]) >= _EVENT_PATIENCE:
             _start_directly(model, entry)
 
 
@@ -72,7 +72,7 @@ def _start_directly(model: str, entry: dict[str, Any]) -> None:
         run_deployment(
             f"{entry['verdict']}/{model}",
             parameters={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
-            idempotency_key=entry["decision_id"],
+            idempotency_key=f"{entry['decision_id']}:{len(entry['claims']) + 1}",
             timeout=0,
         )
     except ObjectNotFound:

@@ -17,7 +17,7 @@ from flows.retrain import retrain
 from flows.score import score
 from perennial.workspace import Workspace
 
-_RUNS = {"retrain": retrain, "recalibrate": recalibrate}
+_RUNS: dict[str, Any] = {"retrain": retrain, "recalibrate": recalibrate}
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,12 @@ class Workspace:
             self.home / "locks", f"retrain-{model}", wait_seconds=wait_seconds, busy=f"{model} is being retrained"
         )
 
+    def ingesting(self, model: str, *, wait_seconds: float) -> AbstractContextManager[None]:
+        """The right to add batches to the model's tables: two at once could both take an id for new."""
+        return exclusive(
+            self.home / "locks", f"ingest-{model}", wait_seconds=wait_seconds, busy=f"{model} is being ingested"
+        )
+
     def _files(self) -> Iterator[Path]:
         for folder in self.settings.model_folders:
             yield from sorted(folder.glob("*.yaml"))

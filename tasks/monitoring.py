@@ -6,6 +6,7 @@ What a signal is and what verdict it leads to is in tasks.evidence and tasks.dec
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,9 +34,16 @@ def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datet
     Raises:
         NotFoundError: The model had no champion at that moment.
     """
-    champion = require_champion(workspace.registry, definition.name, as_of=as_of)
+    champion = _champion_before(workspace.registry, definition.name, as_of)
     inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
     return check(inputs, definition.monitoring, as_of=as_of)
+
+
+def _champion_before(registry: Registry, model: str, as_of: datetime) -> Version:
+    """Who was champion when the moment came: a check repeated after its own promotion sees the same one again."""
+    lines = registry.history(model)
+    before = [line for line in lines if line.at < as_of]
+    return registry.version(model, before[-1].version) if before else require_champion(registry, model, as_of=as_of)
 
 
 def gather_inputs(
@@ -124,16 +132,22 @@ def record_decision(workspace: Workspace, decision: Decision) -> bool:
     return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
 
 
-def unclaimed_decisions(workspace: Workspace, model: str, *, as_of: datetime) -> list[dict[str, Any]]:
-    """The newest decision that asks for a run, if none has claimed it and the champion has not changed since."""
+def open_decisions(
+    workspace: Workspace, model: str, *, as_of: datetime, is_alive: Callable[[str], bool]
+) -> list[dict[str, Any]]:
+    """The newest decision that asks for a run, if none is at work on it and the champion has not changed since.
+
+    Args:
+        is_alive: Says of a claim's holder whether it may still be at work: a dead one's decision is open again.
+    """
     entries = workspace.ledger(model).entries(as_of=as_of)
     asked = [entry for entry in entries if entry["verdict"] in ("retrain", "recalibrate")][-1:]
     reign = workspace.registry.reign(model, as_of=as_of)
     return [
         entry
         for entry in asked
-        if entry["claimed_by"] is None
-        and entry["outcome"] is None
+        if entry["outcome"] is None
+        and (entry["claimed_by"] is None or not is_alive(entry["claimed_by"]))
         and (reign is None or reign.at < datetime.fromisoformat(entry["as_of"]))
     ]
 

@@ -193,8 +193,8 @@ def _verdict_strip(axes: Any, periods: Sequence[Period]) -> None:
     handles: list[Any] = [Patch(color=COLOURS[verdict], label=verdict) for verdict in seen]
     for label, fill in (("new map promoted", COLOURS["recalibrate"]), ("kept out", "none")):
         if "recalibrate" in seen:
-            marker: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": fill, "color": COLOURS["recalibrate"]}
-            handles.append(Line2D([], [], label=label, **marker))
+            shape: dict[str, Any] = {"marker": "^", "linestyle": "", "color": COLOURS["recalibrate"]}
+            handles.append(Line2D([], [], label=label, markerfacecolor=fill, **shape))
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6, frameon=False)
     axes.set_ylabel("verdict", rotation=0, ha="right", va="center")
 

@@ -72,7 +72,6 @@ def _write_story(workspace: Workspace, until: datetime) -> tuple[Timeline, dict[
     from tasks.timeline import build_timeline, draw_timeline, picture_bytes, render_page
 
     definition = workspace.definition(MODEL)
-    # One more label delay, so that the last weeks' truth counts too where it is in the tables.
     timeline = build_timeline(workspace, definition, as_of=until)
     picture = picture_bytes(draw_timeline(timeline))
     folder = workspace.reports_folder(MODEL)

@@ -20,9 +20,9 @@ from tasks.monitoring import (
     count_labelled,
     freshness,
     gather_inputs,
+    open_decisions,
     record_decision,
     run_check,
-    unclaimed_decisions,
 )
 from tasks.scoring import predictions_between
 
@@ -98,7 +98,7 @@ def test_freshness(workspace: Any) -> None:
     assert then.latest_event == rows(0, 1.01)["when"].max()
 
 
-def test_unclaimed_decisions(trained: World, tmp_path: Path) -> None:
+def test_open_decisions(trained: World, tmp_path: Path) -> None:
     settings = trained.workspace.settings.model_copy(update={"tables": str(tmp_path)})
     copy = replace(trained.workspace, settings=settings)
     ledger = copy.ledger("digits")
@@ -108,7 +108,8 @@ def test_unclaimed_decisions(trained: World, tmp_path: Path) -> None:
         ledger.record(body, recorded_at=day(at))
 
     def unclaimed(at: float) -> list[str]:
-        return [entry["decision_id"] for entry in unclaimed_decisions(copy, "digits", as_of=day(at))]
+        found = open_decisions(copy, "digits", as_of=day(at), is_alive=lambda run: run != "dead")
+        return [entry["decision_id"] for entry in found]
 
     assert unclaimed(20) == []
     decide("a", 14)
@@ -119,7 +120,9 @@ def test_unclaimed_decisions(trained: World, tmp_path: Path) -> None:
     assert unclaimed(16) == ["a"]
     decide("d", 17)
     assert unclaimed(17) == ["d"]
-    ledger.claim("d", "run", as_of=day(17), recorded_at=day(17), is_alive=lambda _: True)
+    ledger.claim("d", "dead", as_of=day(17), recorded_at=day(17), is_alive=lambda _: True)
+    assert unclaimed(17) == ["d"], "its run died"
+    ledger.claim("d", "run", as_of=day(17), recorded_at=day(17), is_alive=lambda run: run != "dead")
     assert unclaimed(18) == []
     decide("e", 18)
     assert unclaimed(18) == ["e"]
