@@ -3,6 +3,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 	$$candidate -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 BIN := .venv/bin
+WORKERS ?= 2
 
 .PHONY: setup demo test test-quick lint format typecheck lock clean
 
@@ -20,10 +21,10 @@ demo: setup
 	@$(BIN)/perennial demo
 
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-quick: setup
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 lint: setup
 	@$(BIN)/ruff check .
