@@ -1,5 +1,5 @@
 # Everything a newcomer runs. `make setup` makes .venv in the checkout and nothing else.
-PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
 	$$candidate -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 BIN := .venv/bin
