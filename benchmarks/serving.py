@@ -85,7 +85,8 @@ class _Connection(asyncio.Protocol):
 
 def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
     """Keep so many connections busy; what came of it."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    head = "\r\n".join([*lines, "", ""])
     request = head.encode() + body
     results: list[tuple[float, int]] = []
 
@@ -228,7 +229,7 @@ class Flights:
     def __init__(self):
         self.model = skops.io.load(os.environ["MODEL"], trusted=list(TRUSTED_TYPES))
 
-    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1000, max_latency_ms=200, route="/invocations")
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1000, max_latency_ms=60_000, route="/invocations")
     def invocations(self, rows: pd.DataFrame) -> np.ndarray:
         return self.model.predict_proba(rows)[:, 1]
 """
@@ -239,6 +240,7 @@ def command_of(
 ) -> tuple[list[str], str, dict[str, str]]:
     """How a stack is started: command, health path, environment."""
     quiet = {"OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     if stack in ("perennial", "perennial_unlogged"):
         return [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], "/v2/health/ready", {}
     if stack == "constant":
@@ -251,7 +253,7 @@ def command_of(
         return [
             sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", str(port), "--env-manager", "local",
             "--workers", "1",
-        ], "/health", {**quiet, "PYTHONPATH": str(ROOT)}  # fmt: skip
+        ], "/health", {**quiet, "PYTHONPATH": str(ROOT), "PATH": path}  # fmt: skip
     (folder / "bento.py").write_text(BENTO)
     environment = {**quiet, "MODEL": str(model / "model.skops"), "ROOT": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
     return [

@@ -141,7 +141,7 @@ class Api:
         if self._in_work >= settings.most_concurrent:
             raise Problem(429, f"{self._in_work} requests are in work already", dict(_RETRY), rule="try again later")
         self._in_work += 1
-        self.service.metrics.in_work.set(self._in_work)
+        self.service.in_work = self._in_work
         try:
             async with asyncio.timeout(settings.deadline_seconds):
                 return await route.handler(call)
@@ -150,7 +150,7 @@ class Api:
             raise Problem(503, f"the answer took longer than {seconds:g} s", dict(_RETRY), rule="fewer rows") from None
         finally:
             self._in_work -= 1
-            self.service.metrics.in_work.set(self._in_work)
+            self.service.in_work = self._in_work
 
     def _find(self, method: str, path: str) -> tuple[Route, str | None, str | None]:
         if (hit := self._exact.get((method, path))) is not None:

@@ -17,6 +17,7 @@ from perennial.serving.schema import Row, Schema
 
 Floats = npt.NDArray[np.float64]
 Block = Callable[[Sequence[Row]], Floats]
+Cells = Callable[[Row], list[float]]
 _UNSEEN = "\0unseen"
 
 
@@ -37,15 +38,20 @@ class Encoder:
 
     def __init__(self, preprocess: Any, schema: Schema) -> None:
         self._blocks: list[Block] = []
-        self._width = 0
+        cells: list[Cells | None] = []
         for name, step, columns in preprocess.transformers_:
             if name == "remainder":
                 continue
             positions = [schema.position[column] for column in ([columns] if isinstance(columns, str) else columns)]
             self._blocks.append(_block(step, positions, isinstance(columns, str)))
+            cells.append(_plain_cells(step, positions))
+        # Where every part is a number for each cell, one array is made instead of several.
+        self._cells = [part for part in cells if part is not None] if None not in cells else None
 
     def encode(self, rows: Sequence[Row]) -> Floats:
         """float64 of shape (n, width), C-contiguous."""
+        if self._cells is not None:
+            return np.array([[cell for part in self._cells for cell in part(row)] for row in rows], dtype=np.float64)
         blocks = [block(rows) for block in self._blocks]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
@@ -75,6 +81,17 @@ def _block(step: Any, positions: list[int], single: bool) -> Block:
     if kind == "Pipeline" and single and type(step.steps[0][1]).__name__ == "ImageStatistics":
         return lambda rows: np.asarray(step.transform([row[positions[0]] for row in rows]), dtype=np.float64)
     raise Unsupported(f"the preprocessing step {kind}")
+
+
+def _plain_cells(step: Any, positions: list[int]) -> Cells | None:
+    """A row's numbers where each comes from one cell alone; None where they don't."""
+    kind, first, last = type(step).__name__, positions[0], positions[-1] + 1
+    if kind == "EmptyColumns" and not step.empty_.any() and positions == list(range(first, last)):
+        return lambda row: row[first:last]
+    if kind == "OrdinalEncoder":
+        pairs = _lookups(step, positions)
+        return lambda row: [get(row[position], unseen) for position, get, unseen in pairs]
+    return None
 
 
 def _dense(values: Any) -> Floats:
@@ -129,12 +146,17 @@ def _tables(step: Any) -> list[tuple[dict[Any, Floats], Floats]]:
     return tables
 
 
+def _lookups(step: Any, positions: list[int]) -> list[tuple[int, Callable[[Any, float], float], float]]:
+    """For each column its position, its table's look-up, and what an unseen category becomes."""
+    found = []
+    for index, (position, (table, unseen)) in enumerate(zip(positions, _tables(step), strict=True)):
+        codes: dict[Any, float] = {value: float(row[index]) for value, row in table.items()}
+        found.append((position, codes.get, float(unseen[index])))
+    return found  # type: ignore[return-value]
+
+
 def _codes(step: Any, positions: list[int]) -> Block:
-    lookups = [
-        ({value: float(row[index]) for value, row in table.items()}, float(unseen[index]))
-        for index, (table, unseen) in enumerate(_tables(step))
-    ]
-    pairs = [(position, lookup.get, unseen) for position, (lookup, unseen) in zip(positions, lookups, strict=True)]
+    pairs = _lookups(step, positions)
 
     def block(rows: Sequence[Row]) -> Floats:
         return np.array([[get(row[p], unseen) for p, get, unseen in pairs] for row in rows], dtype=np.float64)

@@ -6,9 +6,7 @@ layout beneath it (MODEL/shadow): they are judged apart and never taken for what
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +61,10 @@ class Entry(msgspec.Struct, array_like=True):
     raw_scores: list[float] | None = None
 
 
+_ENTRIES = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
+
+
 def prediction_table(entries: Sequence[Entry]) -> pa.Table:
     """Entries as rows of the table `predictions`, with our columns beside the layout's."""
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
@@ -95,16 +97,18 @@ class Shipper:
         ship_seconds, ship_rows: When a segment is sealed.
         compact_commits: After so many commits of this process a table's small files are merged.
         on_shipped: Called with model and rows.
+        tick: Called about once a second.
         also: Further work of each round, such as labels; its errors are logged.
     """
 
     def __init__(
         self, spool: Spool, store: Store, locks: Path, *, ship_seconds: float, ship_rows: int, compact_commits: int,
         on_shipped: Callable[[str, int], None] = lambda *_: None, also: Callable[[], None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._spool, self._store, self._locks = spool, store, locks
         self._ship_seconds, self._ship_rows, self._compact_commits = ship_seconds, ship_rows, compact_commits
-        self._on_shipped, self._also = on_shipped, also
+        self._on_shipped, self._also, self._tick = on_shipped, also, tick
         self._commits: dict[str, int] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -148,6 +152,7 @@ class Shipper:
         at = time.monotonic()
         while not self._stop.is_set():
             self._wake.wait(min(1.0, self._ship_seconds))
+            self._tick()
             self._spool.seal(self._ship_rows, self._ship_seconds)
             if time.monotonic() - at >= self._ship_seconds or self._spool.sealed():
                 at = time.monotonic()
@@ -176,9 +181,8 @@ class Shipper:
         return rows, ""
 
     def _ship_segment(self, model: str, path: Path) -> int:
-        raw, torn = read_segment(path)
+        entries, torn = read_segment(path, _ENTRIES)
         self.torn_lines += torn
-        entries = [msgspec.convert(item, Entry) for item in raw]
         answered = [entry for entry in entries if entry.role != SHADOW]
         shadowed = [entry for entry in entries if entry.role == SHADOW]
         key = f"spool:{path.stem}"
@@ -219,11 +223,7 @@ def _propensity(group: str | None, share: float) -> float | None:
 
 
 def _inputs(columns: Sequence[str], row: Sequence[Any]) -> str:
-    cells = {
-        name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
-        for name, cell in zip(columns, row, strict=True)
-    }
-    return json.dumps(cells, ensure_ascii=False, separators=(",", ":"))
+    return _encode(dict(zip(columns, row, strict=True))).decode()
 
 
 def _none(count: int) -> list[Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import math
+import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,10 @@ from perennial.features import feature_frame
 from perennial.serving.cache import GOLDEN_FILE, Manifest
 from perennial.serving.encoder import known_categories
 from perennial.serving.schema import Kind, Row, Schema
-from perennial.serving.scorer import Scorer, pipeline_scores
+from perennial.serving.scorer import Proof, Scorer, pipeline_scores
 
 _SCORE = "_score"
+PROOF_FILE = "fast_path.json"
 _PROBES = 200
 
 
@@ -69,7 +73,8 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
     schema = _schema(golden, definition, pipeline)
     rows = golden_rows(golden, schema)
     difference = _golden_difference(pipeline, golden, schema, rows, definition)
-    scorer = Scorer(pipeline, schema, definition.task, rows[:_PROBES])
+    scorer = Scorer(pipeline, schema, definition.task, rows[:_PROBES], _known_crossover(folder))
+    _write_proof(folder, scorer.proof)
     return LoadedModel(
         name=definition.name,
         version=int(manifest["version"]),
@@ -80,6 +85,23 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
         golden_difference=difference,
         loaded_seconds=time.perf_counter() - started,
     )
+
+
+def _known_crossover(folder: Path) -> int | None:
+    """What an earlier load of this version on this machine measured."""
+    try:
+        found = json.loads((folder / PROOF_FILE).read_text(encoding="utf-8"))["fast_rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _write_proof(folder: Path, proof: Proof) -> None:
+    """Keep the proof beside the version; a folder that can't be written costs the next load a measurement."""
+    staged = folder / f".{PROOF_FILE}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        staged.write_text(json.dumps(asdict(proof)), encoding="utf-8")
+        staged.replace(folder / PROOF_FILE)
 
 
 def golden_rows(golden: pd.DataFrame, schema: Schema) -> list[Row]:

@@ -52,11 +52,17 @@ class Schema:
     time_column: str
     known: tuple[frozenset[str] | None, ...] = ()
     position: Mapping[str, int] = field(init=False)
+    parts: tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "position", {name: index for index, name in enumerate(self.columns)})
         if not self.known:
             object.__setattr__(self, "known", (None,) * len(self.columns))
+        by_kind = list(enumerate(self.kinds))
+        numeric = tuple(index for index, kind in by_kind if kind == "numeric")
+        textual = tuple((index, self.known[index]) for index, kind in by_kind if kind in ("categorical", "text"))
+        images = tuple(index for index, kind in by_kind if kind == "image")
+        object.__setattr__(self, "parts", (numeric, textual, images))
 
     def clean(self, rows: Sequence[Row], unseen: dict[str, int] | None = None) -> None:
         """Put every cell into the clean form, in place.
@@ -68,14 +74,22 @@ class Schema:
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
-        for column, kind in enumerate(self.kinds):
-            if kind == "numeric":
-                self._clean_numbers(rows, column)
-            elif kind == "image":
-                for index, row in enumerate(rows):
-                    row[column] = self._image(row[column], index, column)
-            else:
-                self._clean_texts(rows, column, unseen)
+        numeric, textual, images = self.parts
+        largest = _LARGEST
+        for number, row in enumerate(rows):
+            for column in numeric:
+                value = row[column]
+                # NaN fails both comparisons and goes the long way.
+                if not (type(value) is float and -largest <= value <= largest):
+                    row[column] = self._number(value, number, column)
+            for column, known in textual:
+                value = row[column]
+                if type(value) is not str:
+                    value = row[column] = self._text(value, number, column)
+                if known is not None and value is not None and value not in known and unseen is not None:
+                    unseen[self.columns[column]] = unseen.get(self.columns[column], 0) + 1
+            for column in images:
+                row[column] = self._image(row[column], number, column)
 
     def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """Clean rows as the pipeline reads them: exactly a `feature_frame`."""
@@ -101,38 +115,22 @@ class Schema:
             column=name, row=row, value=shown(value), rule=rule, example=dict(self.example),
         )  # fmt: skip
 
-    def _clean_numbers(self, rows: Sequence[Row], column: int) -> None:
-        for index, row in enumerate(rows):
-            value = row[column]
-            if type(value) is float:
-                if -_LARGEST <= value <= _LARGEST or value != value:
-                    continue
-                raise self.refuse(column, index, value)
-            if value is None:
-                row[column] = _NAN
-                continue
-            try:
-                number = float(value) if isinstance(value, int | float | str) and "_" not in str(value)[:400] else None
-            except (ValueError, OverflowError):
-                number = None if not isinstance(value, str) or value.strip() else _NAN
-            if number is None or not (-_LARGEST <= number <= _LARGEST or number != number):
-                raise self.refuse(column, index, value)
-            row[column] = number
-
-    def _clean_texts(self, rows: Sequence[Row], column: int, unseen: dict[str, int] | None) -> None:
-        known = self.known[column]
-        for index, row in enumerate(rows):
-            value = row[column]
-            if type(value) is not str:
-                if value is None:
-                    continue
-                value = row[column] = self._text(value, index, column)
-                if value is None:
-                    continue
-            if known is not None and value not in known and unseen is not None:
-                unseen[self.columns[column]] = unseen.get(self.columns[column], 0) + 1
+    def _number(self, value: object, row: int, column: int) -> float:
+        if value is None or value != value:
+            return _NAN
+        if isinstance(value, str) and not value.strip():
+            return _NAN
+        try:
+            number = float(value) if isinstance(value, int | float | str) and "_" not in str(value)[:400] else None
+        except (ValueError, OverflowError):
+            number = None
+        if number is None or not (-_LARGEST <= number <= _LARGEST or number != number):
+            raise self.refuse(column, row, value)
+        return number
 
     def _text(self, value: object, index: int, column: int) -> str | None:
+        if value is None:
+            return None
         if isinstance(value, float):
             if value != value:
                 return None

@@ -64,10 +64,12 @@ class Scorer:
         schema: Of its rows.
         task: classification gives P(positive), regression the value.
         probes: Clean rows to prove the fast path on.
-        measure: Time both paths to choose by size; without it a fast path serves up to 64 rows.
+        fast_rows: Up to how many rows the fast path serves, where that was measured before; measured by default.
     """
 
-    def __init__(self, pipeline: Any, schema: Schema, task: Task, probes: Sequence[Row], measure: bool = True) -> None:
+    def __init__(
+        self, pipeline: Any, schema: Schema, task: Task, probes: Sequence[Row], fast_rows: int | None = None
+    ) -> None:
         self.pipeline = pipeline
         self.schema = schema
         self.task: Task = task
@@ -76,7 +78,7 @@ class Scorer:
         self._fast: Callable[[Sequence[Row]], Floats] | None = None
         self.proof = Proof("none", 0, float("nan"), 0, "there are no golden rows to prove it on")
         if probes:
-            self._prove(probes, measure)
+            self._prove(probes, fast_rows)
 
     @property
     def fast_rows(self) -> int:
@@ -121,7 +123,7 @@ class Scorer:
         assert self._fast is not None
         return self.mapped(self._fast(rows))
 
-    def _prove(self, probes: Sequence[Row], measure: bool) -> None:
+    def _prove(self, probes: Sequence[Row], known_rows: int | None) -> None:
         try:
             fast, kind = fast_path(self._inner, self.schema, self.task)
         except Unsupported as error:
@@ -140,7 +142,7 @@ class Scorer:
             self.proof = Proof("none", len(rows), difference, 0, f"{kind} differs from scikit-learn by {difference:g}")
             return
         self._fast = fast
-        fast_rows = self._crossover(fast, probes) if measure else _PROBE_SIZES[1]
+        fast_rows = self._crossover(fast, probes) if known_rows is None else known_rows
         self.proof = Proof(kind, len(rows), difference, fast_rows, "")
 
     def _crossover(self, fast: Callable[[Sequence[Row]], Floats], probes: Sequence[Row]) -> int:

@@ -74,6 +74,7 @@ class Service:
         self.shipper = Shipper(
             self.spool, workspace.store, home / "locks", ship_seconds=settings.ship_seconds,
             ship_rows=settings.ship_rows, compact_commits=settings.compact_commits,
+            tick=self.refresh_gauges,
             on_shipped=lambda model, rows: self.metrics.shipped.labels(model).inc(rows), also=self._housekeeping,
         )  # fmt: skip
         self.ids = Ids()
@@ -83,6 +84,7 @@ class Service:
         self._shadow_thread = threading.Thread(target=self._shadow_work, name="perennial-shadow", daemon=True)
         self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
         self.draining = False
+        self.in_work = 0
         self.started_at = time.time()
 
     def start(self) -> None:
@@ -282,11 +284,11 @@ class Service:
 
     def _housekeeping(self) -> None:
         self.labels.ship()
-        self.refresh_gauges()
 
     def refresh_gauges(self) -> None:
         """Bring the gauges to what is true now."""
         self.metrics.spool_bytes.set(self.spool.used_bytes)
+        self.metrics.in_work.set(self.in_work)
         self.metrics.queue.set(self.batcher.queued_rows)
         self.metrics.registry_up.set(1 if self.host.registry_up else 0)
         self.metrics.log_failing.set(1 if self.log_problem() else 0)

@@ -160,10 +160,11 @@ class _Segment:
         os.close(self._descriptor)
 
 
-def read_segment(path: Path) -> tuple[list[Any], int]:
+def read_segment(path: Path, decoder: msgspec.json.Decoder[Any] | None = None) -> tuple[list[Any], int]:
     """The whole entries of a segment, and how many lines were torn or unreadable."""
-    decode = msgspec.json.Decoder().decode
-    entries, torn = [], 0
+    decode = (decoder or msgspec.json.Decoder()).decode
+    entries: list[Any] = []
+    torn = 0
     data = path.read_bytes()
     for line in data.splitlines(keepends=True):
         try:

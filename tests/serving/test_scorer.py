@@ -44,7 +44,7 @@ def fitted(estimator: str, task: str, wide: bool = False) -> tuple[Any, Schema, 
 def test_the_fast_path_equals_scikit_learn(estimator: str, task: str) -> None:
     pipeline, schema, definition, rows = fitted(estimator, task)
     probes = golden_rows(rows, schema)
-    scorer = Scorer(pipeline, schema, definition.task, probes, measure=False)
+    scorer = Scorer(pipeline, schema, definition.task, probes, fast_rows=64)
 
     assert scorer.proof.kind == ("linear" if estimator == "linear" else "treelite"), scorer.proof
     wanted = pipeline_scores(pipeline, rows, definition.task)
@@ -57,7 +57,7 @@ def test_the_fast_path_equals_scikit_learn(estimator: str, task: str) -> None:
 @pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "linear"])
 def test_texts_and_images_have_a_fast_path_too(estimator: str) -> None:
     pipeline, schema, definition, rows = fitted(estimator, "classification", wide=True)
-    scorer = Scorer(pipeline, schema, definition.task, golden_rows(rows, schema)[:40], measure=False)
+    scorer = Scorer(pipeline, schema, definition.task, golden_rows(rows, schema)[:40], fast_rows=64)
 
     assert scorer.proof.kind != "none", scorer.proof
     assert scorer.proof.largest_difference <= PROOF_TOLERANCE
@@ -67,7 +67,7 @@ def test_a_recalibrated_version_is_mapped_after_the_fast_path() -> None:
     pipeline, schema, definition, rows = fitted("hist_gradient_boosting", "classification")
     mapped = Recalibrated(pipeline, "platt", [1.4, -0.3], "classification")
     probes = golden_rows(rows, schema)
-    scorer = Scorer(mapped, schema, definition.task, probes, measure=False)
+    scorer = Scorer(mapped, schema, definition.task, probes, fast_rows=64)
 
     assert scorer.proof.kind == "treelite"
     assert np.abs(scorer.fast(probes) - mapped.predict_proba(rows)[:, 1]).max() <= PROOF_TOLERANCE
@@ -126,7 +126,7 @@ SCALARS = st.one_of(
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     pipeline, schema, definition, rows = fitted("hist_gradient_boosting", "classification")
-    return Scorer(pipeline, schema, definition.task, golden_rows(rows, schema), measure=False)
+    return Scorer(pipeline, schema, definition.task, golden_rows(rows, schema), fast_rows=64)
 
 
 @settings(max_examples=80, deadline=None)
