@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 Floats = NDArray[np.float64]
-_CLIP = 1e-6
+CLIP = 1e-6
 
 
 def apply_map(score: Floats, method: str, parameters: tuple[float, ...] | list[float], task: str) -> Floats:
@@ -43,7 +43,7 @@ def map_inputs(score: Floats, method: str) -> Floats:
     ones = np.ones(len(score))
     if method == "affine":
         return np.column_stack([score, ones])
-    inside = np.clip(score, _CLIP, 1 - _CLIP)
+    inside = np.clip(score, CLIP, 1 - CLIP)
     if method == "platt":
         return np.column_stack([np.log(inside) - np.log1p(-inside), ones])
     return np.column_stack([np.log(inside), -np.log1p(-inside), ones])

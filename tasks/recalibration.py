@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
+from perennial.calibrated import apply_map, map_inputs
 from perennial.errors import DataError
 from tasks.quality import row_losses
 
@@ -24,7 +25,6 @@ Floats = NDArray[np.float64]
 Task = Literal["classification", "regression"]
 Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
 
-CLIP = 1e-6
 PRIOR_ROWS = 20.0
 FOLDS = 5
 TESTED_ROWS = 100_000
@@ -54,15 +54,7 @@ class Recalibrator:
 
     def apply(self, score: Floats) -> Floats:
         """Scores of shape (n,) to mapped ones of shape (n,), float64; NaN stays NaN."""
-        given = np.asarray(score, dtype=np.float64)
-        if self.method == "identity":
-            return given.copy()
-        if self.method == "isotonic":
-            half = len(self.parameters) // 2
-            mapped = np.interp(given, self.parameters[:half], self.parameters[half:])
-            return np.where(np.isnan(given), np.nan, mapped)
-        mapped = _inputs(given, self.method) @ np.asarray(self.parameters)
-        return np.asarray(expit(mapped) if self.task == "classification" else mapped, dtype=np.float64)
+        return apply_map(score, self.method, self.parameters, self.task)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -127,7 +119,7 @@ def fit_recalibration(
         parameters, identity = _ridge(truth, score), np.array([1.0, 0.0])
     else:
         identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
-        parameters = _newton(truth, _inputs(score, method), identity)
+        parameters = _newton(truth, map_inputs(score, method), identity)
     kept = identity + strength * (parameters - identity)
     return Recalibrator(task, method, tuple(float(v) for v in kept), len(truth))
 
@@ -191,15 +183,6 @@ def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
     if not (np.isfinite(truth).all() and np.isfinite(score).all()):
         raise DataError("truth or score holds missing or infinite values", "Drop those rows first")
     return truth, score
-
-
-def _inputs(score: Floats, method: Method) -> Floats:
-    if method == "affine":
-        return np.column_stack([score, np.ones(len(score))])
-    clipped = np.clip(score, CLIP, 1 - CLIP)
-    if method == "platt":
-        return np.column_stack([logit(clipped), np.ones(len(score))])
-    return np.column_stack([np.log(clipped), -np.log1p(-clipped), np.ones(len(score))])
 
 
 def _newton(truth: Floats, inputs: Floats, identity: Floats) -> Floats:
