@@ -6,6 +6,7 @@ layout beneath it (MODEL/shadow): they are judged apart and never taken for what
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import time
@@ -164,6 +165,7 @@ class Shipper:
         try:
             self.ship()
             self._also()
+            _give_back_memory()
         except Exception:
             LOG.exception("shipping failed; trying again")
 
@@ -224,6 +226,14 @@ def _propensity(group: str | None, share: float) -> float | None:
 
 def _inputs(columns: Sequence[str], row: Sequence[Any]) -> str:
     return _encode(dict(zip(columns, row, strict=True))).decode()
+
+
+def _give_back_memory() -> None:
+    """Return what a commit needed to the system, where the C library can: a worker otherwise keeps its peak."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _none(count: int) -> list[Any]:

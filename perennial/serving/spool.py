@@ -84,9 +84,11 @@ class Spool:
 
     def sealed(self) -> list[Path]:
         """Own segments that nobody writes to any more, oldest first."""
+        # First the files, then who is being written to: a segment opened in between is in neither.
+        found = sorted(self.folder.glob(f"*/*{_SUFFIX}"))
         with self._lock:
             current = {segment.path for segment in self._segments.values()}
-        return [path for path in sorted(self.folder.glob(f"*/*{_SUFFIX}")) if path not in current]
+        return [path for path in found if path not in current]
 
     def orphans(self) -> Iterator[Path]:
         """Segments of dead processes, while their lock is held; empty folders of theirs are removed."""

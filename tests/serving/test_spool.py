@@ -206,6 +206,33 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, store: Store) ->
     assert [folder.name for folder in (tmp_path / "spool").iterdir()] == [living.owner]
 
 
+def test_nothing_is_lost_between_writing_and_shipping(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 10**8)
+    shipper = shipper_of(spool, store, tmp_path)
+    real_glob, late = Path.glob, iter(range(1000))
+
+    def glob_while_writing(self: Path, pattern: str) -> Any:
+        """Somebody writes just before and just after the files are listed."""
+        if self == spool.folder:
+            spool.append("m", entry(f"before-{next(late)}"), 1)
+            found = list(real_glob(self, pattern))
+            spool.append("m", entry(f"after-{next(late)}"), 1)
+            return iter(found)
+        return real_glob(self, pattern)
+
+    monkeypatch.setattr(Path, "glob", glob_while_writing)
+    for _ in range(5):
+        shipper.ship()
+        spool.append("m", entry(f"between-{next(late)}"), 1)
+        spool.seal()
+    monkeypatch.undo()
+    spool.seal()
+    shipper.ship()
+    assert len(logged(store)) == next(late)
+
+
 def test_two_processes_may_find_the_same_orphan(tmp_path: Path, store: Store) -> None:
     dead = Spool(tmp_path / "spool", 10**6)
     for number in range(50):
