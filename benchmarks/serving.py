@@ -85,8 +85,8 @@ class _Connection(asyncio.Protocol):
 
 def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
     """Keep so many connections busy; what came of it."""
-    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-    head = "\r\n".join([*lines, "", ""])
+    kind, length = "Content-Type: application/json", f"Content-Length: {len(body)}"
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", kind, length, "", ""])
     request = head.encode() + body
     results: list[tuple[float, int]] = []
 
@@ -251,13 +251,14 @@ def command_of(
         ], "/health", quiet  # fmt: skip
     if stack == "mlflow":
         return [
-            sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", str(port), "--env-manager", "local",
-            "--workers", "1",
+            sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", str(port), "--env-manager",
+            "local", "--workers", "1",
         ], "/health", {**quiet, "PYTHONPATH": str(ROOT), "PATH": path}  # fmt: skip
     (folder / "bento.py").write_text(BENTO)
     environment = {**quiet, "MODEL": str(model / "model.skops"), "ROOT": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
     return [
-        options.bentoml_python, "-m", "bentoml", "serve", "bento:Flights", "--port", str(port), "--working-dir", str(folder),
+        options.bentoml_python, "-m", "bentoml", "serve", "bento:Flights", "--port", str(port), "--working-dir",
+        str(folder),
     ], "/readyz", environment  # fmt: skip
 
 
@@ -299,7 +300,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                         )
             results[stack] |= facts
             print(
-                f"{stack:10} ready in {facts['ready_seconds']:.1f} s, largest process {facts['largest_process_mb']:.0f} MB"
+                f"{stack:10} ready in {facts['ready_seconds']:.1f} s, "
+                f"largest process {facts['largest_process_mb']:.0f} MB"
             )
         if "perennial" in stacks:
             body = bodies_of("perennial", rows)["single_row"]

@@ -30,7 +30,7 @@ from perennial.serving.service import Service
 from perennial.serving.settings import ServingSettings, Tokens, new_token
 from perennial.workspace import Workspace
 from tasks.labels import encode_truth
-from tasks.scoring import load_version
+from tasks.scoring import load_version, score_file
 from tasks.training import fit, predict_score
 
 FEATURES = ("a", "b", "empty", "colour", "code")
@@ -372,3 +372,18 @@ def test_images_come_as_bytes_never_as_paths(tmp_path: Path, mlflow_database: Pa
     logged = json.loads(workspace.store.frame("pictures", "predictions")["inputs"].iloc[0])
     assert "picture" not in logged
     assert "note" in logged
+
+
+def test_a_row_scores_the_same_over_the_api_from_a_file_and_by_scikit_learn(
+    client: LocalClient, home: Workspace, tmp_path: Path
+) -> None:
+    frame, definition = rows_of(200, 21), home.definition("colours")
+    source, target = tmp_path / "rows.parquet", tmp_path / "scored.parquet"
+    frame.drop(columns="y").to_parquet(source)
+    pipeline = load_version(home.registry, home.registry.version("colours", 1), definition)
+    assert sum(len(rows) for rows, _, _ in score_file(pipeline, definition, source, target, version=1)) == 200
+    batch = pd.read_parquet(target).set_index("row").loc[frame["row"], "score"].to_numpy()
+    answer = client.post("/models/colours/invocations", json={"instances": records(frame, "row", *FEATURES)}).json()
+
+    np.testing.assert_allclose(answer["predictions"], batch, atol=1e-9)
+    np.testing.assert_allclose(batch, wanted_scores(home, frame), atol=0)
