@@ -118,7 +118,7 @@ def test_the_path_is_chosen_by_a_measured_size() -> None:
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(width=64), st.text(max_size=6),
-    st.sampled_from(["red", "5", "NaN", "inf", " ", "1e400", "٣", "\ud800", "1_0"]),
+    st.sampled_from(["red", "5", "NaN", "inf", " ", "1e400", "٣", "1_0"]),
     st.lists(st.integers(), max_size=1),
 )  # fmt: skip
 
