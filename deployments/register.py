@@ -1,6 +1,6 @@
 """Makes the Prefect server know every model: deployments, schedules, the retrain trigger. No execution, no flow logic.
 
-Each definition gets five deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
+Each definition gets six deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
 specification: one whose version stands on the server already is left alone, with a schedule that somebody
 paused, and its trigger never has a gap in which an event would be lost.
 """
@@ -37,6 +37,7 @@ FLOWS: Mapping[str, str] = {
     "monitor": "flows.monitor:monitor",
     "ingest": "flows.ingest:ingest",
     "score": "flows.score:score",
+    "backtest": "flows.backtest:backtest",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
@@ -44,6 +45,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "monitor": lambda definition: definition.monitoring.schedule,
     "ingest": lambda definition: definition.ingestion.schedule,
     "score": lambda definition: definition.scoring.schedule,
+    "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
@@ -51,6 +53,7 @@ _PURPOSES: Mapping[str, str] = {
     "monitor": "Checks the champion of {model} and writes a verdict into the decision ledger.",
     "ingest": "Validates new rows of {model} and appends the good ones to its table.",
     "score": "Scores rows with the champion of {model}.",
+    "backtest": "Replays the history of {model} under several policies and recommends one.",
 }
 
 

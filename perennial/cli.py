@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("run", "Train a challenger; the gate promotes it or keeps the champion."),
     "check": ("run", "Check the champion: a verdict with its reasons, acted on."),
     "score": ("run", "Score a file with the champion."),
+    "backtest": ("backtest", "Replay the history under several policies, and recommend one."),
     "ledger": ("records", "List the decisions with reasons and outcomes."),
     "history": ("records", "List who was champion when, and why."),
     "accept": ("accept", "Accept data that a check called broken."),

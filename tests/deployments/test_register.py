@@ -67,6 +67,11 @@ def ingest(model: str, files: list[str] | None = None, as_of: datetime | None = 
 @flow
 def score(model: str, input: str | None = None, output: str | None = None, as_of: datetime | None = None) -> None:
     pass
+
+
+@flow
+def backtest(model: str) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}

@@ -1,0 +1,212 @@
+"""One policy's way through history: its champion, its log of predictions, its ledger. It compares no policies.
+
+Deciding, judging, mapping and describing are the live functions; here is only what is done between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from perennial.errors import DataError
+from perennial.store import ROW_TIME
+from tasks.backtest_history import Floats, Moment, Past, Positions, log_frame
+from tasks.backtest_policies import Candidate
+from tasks.backtest_training import ScoredFit, Trainings
+from tasks.decision import CheckInputs, Decision, check
+from tasks.gate import GateReport
+from tasks.recalibrating import cross_fitted_map, judge_mapped_rows, mapped_reference
+from tasks.recalibration import Recalibrator
+from tasks.reference import Reference
+from tasks.retraining import Prepared, judge_measured, training_outcome
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a policy did at a moment.
+
+    Attributes:
+        verdict: retrain, recalibrate or repair.
+        gate: promote, keep, insufficient evidence; `failed` where the training could not be made; empty for repair.
+        reason: Why it was asked for, in the decision's words.
+        told: What the gate said first, or why the training failed; empty for repair.
+    """
+
+    as_of: datetime
+    verdict: str
+    gate: str
+    reason: str
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A version in one policy's history."""
+
+    number: int
+    base: int
+    fit: ScoredFit
+    reference: Reference
+    map: Recalibrator | None = None
+
+    def answer(self, rows: Positions) -> tuple[Floats, Floats]:
+        """Score and raw score."""
+        raw = self.fit.on(rows)
+        return (raw if self.map is None else self.map.apply(raw)), raw
+
+
+class Walker:
+    """One policy on its way through history: its champion, its log of predictions, its ledger."""
+
+    def __init__(self, candidate: Candidate, past: Past, trainings: Trainings) -> None:
+        self.candidate = candidate
+        self.definition = past.definition.model_copy(update={"monitoring": candidate.policy})
+        self.past, self.trainings = past, trainings
+        rows = len(past.frame)
+        self.score_log, self.raw_log = np.full(rows, np.nan), np.full(rows, np.nan)
+        self.version_log = np.zeros(rows, dtype=np.int32)  # 0: not predicted
+        self.span: tuple[datetime, datetime] | None = None
+        self.ledger: list[dict[str, Any]] = []
+        self.decisions: list[Decision] = []
+        self.actions: list[Action] = []
+        self.bases: dict[int, int] = {}
+        self.cpu_seconds = 0.0
+        self.note = ""
+
+    @property
+    def policy(self) -> Monitoring:
+        return self.candidate.policy
+
+    def begin(self, moment: Moment) -> None:
+        """The first champion. It goes in whatever the gate says, since there is no history without one."""
+        prepared = self.trainings.prepare(moment, self.definition, None)
+        report = self._promote(moment, prepared, None, 1, refused_too=True)
+        # Live, too, the first training is in the ledger: cooldown and budget count it.
+        self.ledger.append(training_outcome(prepared, report, None) | {"gate_verdict": "promote"})
+        self.cpu_seconds = 0.0  # every policy and baseline starts with this training: it tells none from another
+        if report.verdict != "promote":
+            self.note = f"the gate would not have let the first model in: {report.verdict}, {report.reasons[0]}"
+
+    def step(self, moment: Moment) -> None:
+        """Score what came, check, and act."""
+        self.score(moment)
+        started = self.trainings.clock()
+        inputs = self.inputs(moment)
+        decision = check(inputs, self.policy, as_of=moment.as_of)
+        self.ledger.append(decision.to_dict())
+        self.decisions.append(decision)
+        self.cpu_seconds += self.trainings.clock() - started
+        if decision.verdict == "retrain":
+            self._retrain(moment, decision)
+        elif decision.verdict == "recalibrate":
+            self._recalibrate(moment, decision, inputs)
+        elif decision.verdict == "repair":
+            self.actions.append(Action(moment.as_of, "repair", "", decision.reasons[0]))
+
+    def score(self, moment: Moment) -> None:
+        """Answer the rows that nobody answered; how far back is tasks.scoring.score_unscored's rule."""
+        as_of = moment.as_of
+        reach = max(self.policy.window, self.definition.data.label_delay)
+        start = as_of - reach
+        if self.span is not None:
+            start = max(self.span[0], min(self.span[1], as_of) - reach)
+        rows = moment.between(start, as_of)
+        rows = rows[self.version_log[rows] == 0]
+        if not len(rows):
+            return
+        self.score_log[rows], self.raw_log[rows] = self.champion.answer(rows)
+        self.version_log[rows] = self.champion.number
+        first, last = self.past.moment(rows[0]), self.past.moment(rows[-1])
+        self.span = (min(self.span[0], first), max(self.span[1], last)) if self.span else (first, last)
+
+    def inputs(self, moment: Moment) -> CheckInputs:
+        """What tasks.monitoring.gather_inputs would have read from the tables."""
+        as_of, policy, delay = moment.as_of, self.policy, self.definition.data.label_delay
+        start, mature_end = as_of - policy.window, as_of - delay
+        mature = self._predicted(moment.between(mature_end - policy.mature_windows * policy.window, mature_end))
+        return CheckInputs(
+            model=self.definition.name,
+            champion_version=str(self.champion.number),
+            reference=self.champion.reference,
+            time=ROW_TIME,
+            window=moment.window(start),
+            predictions=self._log(self._predicted(moment.between(start, as_of))),
+            mature=self._log(mature),
+            labels=moment.labels(mature),
+            label_delay=delay,
+            labelled_rows=moment.labelled_since(self.champion.fit.trained_from),
+            freshness=moment.freshness(start),
+            ledger=tuple(self.ledger),
+            same_model=self._same_model(),
+            recalibrator=self.champion.map,
+        )
+
+    def _predicted(self, rows: Positions) -> Positions:
+        return rows[self.version_log[rows] > 0]
+
+    def _log(self, rows: Positions) -> pd.DataFrame:
+        logs = {"score": self.score_log, "version": self.version_log, "raw_score": self.raw_log}
+        return log_frame(self.past, rows, {name: values[rows] for name, values in logs.items()})
+
+    def _same_model(self) -> tuple[str, ...]:
+        base, own = self.champion.base, self.champion.number
+        return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
+
+    def _retrain(self, moment: Moment, decision: Decision) -> None:
+        try:
+            prepared = self.trainings.prepare(moment, self.definition, self.champion.fit.trained_until)
+            report = self._promote(moment, prepared, self.champion, len(self.bases) + 1)
+        except DataError as error:  # live the run fails, and the champion stays
+            self.actions.append(Action(moment.as_of, "retrain", "failed", decision.reasons[0], str(error)))
+            return
+        self.ledger.append(training_outcome(prepared, report, decision.decision_id))
+        self.actions.append(_acted("retrain", decision, report))
+
+    def _promote(
+        self, moment: Moment, prepared: Prepared, champion: Champion | None, number: int, *, refused_too: bool = False
+    ) -> GateReport:
+        """Train a challenger, let the gate judge it, and put its twin in the champion's place if it is let in."""
+        challenger = self.trainings.challenger(moment, prepared)
+        self.cpu_seconds += challenger.cpu_seconds
+        started = self.trainings.clock()
+        measured = self.trainings.measured(moment, prepared, challenger.value)
+        judged = judge_measured(
+            prepared,
+            measured,
+            champion_score=champion.answer(moment.labelled[prepared.split.holdout])[0] if champion else None,
+            champion_until=champion.fit.trained_until if champion else None,
+        )
+        self.cpu_seconds += self.trainings.clock() - started
+        self.bases[number] = number
+        if judged.report.verdict == "promote" or refused_too:
+            final = self.trainings.final(moment, prepared)
+            reference = self.trainings.reference(moment, prepared, judged)
+            self.cpu_seconds += final.cpu_seconds + reference.cpu_seconds
+            self.champion = Champion(number, number, final.value, reference.value)
+        return judged.report
+
+    def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:
+        started = self.trainings.clock()
+        try:
+            found, rows = cross_fitted_map(inputs, self.definition, moment.as_of)
+        except DataError as error:
+            self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
+            return
+        report = judge_mapped_rows(self.definition, rows)
+        number = len(self.bases) + 1
+        self.bases[number] = self.champion.base
+        if report.verdict == "promote":
+            mapped = mapped_reference(self.champion.reference, rows)
+            self.champion = replace(self.champion, number=number, map=found, reference=mapped)
+        self.cpu_seconds += self.trainings.clock() - started
+        self.actions.append(_acted("recalibrate", decision, report))
+
+
+def _acted(verdict: str, decision: Decision, report: GateReport) -> Action:
+    told = report.reasons[0] if report.reasons else ""
+    return Action(decision.as_of, verdict, report.verdict, decision.reasons[0], told)
