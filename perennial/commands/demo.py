@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -223,6 +224,12 @@ def _forget(home: Path) -> None:
 @contextmanager
 def _untold_interruption(home: Path) -> Iterator[None]:
     """Say how to go on, whatever ends the demo half-way."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have started us with the first one ignored
+        signal.signal(number, stop)
     try:
         yield
     except (KeyboardInterrupt, PerennialError):

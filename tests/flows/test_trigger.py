@@ -143,7 +143,7 @@ def test_a_lost_event_is_made_up_for_by_the_next_check(world: Workspace, runner:
     assert later["verdict"] == "hold"  # the cooldown of the first
     (run,) = eventually(lambda: finished("lost")) or [None]
     assert run, runs("lost")
-    assert run.idempotency_key == decision["decision_id"]
+    assert run.idempotency_key == f"{decision['decision_id']}:1"
     assert run.state_name == "Completed", run.state.message
     monitor("lost", as_of=day(13.02), report=False)
     time.sleep(3)

@@ -17,6 +17,9 @@ from perennial.serving.app import Api
 from perennial.serving.service import Service
 from perennial.serving.settings import ServingSettings, Tokens
 
+# Schemathesis draws from `random` inside its own strategies.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 
 @pytest.fixture(scope="module")
 def server(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
