@@ -25,6 +25,7 @@ from tasks.backtest import BASELINES, Backtest, run_backtest
 from tasks.backtest_advice import advise
 from tasks.backtest_history import Past, load_past
 from tasks.backtest_policies import make_candidates
+from tasks.backtesting import backtest_model
 from tasks.data import labelled_rows
 from tasks.decision import Decision
 from tasks.description import describe
@@ -227,6 +228,33 @@ class TestMeasure:
         assert [(r.name, r.loss, r.actions) for r in runs[0].results] == [
             (r.name, r.loss, r.actions) for r in runs[1].results
         ]
+
+
+class TestTuning:
+    def test_each_fit_is_tuned_and_remembered(self, shop: Workspace, shop_past: Past, tmp_path: Path) -> None:
+        definition = shop_past.definition
+        tuning = definition.training.tuning.model_copy(update={"trials": 2, "workers": 1})
+        tuned = definition.model_copy(update={"training": definition.training.model_copy(update={"tuning": tuning})})
+        past = replace(shop_past, definition=tuned)
+        runs, trials = [], []
+        for _ in range(2):
+            candidates = make_candidates(tuned, every=WEEK)[:1]
+            found = run_backtest(past, candidates, every=WEEK, start=day(56), until=day(70), tuning_folder=tmp_path)
+            runs.append([(item.name, item.loss) for item in found.results])
+            trials.append((tmp_path / "tuning.journal").read_text().count('"user_attrs"'))
+        assert runs[0] == runs[1]
+        assert trials[0] == trials[1] >= 2 * 2  # two trials for each moment's training, none in the second run
+
+    def test_what_is_not_replayed_is_told(self, shop: Workspace) -> None:
+        definition = shop.definition("shop")
+        changed = definition.model_copy(
+            update={
+                "retraining": definition.retraining.model_copy(update={"schedule": "0 3 1 * *"}),
+                "gate": definition.gate.model_copy(update={"approval": "human"}),
+            }
+        )
+        found = backtest_model(shop, changed, start=day(56), until=day(70))
+        assert [note.partition(" ")[0] for note in found.notes] == ["trainings", "gate.approval"]
 
 
 class TestKnownWhen:
