@@ -316,7 +316,6 @@ class Serving(Section):
     output: Literal["probability", "label", "both"] = Field("probability", description="What requests get by default.")
     log_share: Percent = Field(1.0, description="Share of ids whose predictions are logged.")
     redact: tuple[str, ...] = Field((), description="Features that are left out of the log; images always are.")
-    review_per_day: int = Field(0, ge=0)
 
 
 class ModelDefinition(Section):

@@ -122,7 +122,6 @@ class Api:
             LOG.exception("request failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             answer = problem_answer(Problem(500, f"an error of ours; look for request id {request_id} in the log"))
         if head:
-            answer.headers["content-length-of-get"] = str(len(answer.body))
             answer.body = b""
         known = model if model in self.service.host.served else ""
         self.service.metrics.count(known, protocol, answer.status)

@@ -35,7 +35,6 @@ class ServingSettings(BaseSettings):
     ship_rows: int = Field(10_000, ge=1, description="So many spooled rows are committed at once.")
     most_spool_bytes: int = Field(2**30, ge=4096, description="Of all spools together; beyond it rows are shed.")
     compact_commits: int = Field(50, ge=2, description="After so many commits small files are merged.")
-    label_patience_hours: float = Field(168.0, gt=0, description="How long labels of unknown ids are kept.")
     poll_seconds: float = Field(0.25, gt=0, description="How often the manifests are looked at.")
 
     @field_validator("tokens")
