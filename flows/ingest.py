@@ -10,12 +10,15 @@ from prefect import flow
 from flows.recording import moment, publish_markdown, step
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
+from perennial.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
 from tasks.data import read_file
 from tasks.ingestion import ingest_batch, read_new
 from tasks.labels import label_frame
 from tasks.validation import find_suite, load_suite
 from tasks.validation_report import render_markdown
+
+_MOST_FILES = 12
 
 
 @flow(name="ingest", flow_run_name="ingest-{model}", retries=0)
@@ -35,7 +38,14 @@ def ingest(
     """
     workspace = open_workspace()
     with workspace.ingesting(model, wait_seconds=60):
-        return _ingest(workspace, workspace.definition(model), files, moment(as_of), history)
+        done = _ingest(workspace, workspace.definition(model), files, moment(as_of), history)
+        step("compact", _compact)(workspace, model)
+        return done
+
+
+def _compact(workspace: Workspace, model: str) -> list[str]:
+    """Merge the many small files that regular appends leave, or reading would grow slower with each."""
+    return [name for name in LAYOUT if workspace.store.compact(model, name, least_files=_MOST_FILES)]
 
 
 def _ingest(

@@ -85,7 +85,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("body", pa.string()),
         ]
     ),
-    # Mergeable profiles per block of time, as JSON.
+    # What the window of each check looked like, column by column, as JSON; `block` is the window's start.
     "statistics": pa.schema(
         [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
     ),
@@ -191,14 +191,21 @@ class Store:
         delta = self._open(model, table, None)
         return None if delta is None else delta.transaction_version(key)
 
-    def compact(self, model: str, table: str) -> dict[str, Any]:
-        """Merge small files into large ones; readers and earlier versions are untouched."""
+    def compact(self, model: str, table: str, *, least_files: int = 2) -> bool:
+        """Merge small files into large ones, where there are so many; readers and earlier versions are untouched.
+
+        Returns:
+            Whether it was done; another writer at work is a reason to leave it for the next time.
+        """
         delta = self._open(model, table, None)
-        if delta is None:
-            return {}
-        metrics: dict[str, Any] = delta.optimize.compact()
+        if delta is None or len(delta.file_uris()) < least_files:
+            return False
+        try:
+            delta.optimize.compact()
+        except CommitFailedError:
+            return False
         delta.create_checkpoint()
-        return metrics
+        return True
 
     def _open(self, model: str, table: str, version: int | None) -> DeltaTable | None:
         try:

@@ -128,7 +128,21 @@ def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> 
 
 
 def record_decision(workspace: Workspace, decision: Decision) -> bool:
-    """Write the decision into the ledger; False if this very check is there already."""
+    """Write the decision into the ledger, and what the window looked like into the table `statistics`.
+
+    Returns:
+        False if this very check is there already.
+    """
+    if summary := decision.evidence.get("window"):
+        row = pd.DataFrame(
+            {
+                "block": [pd.Timestamp(decision.evidence["window_start"])],
+                "profile_key": [f"v{decision.champion_version}:{decision.decision_id}"],
+                "recorded_at": [pd.Timestamp(decision.as_of)],
+                "profile": [json.dumps(summary)],
+            }
+        )
+        workspace.store.append(decision.model, "statistics", row, key=f"statistics:{decision.decision_id}")
     return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
 
 

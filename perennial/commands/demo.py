@@ -204,13 +204,14 @@ def _tell(timeline: Timeline, paths: dict[str, str], home: Path) -> None:
         ],
     )
     place = os.path.relpath(home)
+    program = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "perennial" else "perennial"
     click.echo(f"""
 The year's story   {os.path.relpath(paths["page"])}
 as a picture       {os.path.relpath(paths["picture"])}
 
-Look around:       perennial --home {place} up        then open the Prefect and MLflow pages that it names
-Every decision:    perennial --home {place} ledger {MODEL}
-Who was champion:  perennial --home {place} history {MODEL}
+Look around:       {program} --home {place} up     then open the Prefect and MLflow pages that it names
+Every decision:    {program} --home {place} ledger {MODEL}
+Who was champion:  {program} --home {place} history {MODEL}
 Your own model:    copy deployments/flights.yaml and expectations/flights.json, see README.md""")
 
 

@@ -52,7 +52,7 @@ def parquet(path: Path, frame: pd.DataFrame) -> Path:
     return path
 
 
-def test_the_loop_by_hand(run: Run, tmp_path: Path) -> None:
+def test_the_loop_by_hand(run: Run, workspace: Workspace, tmp_path: Path) -> None:
     past = parquet(tmp_path / "past.parquet", small_model.rows(0, 15))
     known = printed(run, "ingest", "digits", past, "--history", "--as-of", small_model.day(15).isoformat())
     assert (known["rows"], known["kept"], known["quarantined"]) == (1080, 1080, 0)
@@ -86,6 +86,8 @@ def test_the_loop_by_hand(run: Run, tmp_path: Path) -> None:
     (entry,) = printed(run, "ledger", "digits")
     assert {"decision_id", "as_of", "verdict", "reasons", "signals", "claimed_by"} <= entry.keys()
     assert entry["signals"] == dry["signals"]
+    (statistics,) = workspace.store.frame("digits", "statistics")["profile"]
+    assert json.loads(statistics)["columns"].keys() >= {"ink_11", "shade"}
 
     (status,) = printed(run, "status", "digits")
     assert (status["champion"], status["predictions"], status["verdict"]) == (1, 288, entry["verdict"])
