@@ -24,7 +24,7 @@ test: setup
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-quick: setup
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not long"
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -55,7 +55,7 @@ def test_no_input_makes_a_server_error(server: Any) -> None:
     assert _fuzz(server, 12) > 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_input_makes_a_server_error_at_length(server: Any) -> None:
     assert _fuzz(server, 400) > 1000
 

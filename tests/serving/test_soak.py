@@ -81,7 +81,7 @@ def test_a_short_soak(workspace: Workspace) -> None:
     _soak(workspace, 6, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_long_soak(workspace: Workspace) -> None:
     _soak(workspace, 180, 10)
