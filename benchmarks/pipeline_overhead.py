@@ -81,7 +81,11 @@ def _definition(models: Path, trials: int) -> None:
     from perennial.settings import PROJECT_ROOT
 
     source = PROJECT_ROOT / "deployments"
-    text = (source / "flights.yaml").read_text().replace("trials: 6, seconds: 30", f"trials: {trials}, seconds: 3600")
+    usual = "trials: 6, seconds: 30"
+    text = (source / "flights.yaml").read_text()
+    if usual not in text:
+        raise SystemExit(f"deployments/flights.yaml has no {usual!r} to replace by the benchmark's own budget")
+    text = text.replace(usual, f"trials: {trials}, seconds: 3600")
     (models / "flights.yaml").write_text(text)
     (models / "flights_source.py").write_text((source / "flights_source.py").read_text())
 
