@@ -29,7 +29,7 @@ def test_what_documents_name_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for command in re.findall(r"\bperennial (?:--home \S+ )?([a-z][a-z-]+)\b", text):
         assert command in COMMANDS or command in ("is", "runs", "ends"), f"{path.name}: perennial {command}"
-    for target in re.findall(r"\bmake ([a-z-]+)", text):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M):
         assert re.search(rf"^{target}:", (PROJECT_ROOT / "Makefile").read_text(), re.M), f"{path.name}: make {target}"
     for name in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (path.parent / name).exists(), f"{path.name}: {name}"
