@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -14,10 +12,10 @@ LEAST_ROWS = 20
 """Of the rarer class (for regression, of all): fewer may be told apart by chance."""
 
 
-def shared_rows(holdout_ids: Iterable[object], *training_ids: Iterable[object]) -> int:
+def shared_rows(holdout_ids: npt.ArrayLike, *training_ids: npt.ArrayLike) -> int:
     """How many rows of the holdout are among the training rows of any model."""
-    trained = pd.Index([each for ids in training_ids for each in ids], dtype=object)
-    return int(pd.Index(list(holdout_ids), dtype=object).isin(trained).sum())
+    trained = {each for ids in training_ids for each in np.asarray(ids, dtype=object).tolist()}
+    return sum(each in trained for each in np.asarray(holdout_ids, dtype=object).tolist())
 
 
 def separations(frame: pd.DataFrame, truth: npt.ArrayLike, task: Task) -> dict[str, float]:

@@ -110,47 +110,64 @@ def metric_table(
     Raises:
         DataError: As `checked` says.
     """
+    return _metrics(metric_names(task), task, truth, score, weights)
+
+
+def metric_value(
+    metric: str, task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> float:
+    """One metric of `metric_table`, without the cost of the others."""
+    return _metrics((metric,), task, truth, score, weights)[metric]
+
+
+def _metrics(
+    names: Sequence[str], task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None
+) -> dict[str, float]:
     arrays = checked(task, truth, score, weights)
     kept = arrays[2] > 0
     truth_values, scores, row_weights = (values[kept] for values in arrays)
     if not len(scores):
-        return dict.fromkeys(metric_names(task), math.nan)
+        return dict.fromkeys(names, math.nan)
     from sklearn import config_context
 
     table = _classification if task == "classification" else _regression
     with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked above
-        return {name: float(value) for name, value in table(truth_values, scores, row_weights).items()}
+        known = table(truth_values, scores, row_weights)
+        return {name: float(known[name]()) for name in names}
 
 
-def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, float]:
+def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, Callable[[], float]]:
     from sklearn import metrics
 
     label = (score >= 0.5).astype(np.float64)
     both = 0 < np.count_nonzero(truth) < len(truth)
     by_weight: dict[str, Any] = {"sample_weight": weights}
+
+    def of_both(metric: Callable[..., float], given: FloatArray) -> Callable[[], float]:
+        return lambda: metric(truth, given, **by_weight) if both else math.nan
+
     return {
-        "roc_auc": metrics.roc_auc_score(truth, score, **by_weight) if both else math.nan,
-        "average_precision": metrics.average_precision_score(truth, score, **by_weight) if both else math.nan,
-        "log_loss": metrics.log_loss(truth, score, labels=[0.0, 1.0], **by_weight),
-        "brier": metrics.brier_score_loss(truth, score, labels=[0.0, 1.0], **by_weight),
-        "accuracy": metrics.accuracy_score(truth, label, **by_weight),
-        "balanced_accuracy": metrics.balanced_accuracy_score(truth, label, **by_weight) if both else math.nan,
-        "f1": metrics.f1_score(truth, label, zero_division=0.0, **by_weight) if truth.any() else math.nan,
-        "calibration_error": calibration_error(truth, score, weights),
+        "roc_auc": of_both(metrics.roc_auc_score, score),
+        "average_precision": of_both(metrics.average_precision_score, score),
+        "log_loss": lambda: metrics.log_loss(truth, score, labels=[0.0, 1.0], **by_weight),
+        "brier": lambda: metrics.brier_score_loss(truth, score, labels=[0.0, 1.0], **by_weight),
+        "accuracy": lambda: metrics.accuracy_score(truth, label, **by_weight),
+        "balanced_accuracy": of_both(metrics.balanced_accuracy_score, label),
+        "f1": lambda: metrics.f1_score(truth, label, zero_division=0.0, **by_weight) if truth.any() else math.nan,
+        "calibration_error": lambda: calibration_error(truth, score, weights),
     }
 
 
-def _regression(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, float]:
+def _regression(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, Callable[[], float]]:
     from sklearn import metrics
 
     by_weight: dict[str, Any] = {"sample_weight": weights}
-    squared = metrics.mean_squared_error(truth, score, **by_weight)
     return {
-        "rmse": math.sqrt(squared),
-        "mae": metrics.mean_absolute_error(truth, score, **by_weight),
-        "mse": squared,
-        "r2": metrics.r2_score(truth, score, **by_weight) if np.ptp(truth) > 0 else math.nan,
-        "median_absolute_error": metrics.median_absolute_error(truth, score, **by_weight),
+        "rmse": lambda: metrics.root_mean_squared_error(truth, score, **by_weight),
+        "mae": lambda: metrics.mean_absolute_error(truth, score, **by_weight),
+        "mse": lambda: metrics.mean_squared_error(truth, score, **by_weight),
+        "r2": lambda: metrics.r2_score(truth, score, **by_weight) if np.ptp(truth) > 0 else math.nan,
+        "median_absolute_error": lambda: metrics.median_absolute_error(truth, score, **by_weight),
     }
 
 
@@ -285,7 +302,7 @@ def permutation_importance(
     count = len(frame)
 
     def loss(score: npt.ArrayLike) -> float:
-        return as_loss(metric, metric_table(task, truth_values, score)[metric])
+        return as_loss(metric, metric_value(metric, task, truth_values, score))
 
     base = loss(predict(frame))
     repeated = pd.concat([frame] * repeats, ignore_index=True)

@@ -1,7 +1,7 @@
 """What one parameter set is worth: its fit and score on the validation folds, and the threads trials run in.
 
-Trials of a batch run in threads with their share of OpenMP threads each: the boosting's loops release the
-interpreter's lock, and a thread waits for no other, while OpenMP teams across cores spin when the host is busy.
+Trials run in threads with their share of OpenMP threads each: the boosting's loops release the interpreter's lock,
+and a thread waits for no other, while OpenMP teams across cores spin when the host is busy.
 No search and no record of trials belongs here.
 """
 
@@ -11,10 +11,10 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -26,7 +26,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.features import feature_frame
 from tasks.estimators import build_pipeline
-from tasks.metrics import metric_table
+from tasks.metrics import metric_value
 from tasks.split import Fold, Index
 from tasks.training import encode_target, fit_pipeline, predict_score, target_classes
 
@@ -43,8 +43,14 @@ class Evaluation:
 
 
 Evaluate = Callable[[Parameters], Evaluation]
-# Maps the evaluation over one batch, in order, as `concurrent.futures.Executor.map` does: the seam for a cluster.
-Executor = Callable[[Evaluate, Sequence[Parameters]], Iterable[Evaluation]]
+
+
+class Executor(Protocol):
+    """Where trials are evaluated; `concurrent.futures.Executor` is one: the seam for a cluster."""
+
+    def submit(self, evaluate: Evaluate, parameters: Parameters, /) -> Future[Evaluation]:
+        """Start an evaluation as soon as there is room for it."""
+        ...
 
 
 class FoldEvaluator:
@@ -100,7 +106,7 @@ class FoldEvaluator:
         estimator = pipeline.steps[-1][1]
         fit_pipeline(estimator, train, self.target[fold.train], definition)
         score = predict_score(estimator, validation, definition.task)
-        return metric_table(definition.task, self.target[fold.validation], score)[definition.tuning_metric]
+        return metric_value(definition.tuning_metric, definition.task, self.target[fold.validation], score)
 
     def _prepare(self, number: int, pipeline: Pipeline) -> tuple[Any, Any]:
         fold = self.folds[number]
@@ -143,4 +149,4 @@ def trial_threads(workers: int) -> Iterator[Executor]:
 
     # The BLAS's number is the whole process's: set once outside, so that no thread restores another's.
     with threadpool_limits(share, user_api="blas"), ThreadPoolExecutor(workers, "trial", initializer=limit) as pool:
-        yield pool.map
+        yield pool

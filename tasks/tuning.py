@@ -1,18 +1,20 @@
 """The search for a challenger's hyperparameters within its budget. No choice of rows, no final fit.
 
-The search is a pure function of its seed and of what the trials gave: an in-memory Optuna study asks for one batch
-of `tuning.workers` parameter sets at a time, its sampler seeded anew per batch. The journal file is a memo of the
-trials that ended, one atomic line each. Whoever is killed and started again walks the same way, takes from the memo
-what is there, and evaluates the rest; nothing is half-recorded, so nothing needs repair.
+The search is a pure function of its seed and of what the trials gave: an in-memory Optuna study is asked for one
+parameter set after the other, its sampler seeded anew for each, and knows of a fixed number of trials by then: those
+before the latest 2 × `tuning.workers`. So a slow trial holds up no other, and still no timing has a say. The journal
+file is a memo of the trials that ended, one atomic line each. Whoever is killed and started again walks the same way,
+takes from the memo what is there, and evaluates the rest; nothing is half-recorded, so nothing needs repair.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +34,11 @@ from tasks.estimators import (
 )
 from tasks.split import Fold
 from tasks.training import data_digest
+from tasks.trial_memo import TrialMemo, canonical
 from tasks.trials import Evaluation, Executor, FoldEvaluator, Parameters, trial_threads, used_rows
 
 Direction = Literal["minimize", "maximize"]
+StoppedBy = Literal["trials", "seconds", "nothing to search"]
 # The sampler draws at random until so many trials ended; then it models them.
 _STARTUP_TRIALS = 8
 
@@ -73,7 +77,7 @@ class TuningResult:
     trials: tuple[TrialRecord, ...]
     seconds: float
     resumed_trials: int
-    stopped_by: Literal["trials", "seconds", "nothing to search"]
+    stopped_by: StoppedBy
 
 
 def tune(
@@ -92,7 +96,7 @@ def tune(
     """Search within `training.tuning`'s budget; with 0 trials, evaluate the champion's or default parameters once.
 
     With a budget of trials alone the outcome depends on seed and `workers` only, interrupted or not. The budget of
-    seconds counts interrupted runs too; a batch that would probably overrun it isn't begun, the first one always is.
+    seconds counts interrupted runs too; a trial that would probably overrun it isn't begun, the first ones always are.
 
     Args:
         definition: The model, with metric, budget, estimator and fixed parameters.
@@ -103,7 +107,7 @@ def tune(
         champion_parameters: Tried first, before the defaults; what no longer fits the search space is moved into it.
         seed: Of the sampler and the fits.
         progress: Called in this thread after each trial with it and the best so far.
-        executor: Runs one batch; by default threads of this process.
+        executor: Evaluates trials; by default threads of this process.
         clock: Seconds, monotonic.
 
     Raises:
@@ -117,9 +121,9 @@ def tune(
     identity = _identity(definition, frame, folds, seed)
     search = _Search(definition, seed, champion_parameters)
     with _quiet_optuna(), contextlib.ExitStack() as stack:
-        memo = _Memo(storage, f"{study_name}:{identity}", search.direction)
+        memo = TrialMemo(storage, f"{study_name}:{identity}", search.direction)
         run = executor or stack.enter_context(trial_threads(definition.training.tuning.workers))
-        return _run(search, evaluator, memo, run, progress, clock)
+        return _Walk(search, evaluator, memo, run, progress, clock).run()
 
 
 def given_parameters(definition: ModelDefinition, champion_parameters: Mapping[str, Any] | None) -> Parameters:
@@ -140,6 +144,11 @@ class _Search:
     study: Any = field(init=False, default=None)
 
     @property
+    def searching(self) -> bool:
+        """Whether there is something to search, and a budget to do so."""
+        return self.definition.training.tuning.trials > 0 and parameter_suggestion(self.definition) is not None
+
+    @property
     def direction(self) -> Direction:
         return "maximize" if self.definition.tuning_metric in GREATER_IS_BETTER else "minimize"
 
@@ -150,31 +159,38 @@ class _Search:
         for parameters in self._first_points():
             self.study.enqueue_trial(parameters, skip_if_exists=True)
 
-    def ask(self, batch: int, count: int) -> list[tuple[Any, Parameters]]:
+    @property
+    def ahead(self) -> int:
+        """How many trials may be in the air when the sampler models what it knows."""
+        return 2 * self.definition.training.tuning.workers
+
+    def knows(self, number: int) -> int:
+        """How many outcomes the study has been told of when this trial is asked for."""
+        return 0 if number < _STARTUP_TRIALS else max(0, number - self.ahead + 1)
+
+    def ask(self, number: int) -> tuple[Any, Parameters]:
+        if not self.searching:
+            return None, given_parameters(self.definition, self.champion_parameters)
         import optuna
 
         suggest = parameter_suggestion(self.definition)
         assert suggest is not None
-        mixed = hashlib.sha256(f"{self.seed}:{batch}".encode()).digest()
+        mixed = hashlib.sha256(f"{self.seed}:{number}".encode()).digest()
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=int.from_bytes(mixed[:4], "little"), n_startup_trials=_STARTUP_TRIALS
+            seed=int.from_bytes(mixed[:4], "little"), n_startup_trials=max(2, self.knows(_STARTUP_TRIALS))
         )
-        asked = []
-        for _ in range(count):
-            trial = self.study.ask()
-            asked.append((trial, {**suggest(trial), **self.definition.training.parameters}))
-        return asked
+        trial = self.study.ask()
+        return trial, {**suggest(trial), **self.definition.training.parameters}
 
     def tell(self, trial: Any, evaluation: Evaluation) -> None:
         from optuna.trial import TrialState
 
+        if trial is None:
+            return
         if evaluation.value is None:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             self.study.tell(trial, evaluation.value)
-
-    def given(self) -> Parameters:
-        return given_parameters(self.definition, self.champion_parameters)
 
     def _first_points(self) -> list[Parameters]:
         champion = dict(self.champion_parameters or {})
@@ -185,98 +201,91 @@ class _Search:
         return [{**defaults, **fitting}, defaults] if fitting else [defaults]
 
 
-class _Memo:
-    """The trials that ended, in an Optuna journal: each is added whole, by one append of one line."""
+@dataclass(frozen=True)
+class _Flying:
+    """A trial that was begun; one that the memo knows has its future's result already."""
 
-    def __init__(self, path: Path, study_name: str, direction: Direction) -> None:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _journal_lock(path)
-        lock.acquire()
-        try:
-            _drop_torn_line(path)
-        finally:
-            lock.release()
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-        self._study = optuna.create_study(
-            study_name=study_name, storage=storage, direction=direction, load_if_exists=True
-        )
-        self._known: dict[tuple[int, str], Evaluation] = {}
-        self.elapsed = 0.0
-        for trial in self._study.get_trials(deepcopy=False):
-            notes = trial.user_attrs
-            key = (notes["number"], notes["parameters"])
-            self._known.setdefault(key, Evaluation(trial.value, notes["seconds"], notes["error"]))
-            self.elapsed = max(self.elapsed, notes["elapsed"])
-
-    def get(self, number: int, parameters: Parameters) -> Evaluation | None:
-        return self._known.get((number, _canonical(parameters)))
-
-    def put(self, number: int, trial: Any, parameters: Parameters, evaluation: Evaluation, elapsed: float) -> None:
-        from optuna.trial import TrialState, create_trial
-
-        complete = evaluation.value is not None
-        notes = {
-            "number": number,
-            "parameters": _canonical(parameters),
-            "seconds": evaluation.seconds,
-            "error": evaluation.error,
-            "elapsed": elapsed,
-        }
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.COMPLETE if complete else TrialState.FAIL,
-                value=evaluation.value,
-                params=trial.params if trial else {},
-                distributions=trial.distributions if trial else {},
-                user_attrs=notes,
-            )
-        )
+    number: int
+    trial: Any
+    parameters: Parameters
+    future: Future[Evaluation]
+    resumed: bool
 
 
-def _run(
-    search: _Search,
-    evaluator: FoldEvaluator,
-    memo: _Memo,
-    executor: Executor,
-    progress: Callable[[TrialRecord, TrialRecord | None], None] | None,
-    clock: Callable[[], float],
-) -> TuningResult:
-    tuning = search.definition.training.tuning
-    started, before = clock(), memo.elapsed
-    searching = tuning.trials > 0 and parameter_suggestion(search.definition) is not None
-    if searching:
-        search.start()
-    records: list[TrialRecord] = []
-    stopped_by: Literal["trials", "seconds", "nothing to search"] = "trials" if searching else "nothing to search"
-    wanted = tuning.trials if searching else 1
-    for batch, first in enumerate(range(0, wanted, tuning.workers)):
-        count = min(tuning.workers, wanted - first)
-        asked = search.ask(batch, count) if searching else [(None, search.given())]
-        known = [memo.get(first + offset, parameters) for offset, (_, parameters) in enumerate(asked)]
-        missing = [offset for offset, evaluation in enumerate(known) if evaluation is None]
-        if missing and records and _overruns(tuning.seconds, before + clock() - started, batch):
-            stopped_by = "seconds"
-            break
-        results = iter(executor(evaluator, [asked[offset][1] for offset in missing]) if missing else ())
-        for offset, (trial, parameters) in enumerate(asked):
-            resumed = known[offset]
-            evaluation = resumed or next(results)
-            if resumed is None:
-                memo.put(first + offset, trial, parameters, evaluation, before + clock() - started)
-            if searching:
-                search.tell(trial, evaluation)
-            records.append(_record(first + offset, parameters, evaluation, resumed is not None))
-            if progress is not None:
-                progress(records[-1], _best(records, search.direction))
-    return _result(search, records, clock() - started, stopped_by)
+@dataclass
+class _Walk:
+    """The search under way: trials in the air, those that landed in their order, and how many the study knows of."""
+
+    search: _Search
+    evaluator: FoldEvaluator
+    memo: TrialMemo
+    executor: Executor
+    progress: Callable[[TrialRecord, TrialRecord | None], None] | None
+    clock: Callable[[], float]
+    flying: deque[_Flying] = field(default_factory=deque)
+    landed: list[tuple[Any, Evaluation]] = field(default_factory=list)
+    records: list[TrialRecord] = field(default_factory=list)
+    told: int = 0
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+        self.before = self.memo.elapsed
+
+    def run(self) -> TuningResult:
+        tuning, searching = self.search.definition.training.tuning, self.search.searching
+        stopped_by: StoppedBy = "trials" if searching else "nothing to search"
+        if searching:
+            self.search.start()
+        for number in range(tuning.trials if searching else 1):
+            self._tell(self.search.knows(number))
+            trial, parameters = self.search.ask(number)
+            known = self.memo.get(number, parameters)
+            if known is None and number >= tuning.workers and self._overruns(tuning.seconds, tuning.workers):
+                stopped_by = "seconds"
+                break
+            future = _known(known) if known else self.executor.submit(self.evaluator, parameters)
+            self.flying.append(_Flying(number, trial, parameters, future, resumed=known is not None))
+        while self.flying:
+            self._land()
+        return _result(self.search, self.records, self.clock() - self.started, stopped_by)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far, those of interrupted runs included."""
+        return self.before + self.clock() - self.started
+
+    def _overruns(self, budget: float | None, workers: int) -> bool:
+        """Whether one more trial, at the pace of those that landed, would end after the budget."""
+        if budget is None:
+            return False
+        while self.flying and (self.flying[0].future.done() or (not self.landed and len(self.flying) >= workers)):
+            self._land()
+        pace = self.elapsed / len(self.landed)
+        return self.elapsed + pace * max(workers, len(self.flying) + 1) > budget
+
+    def _tell(self, count: int) -> None:
+        while self.told < count:
+            if self.told == len(self.landed):
+                self._land()
+            self.search.tell(*self.landed[self.told])
+            self.told += 1
+
+    def _land(self) -> None:
+        """Wait for the oldest trial in the air, and write it down."""
+        oldest = self.flying.popleft()
+        evaluation = oldest.future.result()
+        if not oldest.resumed:
+            self.memo.put(oldest.number, oldest.trial, oldest.parameters, evaluation, self.elapsed)
+        self.landed.append((oldest.trial, evaluation))
+        self.records.append(_record(oldest.number, oldest.parameters, evaluation, oldest.resumed))
+        if self.progress is not None:
+            self.progress(self.records[-1], _best(self.records, self.search.direction))
 
 
-def _overruns(budget: float | None, elapsed: float, batches: int) -> bool:
-    """Whether one more batch, taking as long as the mean of those so far, would end after the budget."""
-    return budget is not None and elapsed + elapsed / batches > budget
+def _known(evaluation: Evaluation) -> Future[Evaluation]:
+    future: Future[Evaluation] = Future()
+    future.set_result(evaluation)
+    return future
 
 
 def _record(number: int, parameters: Parameters, evaluation: Evaluation, resumed: bool) -> TrialRecord:
@@ -294,7 +303,7 @@ def _result(
     search: _Search,
     records: list[TrialRecord],
     seconds: float,
-    stopped_by: Literal["trials", "seconds", "nothing to search"],
+    stopped_by: StoppedBy,
 ) -> TuningResult:
     best = _best(records, search.direction)
     if best is None or best.value is None:
@@ -333,15 +342,7 @@ def _identity(definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[
     for fold in folds:
         rows.update(np.asarray(fold.train, dtype="<i8").tobytes() + b"|")
         rows.update(np.asarray(fold.validation, dtype="<i8").tobytes() + b"|")
-    return hashlib.sha256(_canonical([parts, training, rows.hexdigest(), seed]).encode()).hexdigest()[:16]
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=_plain)
-
-
-def _plain(value: object) -> Any:
-    return value.item() if isinstance(value, np.generic) else repr(value)
+    return hashlib.sha256(canonical([parts, training, rows.hexdigest(), seed]).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -354,32 +355,3 @@ def _quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _journal_lock(path: Path) -> Any:
-    """A lock that the system frees when its holder is killed; Optuna's own is then waited for half a minute."""
-    from filelock import FileLock
-    from optuna.storages.journal import JournalFileOpenLock
-
-    class Lock(JournalFileOpenLock):
-        def __init__(self) -> None:
-            self._lock = FileLock(f"{path}.lock")
-
-        def acquire(self) -> bool:
-            self._lock.acquire()
-            return True
-
-        def release(self) -> None:
-            self._lock.release()
-
-    return Lock()
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off an unfinished last line, to which the next append would otherwise be glued."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)

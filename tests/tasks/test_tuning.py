@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,26 @@ def search(model: ModelDefinition, journal: Path, **arguments: Any) -> TuningRes
     return tune(model, frame, folds, storage=journal, study_name="s", **arguments)
 
 
+class Inline:
+    """Evaluates at once in this thread, or in the given pool; may pause before the trial of a number."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None = None, pause: Callable[[int], float] = lambda number: 0.0):
+        self.pool, self.pause, self.count = pool, pause, 0
+
+    def submit(self, evaluate: Evaluate, parameters: dict[str, Any]) -> Future[Evaluation]:
+        number, self.count = self.count, self.count + 1
+
+        def run() -> Evaluation:
+            time.sleep(self.pause(number))
+            return evaluate(parameters)
+
+        if self.pool:
+            return self.pool.submit(run)
+        future: Future[Evaluation] = Future()
+        future.set_result(run())
+        return future
+
+
 def test_a_search_within_its_trials(tmp_path: Path) -> None:
     seen: list[tuple[int, float | None]] = []
 
@@ -95,13 +116,31 @@ def test_the_champion_comes_first_then_the_defaults(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_search_whatever_the_timing(tmp_path: Path) -> None:
-    def slow_first(evaluate: Evaluate, batch: Sequence[dict[str, Any]]) -> Iterable[Evaluation]:
-        return reversed([evaluate(parameters) for parameters in reversed(batch)])
-
-    model = definition(tuning={"trials": 12})
+    model = definition(tuning={"trials": 16})
     plain = search(model, tmp_path / "a", seed=3)
-    assert points(search(model, tmp_path / "b", seed=3, executor=slow_first)) == points(plain)
-    assert points(search(model, tmp_path / "c", seed=4)) != points(plain)
+    assert points(search(model, tmp_path / "b", seed=3, executor=Inline())) == points(plain)
+    with ThreadPoolExecutor(2) as pool:
+        uneven = Inline(pool, pause=lambda number: 0.2 * (number % 3 == 0))
+        assert points(search(model, tmp_path / "c", seed=3, executor=uneven)) == points(plain)
+    assert points(search(model, tmp_path / "d", seed=4)) != points(plain)
+
+
+def test_a_slow_trial_holds_up_no_other(tmp_path: Path) -> None:
+    others = threading.Event()
+    ended: list[int] = []
+
+    def evaluate(number: int) -> None:
+        if number == 0:
+            assert others.wait(30), "trials 1 to 7 end while the first one is still being evaluated"
+        ended.append(number)
+        if len(ended) == 7:
+            others.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        executor = Inline(pool, pause=lambda number: evaluate(number) or 0.0)
+        result = search(definition(tuning={"trials": 12}), tmp_path / "j", executor=executor)
+    assert ended[7] == 0
+    assert [trial.number for trial in result.trials] == list(range(12))
 
 
 def test_no_trials_evaluate_the_given_parameters_once(tmp_path: Path) -> None:
@@ -115,16 +154,17 @@ def test_no_trials_evaluate_the_given_parameters_once(tmp_path: Path) -> None:
     assert (again.resumed_trials, again.value) == (1, result.value)
 
 
-def test_the_budget_of_seconds_counts_interrupted_runs_and_lets_the_first_batch_run(tmp_path: Path) -> None:
+def test_the_budget_of_seconds_counts_interrupted_runs_and_lets_the_first_ones_run(tmp_path: Path) -> None:
     now = [0.0]
 
-    def ten_seconds(evaluate: Evaluate, batch: Sequence[dict[str, Any]]) -> Iterable[Evaluation]:
-        now[0] += 10
-        return [evaluate(parameters) for parameters in batch]
+    class FiveSeconds(Inline):
+        def submit(self, evaluate: Evaluate, parameters: dict[str, Any]) -> Future[Evaluation]:
+            now[0] += 5
+            return super().submit(evaluate, parameters)
 
     def run(seconds: float, trials: int = 20) -> TuningResult:
         model = definition(tuning={"seconds": seconds, "trials": trials})
-        return search(model, tmp_path / "j", executor=ten_seconds, clock=lambda: now[0])
+        return search(model, tmp_path / "j", executor=FiveSeconds(), clock=lambda: now[0])
 
     assert len(run(5, 2).trials) == 2
     result = run(35)
@@ -153,20 +193,16 @@ def test_another_definition_seed_or_data_is_another_study(tmp_path: Path) -> Non
 
 
 KILLED = """
-import os, signal, sys, time
+import sys
 sys.path.insert(0, {root!r})
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from test_tuning import definition, search
+from test_tuning import Inline, definition, search
 
 def progress(trial, best):
     print(trial.number, flush=True)
 
-def slow(evaluate, batch):
-    for parameters in batch:
-        time.sleep(0.15)
-        yield evaluate(parameters)
-
+slow = Inline(pause=lambda number: 0.15)
 search(definition(tuning={{"trials": 12}}), Path(sys.argv[1]), seed=3, progress=progress, executor=slow)
 """
 
