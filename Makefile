@@ -4,6 +4,8 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	&& echo $$candidate && break; done)
 BIN := .venv/bin
 WORKERS ?= 2
+# The suite starts hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-quick lint format typecheck lock clean
 

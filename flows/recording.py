@@ -16,6 +16,7 @@ from uuid import UUID
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +28,11 @@ def step(name: str, function: Callable[P, R]) -> Callable[P, R]:
     Nothing is cached: Prefect would hash every frame that is handed on. Results stay in memory.
     """
     return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+
+def start(name: str, function: Callable[P, R]) -> Callable[P, PrefectFuture[R]]:
+    """As `step`, but begun in a thread of its own: what is returned has the `result()` to wait for."""
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function).submit
 
 
 def moment(as_of: datetime | None) -> datetime:

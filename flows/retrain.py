@@ -11,10 +11,10 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import inline_image, moment, publish_markdown, publish_table, run_is_alive, step
+from flows.recording import inline_image, moment, publish_markdown, publish_table, run_is_alive, start, step
 from perennial.workspace import Workspace, open_workspace
 from tasks import retraining
-from tasks.description import describe, draw_tuning, tuning_table
+from tasks.description import describe, draw_tuning, tuning_table, with_twin
 from tasks.gate import render_markdown
 from tasks.monitoring import require_sound_data
 from tasks.registration import register_training
@@ -54,17 +54,21 @@ def retrain(
         with _timed(seconds, "tune"):
             tuning = step("tune", retraining.search)(workspace, prepared)
         _show_tuning(model, tuning)
+        # A first model is rarely kept out: its twin is fitted beside it, on the cores that boosting leaves idle.
+        early = start("refit", retraining.refit)(prepared, tuning) if prepared.champion is None else None
         with _timed(seconds, "train"):
             challenger = step("train", retraining.train)(prepared, tuning)
         with _timed(seconds, "judge"):
             judged = step("gate", retraining.judge_challenger)(workspace, prepared, challenger)
         publish_markdown("gate", model, render_markdown(judged.report), f"Gate: {judged.report.verdict}")
-        with _timed(seconds, "refit"):
-            final = step("refit", retraining.refit)(prepared, tuning, challenger, judged.report)
-        with _timed(seconds, "describe"):
-            record = step("describe", describe)(
-                prepared, tuning, challenger, judged, final, seconds=seconds, decision_id=decision_id
-            )
+        won = judged.report.verdict == "promote"
+        refitting = early or (start("refit", retraining.refit)(prepared, tuning) if won else None)
+        record = step("describe", describe)(
+            prepared, tuning, challenger, judged, seconds=seconds, decision_id=decision_id
+        )
+        twin = refitting.result() if refitting else None
+        if won and twin:
+            record = with_twin(record, twin)
         version = step("register", register_training)(workspace.registry, record)
         reign = step("promote", retraining.promote)(
             workspace, prepared, version, judged.report, by=by, decision_id=decision_id

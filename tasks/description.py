@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,27 +35,23 @@ def describe(
     tuning: TuningResult,
     challenger: FittedModel,
     judged: Judged,
-    final: FittedModel,
     *,
     seconds: Mapping[str, float],
     decision_id: str | None,
 ) -> TrainingRecord:
-    """Everything that the run and the version will carry.
+    """Everything that the run and the version of the challenger will carry; see `with_twin` for one that is let in.
 
     Args:
-        challenger: What the gate judged; `final` is what is registered.
+        challenger: What the gate judged.
         seconds: Wall time of each step so far, for comparison between runs.
     """
     definition, report = prepared.definition, judged.report
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
     importance = measure_importance(prepared, challenger, judged)
     golden_rows = feature_frame(_spread(holdout, _GOLDEN_ROWS), definition.features)
-    golden = (golden_rows, predict_score(final.pipeline, golden_rows, definition.task))
     lineage = training_facts(definition, as_of=prepared.as_of, data_version=prepared.data.data_version) | {
-        "trained_from": final.trained_from.isoformat(),
-        "trained_until": final.trained_until.isoformat(),
-        "trained_rows": str(final.trained_rows),
-        "parameters": json.dumps(final.parameters, default=str),
+        **_learned(challenger),
+        "parameters": json.dumps(challenger.parameters, default=str),
         "environment": environment_fingerprint()["hash"],
         "decision_id": decision_id or "",
         "beaten_version": str(prepared.champion.number) if prepared.champion else "",
@@ -70,16 +67,16 @@ def describe(
         metrics |= {f"slice/{item.column}/{_plain(item.value)}/{name}": value for name, value in item.metrics.items()}
     metrics |= {f"importance/{_plain(name)}": value for name, value in importance.items()}
     metrics |= {f"seconds/{name}": value for name, value in seconds.items()}
-    metrics |= {"rows.trained": final.trained_rows, "rows.holdout": report.rows, "tuning.best": tuning.value}
+    metrics |= {"rows.trained": challenger.trained_rows, "rows.holdout": report.rows, "tuning.best": tuning.value}
     return TrainingRecord(
         key=prepared.key,
         definition=definition,
-        pipeline=final.pipeline,
-        golden=golden,
+        pipeline=challenger.pipeline,
+        golden=(golden_rows, predict_score(challenger.pipeline, golden_rows, definition.task)),
         sample=_sample(prepared, judged, definition.monitoring.report_rows),
         lineage=lineage,
         parameters={
-            **{f"estimator.{name}": value for name, value in final.parameters.items()},
+            **{f"estimator.{name}": value for name, value in challenger.parameters.items()},
             "estimator": definition.training.estimator,
             "data_version": prepared.data.data_version,
             "definition_hash": definition.hash,
@@ -96,6 +93,18 @@ def describe(
             "environment.json": environment_fingerprint(),
             REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
         },
+    )
+
+
+def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:
+    """The record of a winner's twin, which has learned from the holdout too and is registered in its place."""
+    rows, _ = record.golden
+    return replace(
+        record,
+        pipeline=twin.pipeline,
+        golden=(rows, predict_score(twin.pipeline, rows, record.definition.task)),
+        lineage={**record.lineage, **_learned(twin)},
+        metrics={**record.metrics, "rows.trained": twin.trained_rows, "seconds/refit": twin.seconds},
     )
 
 
@@ -195,6 +204,14 @@ def gate_table(judged: Judged) -> pd.DataFrame:
             for check in judged.report.checks
         ]
     )
+
+
+def _learned(model: FittedModel) -> dict[str, str]:
+    return {
+        "trained_from": model.trained_from.isoformat(),
+        "trained_until": model.trained_until.isoformat(),
+        "trained_rows": str(model.trained_rows),
+    }
 
 
 def _curves(task: str, judged: Judged) -> dict[str, list[float]]:

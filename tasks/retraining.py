@@ -31,7 +31,7 @@ from tasks.leakage import separations, shared_rows
 from tasks.probation import was_rolled_back
 from tasks.scoring import load_version
 from tasks.split import Split, split_by_time
-from tasks.training import FittedModel, fit, predict_score, training_key
+from tasks.training import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.tuning import TuningResult, tune
 
 _PROBE_ROWS = 20_000
@@ -117,14 +117,15 @@ def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
         study_name=prepared.key,
         champion_parameters=parameters,
         seed=prepared.definition.training.seed,
+        rows_digest=prepared.data.digest,
     )
 
 
 def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
     """Fit the challenger on everything before the holdout."""
-    split = prepared.split
-    learning = np.concatenate([split.train, split.validation])
-    return fit(prepared.encoded, prepared.rows(learning), tuning.parameters, prepared.definition.training.seed)
+    return fit(
+        prepared.encoded, prepared.rows(prepared.split.learning), tuning.parameters, prepared.definition.training.seed
+    )
 
 
 def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
@@ -166,7 +167,7 @@ def judge_measured(
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
     features = feature_frame(holdout, definition.features)
     truth = holdout[definition.data.target].to_numpy(dtype=np.float64)
-    learning_ids = prepared.frame[ROW_ID].iloc[np.concatenate([split.train, split.validation])]
+    learning_ids = prepared.frame[ROW_ID].iloc[split.learning]
     evidence = Evidence(
         truth=truth,
         challenger=measured.score,
@@ -186,16 +187,14 @@ def judge_measured(
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 
-def refit(prepared: Prepared, tuning: TuningResult, challenger: FittedModel, report: GateReport) -> FittedModel:
-    """The model to register: of a winner, its twin that has learned from the holdout too; else the challenger.
+def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
+    """The twin of the challenger that is registered in its place if it wins: it has learned from the holdout too.
 
     Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
     the procedure and its parameters on them already.
     """
-    if report.verdict != "promote":
-        return challenger
-    everything = np.concatenate([prepared.split.train, prepared.split.validation, prepared.split.holdout])
-    return fit(prepared.encoded, prepared.rows(everything), tuning.parameters, prepared.definition.training.seed)
+    rows = prepared.rows(np.concatenate([prepared.split.learning, prepared.split.holdout]))
+    return fit(prepared.encoded, rows, tuning.parameters, prepared.definition.training.seed)
 
 
 def promote(
@@ -274,8 +273,9 @@ def one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 1
         raise DataError("there is no row to time", "Wait for labels")
     ask = pipeline.predict_proba if hasattr(pipeline, "predict_proba") else pipeline.predict
     row, seconds = features.head(1), []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        ask(row)
-        seconds.append(time.perf_counter() - started)
+    with boosting_threads():
+        for _ in range(repeats):
+            started = time.perf_counter()
+            ask(row)
+            seconds.append(time.perf_counter() - started)
     return float(np.median(seconds) * 1000)

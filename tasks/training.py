@@ -7,8 +7,10 @@ import json
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import joblib
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
+from threadpoolctl import ThreadpoolController
 
 from perennial import __version__
 from perennial.definition import ModelDefinition
@@ -64,7 +67,8 @@ def fit(
         frame: Labelled rows with the features, time and target; it is not changed.
         parameters: Hyperparameters; the definition's fixed ones win over them.
         seed: Of everything random in the fit.
-        threads: For estimators that leave n_jobs open (forests); -1 is one for each core. The fit doesn't depend on it.
+        threads: For estimators that leave n_jobs open (forests); -1 is one for each core; see `boosting_threads`.
+            The fit doesn't depend on it.
 
     Raises:
         DataError: Rows or target can't be used, or the estimator refuses them.
@@ -77,7 +81,7 @@ def fit(
     pipeline = build_pipeline(definition, parameters, seed)
     started = time.perf_counter()
     # Estimators that leave n_jobs open (forests) use every core here; in tuning they stay on their trial's thread.
-    with joblib.parallel_config(backend="threading", n_jobs=threads):
+    with joblib.parallel_config(backend="threading", n_jobs=threads), boosting_threads(threads):
         fit_pipeline(pipeline, features, target, definition)
     return FittedModel(
         pipeline=pipeline,
@@ -90,6 +94,24 @@ def fit(
         seconds=time.perf_counter() - started,
         baseline=float(target.mean()),
     )
+
+
+def boosting_threads(threads: int = -1) -> AbstractContextManager[Any]:
+    """Within it, OpenMP uses half as many threads as are given (-1: as there are cores), and one at the least.
+
+    Boosting's threads meet after each split and each tree: the second of two cores, asleep between the meetings, makes
+    fits and scores of any size slower, not quicker, and is free for other work instead.
+    """
+    share = max(1, (joblib.cpu_count() if threads == -1 else threads) // 2)
+    limits: AbstractContextManager[Any] = _thread_pools().limit(limits=share, user_api="openmp")
+    return limits
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    import sklearn.ensemble  # noqa: F401 - a controller knows the libraries that are loaded when it is made
+
+    return ThreadpoolController()
 
 
 def fit_pipeline(estimator: Any, features: Any, target: FloatArray, definition: ModelDefinition) -> Any:
@@ -120,7 +142,8 @@ def predict_score(pipeline: Any, features: Any, task: Literal["classification", 
     """
     if not features.shape[0]:
         return np.empty(0, dtype=np.float64)
-    raw = pipeline.predict_proba(features) if task == "classification" else pipeline.predict(features)
+    with boosting_threads():
+        raw = pipeline.predict_proba(features) if task == "classification" else pipeline.predict(features)
     scores = np.asarray(raw, dtype=np.float64)
     if task == "classification":
         column = list(pipeline.classes_).index(1) if hasattr(pipeline, "classes_") else 1

@@ -14,7 +14,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -89,6 +89,7 @@ def tune(
     study_name: str,
     champion_parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
+    rows_digest: str | None = None,
     progress: Callable[[TrialRecord, TrialRecord | None], None] | None = None,
     executor: Executor | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -106,6 +107,7 @@ def tune(
         study_name: Its name there. A change of definition, rows, folds or seed starts a study of its own.
         champion_parameters: Tried first, before the defaults; what no longer fits the search space is moved into it.
         seed: Of the sampler and the fits.
+        rows_digest: Of the frame's rows, where it is known; else it is taken of those that the folds use.
         progress: Called in this thread after each trial with it and the best so far.
         executor: Evaluates trials; by default threads of this process.
         clock: Seconds, monotonic.
@@ -118,7 +120,7 @@ def tune(
         raise DataError("tuning got no validation fold", "Give those of split_by_time")
     build_pipeline(definition, {}, seed)  # a wrong definition is an error here, not the failure of every trial
     evaluator = FoldEvaluator(definition, frame, folds, seed)
-    identity = _identity(definition, frame, folds, seed)
+    identity = _identity(definition, frame, folds, seed, rows_digest)
     search = _Search(definition, seed, champion_parameters)
     with _quiet_optuna(), contextlib.ExitStack() as stack:
         memo = TrialMemo(storage, f"{study_name}:{identity}", search.direction)
@@ -255,13 +257,16 @@ class _Walk:
         return self.before + self.clock() - self.started
 
     def _overruns(self, budget: float | None, workers: int) -> bool:
-        """Whether one more trial, at the pace of those that landed, would end after the budget."""
+        """Whether one more trial, at the pace of those that ended, would end after the budget."""
         if budget is None:
             return False
-        while self.flying and (self.flying[0].future.done() or (not self.landed and len(self.flying) >= workers)):
+        if not self.landed:
+            wait([flying.future for flying in self.flying], return_when=FIRST_COMPLETED)
+        while self.flying and self.flying[0].future.done():
             self._land()
-        pace = self.elapsed / len(self.landed)
-        return self.elapsed + pace * max(workers, len(self.flying) + 1) > budget
+        ended = len(self.landed) + sum(flying.future.done() for flying in self.flying)
+        under_way = len(self.landed) + len(self.flying) - ended
+        return self.elapsed + self.elapsed / ended * max(workers, under_way + 1) > budget
 
     def _tell(self, count: int) -> None:
         while self.told < count:
@@ -330,7 +335,9 @@ def _fitting(definition: ModelDefinition, parameters: Mapping[str, Any]) -> Para
     return {name: value for name, value in near.items() if value is not None}
 
 
-def _identity(definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[Fold], seed: int) -> str:
+def _identity(
+    definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[Fold], seed: int, rows_digest: str | None
+) -> str:
     """What the trials' values depend on, and not the budget: a larger one goes on with what is there."""
     parts = definition.model_dump(mode="json", include={"name", "task", "positive", "data", "features"})
     training = definition.training.model_dump(mode="json")
@@ -338,7 +345,7 @@ def _identity(definition: ModelDefinition, frame: pd.DataFrame, folds: Sequence[
     if is_custom(definition):
         training["file"] = content_digest(split_spec(definition.training.estimator, definition.folder)[0])
     columns = [*definition.features.columns, definition.data.target]
-    rows = hashlib.sha256(data_digest(frame.iloc[used_rows(folds)][columns]).encode())
+    rows = hashlib.sha256((rows_digest or data_digest(frame.iloc[used_rows(folds)][columns])).encode())
     for fold in folds:
         rows.update(np.asarray(fold.train, dtype="<i8").tobytes() + b"|")
         rows.update(np.asarray(fold.validation, dtype="<i8").tobytes() + b"|")

@@ -21,7 +21,7 @@ from perennial.definition import ModelDefinition
 from perennial.registry import Reign, Version
 from perennial.workspace import Workspace
 from tasks import retraining
-from tasks.description import describe
+from tasks.description import describe, with_twin
 from tasks.ingestion import Receipt, ingest_batch
 from tasks.registration import TrainingRecord, register_training
 from tasks.retraining import Judged, Prepared
@@ -145,8 +145,10 @@ def retrain(
     tuning = retraining.search(workspace, prepared)
     challenger = retraining.train(prepared, tuning)
     judged = retraining.judge_challenger(workspace, prepared, challenger)
-    final = retraining.refit(prepared, tuning, challenger, judged.report)
-    record = describe(prepared, tuning, challenger, judged, final, seconds={"train": 1.0}, decision_id=decision_id)
+    record = describe(prepared, tuning, challenger, judged, seconds={"train": 1.0}, decision_id=decision_id)
+    won = judged.report.verdict == "promote"
+    final = retraining.refit(prepared, tuning) if won else challenger
+    record = with_twin(record, final) if won else record
     version = register_training(workspace.registry, record)
     reign = retraining.promote(workspace, prepared, version, judged.report, by="test", decision_id=decision_id)
     retraining.record_outcome(workspace, prepared, judged, by="test", decision_id=decision_id, version=version.number)

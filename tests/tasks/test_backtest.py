@@ -28,7 +28,7 @@ from tasks.backtest_policies import make_candidates
 from tasks.backtesting import backtest_model
 from tasks.data import labelled_rows
 from tasks.decision import Decision
-from tasks.description import describe
+from tasks.description import describe, with_twin
 from tasks.ingestion import ingest_batch
 from tasks.labels import label_frame
 from tasks.monitoring import gather_inputs, record_decision, run_check
@@ -71,8 +71,9 @@ def retrain(workspace: Workspace, definition: ModelDefinition, as_of: datetime, 
     tuning = retraining.search(workspace, prepared)
     challenger = retraining.train(prepared, tuning)
     judged = retraining.judge_challenger(workspace, prepared, challenger)
-    final = retraining.refit(prepared, tuning, challenger, judged.report)
-    record = describe(prepared, tuning, challenger, judged, final, seconds={}, decision_id=decision_id)
+    record = describe(prepared, tuning, challenger, judged, seconds={}, decision_id=decision_id)
+    if judged.report.verdict == "promote":
+        record = with_twin(record, retraining.refit(prepared, tuning))
     version = register_training(workspace.registry, replace(record, figures={}, tables={}, curves={}))
     made: dict[str, Any] = {"by": "test", "decision_id": decision_id}
     retraining.promote(workspace, prepared, version, judged.report, **made)

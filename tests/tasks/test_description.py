@@ -35,10 +35,8 @@ def test_metrics_are_those_of_the_rows_that_judged(trained: World) -> None:
 
 def test_describing_twice_says_the_same(trained: World) -> None:
     training = trained.training
-    challenger = training.final
-    again = describe(
-        training.prepared, training.tuning, challenger, training.judged, training.final, seconds={}, decision_id="first"
-    )
+    final = training.final
+    again = describe(training.prepared, training.tuning, final, training.judged, seconds={}, decision_id="first")
     assert dict(again.lineage) == dict(training.record.lineage)
     assert again.key == training.record.key
     np.testing.assert_array_equal(again.golden[1], training.record.golden[1])
