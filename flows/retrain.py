@@ -53,11 +53,12 @@ def retrain(
             prepared = step("prepare", retraining.prepare)(workspace, definition, as_of=at)
         with _timed(seconds, "tune"):
             tuning = step("tune", retraining.search)(workspace, prepared)
-        _show_tuning(model, tuning)
         # A first model is rarely kept out: its twin is fitted beside it, on the cores that boosting leaves idle.
         early = start("refit", retraining.refit)(prepared, tuning) if prepared.champion is None else None
         with _timed(seconds, "train"):
-            challenger = step("train", retraining.train)(prepared, tuning)
+            training = start("train", retraining.train)(prepared, tuning)
+            _show_tuning(model, tuning)
+            challenger = training.result()
         with _timed(seconds, "judge"):
             judged = step("gate", retraining.judge_challenger)(workspace, prepared, challenger)
         publish_markdown("gate", model, render_markdown(judged.report), f"Gate: {judged.report.verdict}")
