@@ -19,9 +19,8 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from perennial import __version__
-from perennial.serving import v2
+from perennial.serving import docs, v2
 from perennial.serving.codec import encode_json, parse_request, take_output
-from perennial.serving.docs import documentation, openapi
 from perennial.serving.host import Served
 from perennial.serving.http import (
     Answer,
@@ -36,6 +35,7 @@ from perennial.serving.http import (
     send_answer,
 )
 from perennial.serving.labels import parse_labels
+from perennial.serving.openapi import openapi
 from perennial.serving.problems import Problem
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
@@ -237,6 +237,7 @@ class Api:
             ("GET", "v2/models/{model}/versions/{version}", self._metadata, look, "v2"),
             ("GET", "v2/models/{model}/versions/{version}/ready", self._model_ready, None, "v2"),
             ("GET", "docs", self._docs, None, "docs"),
+            *(("GET", f"docs/{name}", self._docs_file, None, "docs") for name in docs.FILES),
             ("GET", "openapi.json", self._openapi, None, "docs"),
         ]
         return [Route(method, tuple(path.split("/")), *rest) for method, path, *rest in rows]  # type: ignore[arg-type]
@@ -367,8 +368,12 @@ class Api:
         return json_answer({"name": champion.name, "ready": True})
 
     async def _docs(self, call: Call) -> Answer:  # noqa: ARG002
-        content, headers = documentation()
+        content, headers = docs.page()
         return Answer(content, 200, headers, "text/html; charset=utf-8")
+
+    async def _docs_file(self, call: Call) -> Answer:
+        content, kind = await asyncio.to_thread(docs.page_file, call.scope["path"].rpartition("/")[2])
+        return Answer(content, 200, {"cache-control": "public, max-age=3600"}, kind)
 
     async def _openapi(self, call: Call) -> Answer:  # noqa: ARG002
         champions = {name: served.champion for name, served in self.service.host.served.items()}

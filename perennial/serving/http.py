@@ -20,6 +20,7 @@ _SECURITY = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
+_SECURITY_CACHED = tuple(pair for pair in _SECURITY if pair[0] != b"cache-control")
 
 
 class Disconnected(Exception):
@@ -85,7 +86,7 @@ async def send_answer(send: Send, answer: Answer, extra: Iterable[tuple[bytes, b
     headers = [
         (b"content-type", answer.content_type.encode("latin-1")),
         (b"content-length", str(len(answer.body)).encode()),
-        *_SECURITY,
+        *(_SECURITY if "cache-control" not in answer.headers else _SECURITY_CACHED),
         *extra,
     ]
     for name, value in answer.headers.items():
