@@ -55,7 +55,7 @@ def _ingest(
     suite = load_suite(find_suite(model, workspace.settings.expectation_folders))
     labelled = 0
     if files:
-        batches = [(path, step("read", read_file)(path)) for path in files]
+        batches = [(path, step("read", read_file)(path, definition)) for path in files]
     else:
         found = step("read", read_new)(workspace.store, definition, as_of=at)
         history = history or found.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,10 @@ def _score_file(
     workspace: Workspace, definition: ModelDefinition, champion: Version, source: Path, target: Path, at: datetime
 ) -> int:
     pipeline = load_version(workspace.registry, champion, definition)
-    total = 0
-    for rows, scores, raw in score_file(pipeline, definition, source, target, version=champion.number):
-        log_predictions(
-            workspace.store, definition.name, rows, scores, raw=raw, version=champion.number, as_of=at,
-            origin=source.name,
-        )  # fmt: skip
-        total += len(rows)
-    return total
+    record = partial(_log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name)
+    chunks = score_file(pipeline, definition, source, target, version=champion.number, record=record)
+    return sum(len(rows) for rows, _, _ in chunks)
+
+
+def _log(workspace: Workspace, model: str, rows: Any, score: Any, raw: Any, **facts: Any) -> None:
+    log_predictions(workspace.store, model, rows, score, raw=raw, **facts)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -46,23 +47,27 @@ def read_source(definition: ModelDefinition, start: datetime | None, end: dateti
         frame = read_table(_resolve(source.delta, folder))
     else:
         paths = _expand(_resolve(str(source.parquet or source.csv), folder))
-        frame = pd.concat([read_file(path) for path in paths], ignore_index=True)
+        frame = pd.concat([read_file(path, definition) for path in paths], ignore_index=True)
     return _within(frame, definition, start, end)
 
 
-def read_file(path: str | Path) -> pd.DataFrame:
+def read_file(path: str | Path, definition: ModelDefinition) -> pd.DataFrame:
     """One parquet, CSV or JSON-lines file, told by its ending.
+
+    In CSV, which has no types, ids, categories and texts stay as they are written: 007 is not 7.
 
     Raises:
         DataError: It is missing, unreadable or of another kind.
     """
     text = str(path)
     suffix = "".join(Path(text).suffixes[-2:]).lower() if text.endswith(".gz") else Path(text).suffix.lower()
+    read_csv = partial(pd.read_csv, dtype=dict.fromkeys(_written_columns(definition), "str"))
     readers: dict[str, Any] = {
         ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".csv.gz": pd.read_csv,
-        ".jsonl": lambda name: pd.read_json(name, lines=True),
+        ".csv": read_csv,
+        ".csv.gz": read_csv,
+        # Without dtype=False pandas would make numbers of texts.
+        ".jsonl": lambda name: pd.read_json(name, lines=True, dtype=False),
     }
     if suffix not in readers:
         raise DataError(f"{text} is no file that can be read", f"Give one of {', '.join(readers)}")
@@ -73,6 +78,13 @@ def read_file(path: str | Path) -> pd.DataFrame:
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{text} can't be read: {' '.join(str(error).split())}", "Check the file") from error
     return frame
+
+
+def _written_columns(definition: ModelDefinition) -> tuple[str, ...]:
+    """The columns whose cells are names and no numbers; a target is one where its positive class has a name."""
+    data, features = definition.data, definition.features
+    target = () if definition.positive is None else (data.target,)
+    return (data.id, *features.categorical, *features.text, *target)
 
 
 def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tasks.data import is_known, normalise, read_file, window_rows
 from tasks.training import predict_score
 
 _CHUNK_ROWS = 100_000
+Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]
 
 
 def require_champion(registry: Registry, model: str, *, as_of: datetime | None = None) -> Version:
@@ -90,20 +91,23 @@ def log_predictions(
     as_of: datetime, origin: str,
 ) -> None:  # fmt: skip
     """Append what was predicted: one row an id, with the score, the raw one, the version and the moment."""
-    frame = pd.DataFrame(
+    count = len(rows)
+    if not count:
+        return
+    at = pa.scalar(as_of, type=pa.timestamp("us", tz="UTC"))
+    # Straight to Arrow: pandas would make a Python object of every time and every constant.
+    table = pa.table(
         {
-            "id": rows[ROW_ID].to_numpy(),
-            "time": rows[ROW_TIME].to_numpy(),
-            "score": score,
-            "version": version,
-            "predicted_at": pd.Timestamp(as_of),
-            "origin": origin,
-            "raw_score": raw,
+            "id": pa.array(rows[ROW_ID], type=pa.string(), from_pandas=True),
+            "time": pa.array(rows[ROW_TIME], type=at.type, from_pandas=True),
+            "score": pa.array(score, type=pa.float64()),
+            "version": pa.repeat(version, count),
+            "predicted_at": pa.repeat(at, count),
+            "origin": pa.repeat(origin, count),
+            "raw_score": pa.array(raw, type=pa.float64()),
         }
     )
-    if len(frame):
-        frame["time"] = pd.to_datetime(frame["time"], utc=True)
-        store.append(model, "predictions", frame)
+    store.append(model, "predictions", table)
 
 
 def predictions_between(
@@ -116,11 +120,15 @@ def predictions_between(
 
 
 def score_file(
-    pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int
-) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
+    pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int,
+    record: Record = lambda *_: None,
+) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:  # fmt: skip
     """Score a file into another, chunk by chunk: id, score and version; yields each chunk's rows, scores, raw scores.
 
     The target appears only when it is complete.
+
+    Args:
+        record: Called with what is yielded, in a thread beside the scoring; what it raises ends the scoring.
 
     Raises:
         DataError: A file can't be read or written, or lacks columns.
@@ -143,7 +151,7 @@ def score_file(
                 made = {definition.data.id: rows[ROW_ID], "score": score, "version": np.full(len(score), version)}
                 if written is not None:
                     written.result()
-                written = writing.submit(writer.write, pd.DataFrame(made))
+                written = writing.submit(_keep, writer, pd.DataFrame(made), partial(record, rows, score, raw))
                 yield rows, score, raw
             if written is not None:
                 written.result()
@@ -159,6 +167,11 @@ def score_file(
         finally:
             writing.submit(writer.close).result()
             staged.unlink(missing_ok=True)
+
+
+def _keep(writer: _Writer, made: pd.DataFrame, record: Callable[[], None]) -> None:
+    writer.write(made)
+    record()
 
 
 class _Writer:
@@ -185,18 +198,19 @@ class _Writer:
 
 
 def _normal_chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
-    data = definition.data
-    for chunk in _chunks(source, (data.id, data.time, *definition.features.columns)):
+    for chunk in _chunks(source, definition):
         yield normalise(chunk, definition)
 
 
-def _chunks(source: Path, wanted: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
     if source.suffix.lower() != ".parquet":
-        yield read_file(source)
+        yield read_file(source, definition)
         return
     try:
         with pq.ParquetFile(source) as file:
-            present = [name for name in dict.fromkeys(wanted) if name in file.schema_arrow.names]
+            data = definition.data
+            wanted = dict.fromkeys((data.id, data.time, *definition.features.columns))
+            present = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(_CHUNK_ROWS, columns=present):
                 yield batch.to_pandas()
     except FileNotFoundError:

@@ -54,7 +54,7 @@ def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: 
     workspace = open_workspace()
     definition = workspace.definition(model)
     at = as_of or datetime.now(UTC)
-    receipt = label_frame(workspace.store, definition, read_file(file), as_of=at, author=author)
+    receipt = label_frame(workspace.store, definition, read_file(file, definition), as_of=at, author=author)
     if as_json:
         print_json(receipt)
         return

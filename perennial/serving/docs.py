@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from the installed package, so that it needs no network. The document is `openapi`'s."""
+"""The page at /docs: Swagger UI from the installed package, which needs no network. The document is `openapi`'s."""
 
 from __future__ import annotations
 

@@ -52,6 +52,11 @@ def parquet(path: Path, frame: pd.DataFrame) -> Path:
     return path
 
 
+def csv(path: Path, frame: pd.DataFrame) -> Path:
+    frame.to_csv(path, index=False)
+    return path
+
+
 def test_the_loop_by_hand(run: Run, workspace: Workspace, tmp_path: Path) -> None:
     past = parquet(tmp_path / "past.parquet", small_model.rows(0, 15))
     known = printed(run, "ingest", "digits", past, "--history", "--as-of", small_model.day(15).isoformat())
@@ -64,19 +69,26 @@ def test_the_loop_by_hand(run: Run, workspace: Workspace, tmp_path: Path) -> Non
     assert (trained["gate"], trained["promoted"], trained["version"]) == ("promote", True, 1)
 
     fresh = small_model.rows(15, 19)
-    week = parquet(tmp_path / "week.parquet", fresh.drop(columns="even"))
+    fresh["row"] = fresh["row"].str.removeprefix("r")  # 0080 in a CSV file is a name: 80 would be another row
+    assert fresh["row"].str.startswith("0").any()
+    week = csv(tmp_path / "week.csv", fresh.drop(columns="even"))
     assert run("ingest", "digits", week, "--as-of", small_model.day(19).isoformat())[:2] == (
         0, "288 of 288 rows kept, 0 quarantined, 0 known already, 0 labels\n",
     )  # fmt: skip
-    scored = tmp_path / "scored.parquet"
+    scored = tmp_path / "scored.csv"
     code, out, _ = run("score", "digits", week, scored, "--as-of", small_model.day(19).isoformat())
     assert (code, out) == (0, f"288 rows scored with version 1 into {scored}\n")
-    assert pd.read_parquet(scored)["score"].between(0, 1).all()
+    made = pd.read_csv(scored, dtype={"row": "str"})
+    assert made["score"].between(0, 1).all()
+    assert made["row"].tolist() == fresh["row"].tolist()
 
-    truth = parquet(tmp_path / "truth.parquet", fresh[["row", "even"]])
+    truth = csv(tmp_path / "truth.csv", fresh[["row", "even"]])
     assert run("label", "digits", truth, "--as-of", small_model.day(20).isoformat())[1] == (
         "288 new labels, 0 corrected, 0 unchanged, 0 rows without truth\n"
     )
+
+    for table, column in (("batches", "_id"), ("predictions", "id"), ("labels", "id")):
+        assert set(fresh["row"]) <= set(workspace.store.frame("digits", table, columns=[column])[column])
 
     dry = printed(run, "check", "digits", "--dry-run", "--as-of", small_model.day(20).isoformat())
     assert printed(run, "ledger", "digits") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_labels_probabilities_or_both_and_the_rows_own_ids(client: LocalClient) 
     assert wrong.status_code == 422
     own = client.post("/models/colours/invocations", json=body | {"ids": list("uvwxyz")}).json()
     assert own["ids"] == list("uvwxyz")
+
+
+def test_ids_and_categories_in_csv_are_names_and_no_numbers(client: LocalClient, home: Workspace) -> None:
+    text = "row,a,b,empty,colour,code\n007,1,2,,red,07\n"
+    answer = client.post("/models/colours/invocations", content=text, headers={"content-type": "text/csv"}).json()
+    frame = pd.DataFrame({"a": [1.0], "b": [2.0], "empty": [np.nan], "colour": ["red"], "code": ["07"]})
+    assert answer["ids"] == ["007"]
+    np.testing.assert_allclose(answer["predictions"], wanted_scores(home, frame), atol=1e-9)
 
 
 def test_regression_answers_values(client: LocalClient, home: Workspace) -> None:
@@ -345,8 +354,11 @@ def test_the_openapi_documents_examples_work_as_they_are(client: LocalClient) ->
                     tried += 1
     assert tried == 2 * (5 + 1 + 1)
     page = client.get("/docs")
-    assert "openapi.json" in page.text
-    assert "script-src" in page.headers["content-security-policy"]
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:src|href)="([^"]*)"', page.text):
+        assert client.get(name).status_code == 200, name
+    assert "openapi.json" in client.get("/docs/start.js").text
+    assert client.get("/docs/../app.py").status_code == 404
 
 
 def test_images_come_as_bytes_never_as_paths(tmp_path: Path, mlflow_database: Path) -> None:

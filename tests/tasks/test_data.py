@@ -130,7 +130,7 @@ def test_a_source_that_can_t_be_read(workspace: Workspace, monkeypatch: pytest.M
     assert refused(define(workspace)) == "the source has no column when. Correct data.time in the definition."
 
 
-def test_files_by_their_ending(tmp_path: Path) -> None:
+def test_files_by_their_ending(tmp_path: Path, definition: ModelDefinition) -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
@@ -138,7 +138,7 @@ def test_files_by_their_ending(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.v1.csv.gz", "wt") as file:
         file.write((tmp_path / "a.csv").read_text())
     for name in ("a.csv", "a.jsonl", "a.PARQUET", "a.v1.csv.gz"):
-        pd.testing.assert_frame_equal(read_file(tmp_path / name), frame)
+        pd.testing.assert_frame_equal(read_file(tmp_path / name, definition), frame)
 
 
 @pytest.mark.parametrize(
@@ -153,17 +153,47 @@ def test_files_by_their_ending(tmp_path: Path) -> None:
         ("a.csv.gz", b"no gzip", "can't be read: Not a gzipped file"),
     ],
 )  # fmt: skip
-def test_a_file_that_can_t_be_read(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+def test_a_file_that_can_t_be_read(
+    tmp_path: Path, definition: ModelDefinition, name: str, content: bytes, problem: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_file(tmp_path / name)
+        read_file(tmp_path / name, definition)
     assert str(caught.value).startswith(f"{tmp_path / name} ")
     assert problem in str(caught.value)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path, definition: ModelDefinition) -> None:
     with pytest.raises(DataError, match=r"none\.csv does not exist. Check the path"):
-        read_file(tmp_path / "none.csv")
+        read_file(tmp_path / "none.csv", definition)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl"])
+def test_names_stay_as_they_are_written(tmp_path: Path, name: str) -> None:
+    features = {"numeric": ["ink"], "categorical": ["zip"], "text": ["note"]}
+    definition = ModelDefinition.model_validate(RAW | {"features": features, "positive": "1", "gate": {}})
+    frame = pd.DataFrame(
+        {
+            "row": ["007", "1e3"],
+            "zip": ["01234", None],
+            "note": ["1.0", "true"],
+            "ink": [1.5, None],
+            "even": ["1", None],
+        }
+    )
+    if name == "a.jsonl":
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_csv(tmp_path / name, index=False)
+    found = read_file(tmp_path / name, definition)
+
+    assert found["row"].tolist() == ["007", "1e3"]
+    assert found["note"].tolist() == ["1.0", "true"]
+    for column in ("zip", "even"):
+        assert found[column].tolist()[0] == frame[column][0]
+        assert pd.isna(found[column][1])
+    assert found["ink"].tolist()[0] == 1.5
+    assert pd.api.types.is_float_dtype(found["ink"])
 
 
 # --- the normal form ---

@@ -116,6 +116,18 @@ def test_files(kind: str, trained: World, pipeline: Any, tmp_path: Path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.parquet", target.name])
 
 
+def test_a_chunk_that_can_t_be_recorded_ends_the_scoring(trained: World, pipeline: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    rows(0, 4).drop(columns="even").to_parquet(source)
+
+    def record(rows: pd.DataFrame, score: np.ndarray, raw: np.ndarray) -> None:
+        raise DataError("the log is full", "Make room")
+
+    with pytest.raises(DataError, match="the log is full"):
+        list(score_file(pipeline, trained.definition, source, target, version=7, record=record))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
 def test_a_broken_file_leaves_no_target(trained: World, pipeline: Any, tmp_path: Path) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
 
