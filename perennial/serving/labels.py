@@ -1,13 +1,15 @@
 """Late truth over the API: checked, spooled at once, appended to the table `labels` by the shipper. Joins nothing.
 
-Truth of an id that nobody predicted yet is kept too: the log may be behind. The answer names such ids.
+Truth of an id that is neither predicted nor ingested yet is kept for a while, for the log may be behind; the answer
+names such ids.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,16 @@ from perennial.locks import exclusive
 from perennial.serving.codec import parse_json
 from perennial.serving.problems import Problem, shown
 from perennial.serving.spool import Spool, read_segment
-from perennial.store import Store
+from perennial.serving.waiting import Label, WaitingLabels, newest
+from perennial.store import ROW_ID, Store
 
+LOG = logging.getLogger("perennial.serving")
 _TIME = pa.timestamp("us", tz="UTC")
 _SHIP_WAIT_SECONDS = 60.0
+# Looking through what waits must not become a worker's main occupation, however much it is.
+_REST_PER_LOOK = 50
 _LONGEST = 256
 _EXAMPLE = {"labels": [{"id": "the prediction's id", "truth": 1}]}
-
-
-class Label(msgspec.Struct, array_like=True):
-    """One truth as the spool holds it."""
-
-    id: str
-    truth: float
-    at_us: int
-    author: str
 
 
 def parse_labels(body: bytes, definition: ModelDefinition, most: int) -> list[Label]:
@@ -74,55 +71,119 @@ class LabelDesk:
     Args:
         spool: A spool of its own, beside the predictions'.
         predictions: The predictions' spool, for ids that are not in the table yet.
+        unknown_hours: So long truth of unknown ids is kept.
+        on_expired: Called with model and number of labels that were given up.
     """
 
-    def __init__(self, spool: Spool, predictions: Spool, store: Store, locks: Path) -> None:
+    def __init__(
+        self, spool: Spool, predictions: Spool, store: Store, locks: Path, unknown_hours: float,
+        on_expired: Callable[[str, int], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
         self._spool, self._predictions, self._store, self._locks = spool, predictions, store, locks
+        self._unknown_hours, self._on_expired = unknown_hours, on_expired
+        self._waiting = WaitingLabels(spool.root)
+        self._look_at = 0.0
         self.failing = ""
 
     def take(self, model: str, labels: Sequence[Label]) -> dict[str, Any]:
-        """Keep the labels; which ids nobody has predicted so far.
+        """Keep the labels; which ids nobody knows so far.
 
         Raises:
             Problem: 503 where they can't be written down.
         """
         if not self._spool.append(model, [msgspec.to_builtins(label) for label in labels], len(labels)):
             raise Problem(503, f"the labels can't be kept: {self._spool.failing}", {"retry-after": "30"})
-        unknown = self._unknown(model, [label.id for label in labels])
+        ids = [label.id for label in labels]
+        try:
+            missing = self._unknown(model, ids)
+        except Exception as error:  # noqa: BLE001 - the labels are safe; only their ids can't be looked up
+            self.failing = f"ids can't be looked up: {type(error).__name__}: {error}"[:300]
+            missing = set(ids)
+        unknown = [name for name in dict.fromkeys(ids) if name in missing]
         answer: dict[str, Any] = {"model": model, "accepted": len(labels), "unknown": unknown}
         if unknown:
-            answer["note"] = "labels of unknown ids are kept, and count as soon as a prediction of that id is logged"
+            answer["note"] = (
+                f"labels of unknown ids are kept for {self._unknown_hours:g} hours, "
+                "and count as soon as the id is predicted or ingested"
+            )
         return answer
 
+    def waiting(self, model: str) -> int:
+        """How many labels wait for their id to become known."""
+        return len(self._waiting.all(model)[1])
+
     def ship(self) -> int:
-        """Append what is new or corrected of all sealed segments; the number of rows."""
+        """Append what is new or corrected of all sealed segments and of what waited; the number of rows."""
         self._spool.seal()
         shipped, failure = 0, ""
         for paths in (self._spool.sealed(), self._spool.orphans()):
             for path in paths:
-                model = path.parent.name
-                try:
-                    busy = f"{model}'s labels are shipped"
-                    with exclusive(self._locks, f"labels-{model}", wait_seconds=_SHIP_WAIT_SECONDS, busy=busy):
-                        if path.exists():
-                            shipped += self._append(model, path)
-                            path.unlink(missing_ok=True)
-                except Exception as error:  # noqa: BLE001 - any storage fails in its own way; the segment stays
-                    failure = failure or f"{type(error).__name__}: {error}"[:300]
+                done, problem = self._locked(path.parent.name, lambda model, path=path: self._segment(model, path))  # type: ignore[misc]
+                shipped, failure = shipped + done, failure or problem
+        if time.monotonic() >= self._look_at:
+            started = time.monotonic()
+            for model in self._waiting.models():
+                done, problem = self._locked(model, self.look_through)
+                shipped, failure = shipped + done, failure or problem
+            now = time.monotonic()
+            self._look_at = now + _REST_PER_LOOK * (now - started)
         self.failing = failure
         self._spool.measure()
         return shipped
 
-    def _append(self, model: str, path: Path) -> int:
-        """One segment in one keyed commit: of each id the newest truth, where it differs from the table's."""
+    def look_through(self, model: str, now_us: int | None = None) -> int:
+        """Append the waiting labels whose id is known by now, and give up those whose time is over.
+
+        Whatever dies in between, a label is in the table or waits on; both is harmless.
+        """
+        paths, labels = self._waiting.all(model)
+        missing = self._unknown(model, labels)
+        oldest = (time.time_ns() // 1000 if now_us is None else now_us) - self._unknown_hours * 3600e6
+        kept = [label for name, label in labels.items() if name in missing and label.at_us >= oldest]
+        expired = [name for name in missing if labels[name].at_us < oldest]
+        shipped = self._append(model, {name: label for name, label in labels.items() if name not in missing})
+        if len(kept) < len(labels) or len(paths) > 1:
+            self._waiting.replace(model, paths, kept)
+        if expired:
+            facts = {"model": model, "labels": len(expired), "ids": sorted(expired)[:5], "hours": self._unknown_hours}
+            LOG.warning("labels of ids that nobody came to know were given up", extra={"facts": facts})
+            self._on_expired(model, len(expired))
+        return shipped
+
+    def _locked(self, model: str, work: Callable[[str], int]) -> tuple[int, str]:
+        """Rows shipped for a model, and what went wrong."""
+        try:
+            busy = f"{model}'s labels are shipped"
+            with exclusive(self._locks, f"labels-{model}", wait_seconds=_SHIP_WAIT_SECONDS, busy=busy):
+                return work(model), ""
+        except Exception as error:  # noqa: BLE001 - any storage fails in its own way; the segment stays
+            return 0, f"{type(error).__name__}: {error}"[:300]
+
+    def _segment(self, model: str, path: Path) -> int:
+        """One segment: what is known in one keyed commit, the rest to those that wait, before anything is removed."""
+        if not path.exists():
+            return 0
         entries, _ = read_segment(path)
-        newest: dict[str, Label] = {}
-        for label in (msgspec.convert(item, Label) for entry in entries for item in entry):
-            newest[label.id] = label
-        where = pc.field("id").isin(list(newest))
+        labels = newest(msgspec.convert(item, Label) for entry in entries for item in entry)
+        missing = self._unknown(model, labels)
+        self._waiting.add(model, [labels[name] for name in missing])
+        known = {name: label for name, label in labels.items() if name not in missing}
+        shipped = self._append(model, known, key=f"spool:{path.stem}")
+        path.unlink(missing_ok=True)
+        return shipped
+
+    def _append(self, model: str, labels: dict[str, Label], key: str | None = None) -> int:
+        """The labels in one commit, where they say something newer than the table does."""
+        if not labels:
+            return 0
+        where = pc.field("id").isin(list(labels))
         known = self._store.read(model, "labels", columns=["id", "truth", "labelled_at"], where=where)
-        before = {row["id"]: row["truth"] for row in known.sort_by("labelled_at").to_pylist()}
-        fresh = [label for label in newest.values() if before.get(label.id) != label.truth]
+        known = known.set_column(2, "at_us", known["labelled_at"].cast(pa.int64())).sort_by("at_us")
+        before = {row["id"]: row for row in known.to_pylist()}
+        fresh = [
+            label for name, label in labels.items()
+            if (row := before.get(name)) is None or (row["truth"] != label.truth and row["at_us"] < label.at_us)
+        ]  # fmt: skip
         if not fresh:
             return 0
         table = pa.table(
@@ -133,27 +194,26 @@ class LabelDesk:
                 "author": [label.author for label in fresh],
             }
         )
-        self._store.append(model, "labels", table, key=f"spool:{path.stem}")
+        self._store.append(model, "labels", table, key=key)
         return len(fresh)
 
-    def _unknown(self, model: str, ids: list[str]) -> list[str]:
-        """The ids that are neither in the log nor on their way to it."""
+    def _unknown(self, model: str, ids: Collection[str]) -> set[str]:
+        """The ids that are neither predicted, nor on their way to the log, nor ingested."""
         left = set(ids)
-        for path in self._predictions.root.glob(f"*/{model}/*.jsonl"):
+        for path in self._predictions.root.glob(f"*/{model}/*.jsonl") if left else ():
             try:
                 entries, _ = read_segment(path)
             except OSError:
                 continue  # shipped in between: the table has it
             for entry in entries:
                 left.difference_update(entry[5])
-        if left:
-            try:
-                where = pc.field("id").isin(list(left))
-                found = self._store.read(model, "predictions", columns=["id"], where=where)
-                left.difference_update(found["id"].to_pylist())
-            except Exception as error:  # noqa: BLE001 - the labels are safe; only their ids can't be looked up
-                self.failing = f"ids can't be looked up: {type(error).__name__}: {error}"[:300]
-        return [name for name in dict.fromkeys(ids) if name in left]
+        for table, column in (("predictions", "id"), ("batches", ROW_ID)):
+            if left:
+                where = pc.field(column).isin(list(left))
+                left.difference_update(
+                    self._store.read(model, table, columns=[column], where=where)[column].to_pylist()
+                )
+        return left
 
 
 def _label(item: object, row: int, definition: ModelDefinition, at_us: int) -> Label:

@@ -74,6 +74,9 @@ class Metrics:
             "perennial_shadow_dropped_rows", "Rows that the shadow was too slow for.", ("model",), registry=own
         )
         self.shipped = Counter("perennial_shipped_rows", "Rows committed to the log.", ("model",), registry=own)
+        self.expired_labels = Counter(
+            "perennial_expired_labels", "Labels whose id did not become known in time.", ("model",), registry=own
+        )
         self.log_failing = Gauge(
             "perennial_log_failing",
             "1 where spool or tables can't be written.",

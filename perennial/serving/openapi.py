@@ -202,7 +202,8 @@ def _labels(name: str, model: LoadedModel) -> dict[str, Any]:
     return {
         "operationId": f"labels-{name}",
         "summary": f"Give the truth of earlier rows of {name}",
-        "description": "Repeating a label changes nothing; another truth corrects it. Unknown ids are kept.",
+        "description": "Repeating a label changes nothing; another truth corrects it. Unknown ids are named, and "
+        "their labels kept for a while.",
         "tags": [name],
         "requestBody": {
             "required": True,

@@ -70,7 +70,10 @@ class Service:
         home = workspace.home
         self.spool = Spool(home / "serving" / "spool", settings.most_spool_bytes)
         self._label_spool = Spool(home / "serving" / "labels", settings.most_spool_bytes)
-        self.labels = LabelDesk(self._label_spool, self.spool, workspace.store, home / "locks")
+        self.labels = LabelDesk(
+            self._label_spool, self.spool, workspace.store, home / "locks", settings.unknown_label_hours,
+            on_expired=lambda model, count: self.metrics.expired_labels.labels(model).inc(count),
+        )  # fmt: skip
         self.shipper = Shipper(
             self.spool, workspace.store, home / "locks", ship_seconds=settings.ship_seconds,
             ship_rows=settings.ship_rows, compact_commits=settings.compact_commits,
@@ -380,10 +383,11 @@ class Service:
                 "predictions": 0,
                 "labelled": 0,
                 "coverage": None,
+                "waiting": self.labels.waiting(model),
             }
         labelled = pc.unique(store.read(model, "labels", columns=["id"])["id"])
         found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
         return {
             "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,
-            "coverage": found / len(made),
+            "coverage": found / len(made), "waiting": self.labels.waiting(model),
         }  # fmt: skip

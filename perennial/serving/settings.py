@@ -34,6 +34,9 @@ class ServingSettings(BaseSettings):
     ship_seconds: float = Field(30.0, gt=0, description="How often the spool is committed to the tables, at least.")
     ship_rows: int = Field(10_000, ge=1, description="So many spooled rows are committed at once.")
     most_spool_bytes: int = Field(2**30, ge=4096, description="Of all spools together; beyond it rows are shed.")
+    unknown_label_hours: float = Field(
+        720.0, gt=0, description="How long truth of an id that is neither predicted nor ingested is kept."
+    )
     compact_commits: int = Field(50, ge=2, description="After so many commits small files are merged.")
     poll_seconds: float = Field(0.25, gt=0, description="How often the manifests are looked at.")
 

@@ -306,7 +306,11 @@ def test_labels_are_kept_checked_and_unknown_ids_named(client: LocalClient, home
     client.post("/models/colours/labels", json={"id": ids[1], "truth": True})
     client.post("/models/colours/labels", json=[{"id": ids[1], "truth": 0.0, "author": "Ada"}])
     client.service.labels.ship()
+    assert client.service.labels.waiting("colours") == 1
+    client.post("/models/colours/invocations", json={"instances": [GOOD], "ids": ["ghost"]})
+    client.service.labels._look_at = 0.0
     client.service.labels.ship()
+    assert client.service.labels.waiting("colours") == 0
     frame = home.store.frame("colours", "labels")
     frame = frame[frame["id"].isin([*ids, "ghost"])]
     known = frame.sort_values("labelled_at").groupby("id")["truth"].last().to_dict()
