@@ -1,11 +1,21 @@
 """Throughput and latency of the API beside `mlflow models serve`, BentoML and the bare framework; swaps; memory.
 
-    python benchmarks/serving.py [--seconds 5] [--bentoml-python VENV/bin/python] [--json FILE]
+    python benchmarks/serving.py [--seconds 5] [--stacks constant,perennial,mlflow,bentoml] [--json FILE]
 
 The model is the flights demo's: HistGradientBoosting with native categoricals and missing values, fitted here on
 three months. All stacks run with one process each on loopback, one after another, loaded by a second process over
-kept-alive connections; the API's prediction log is on. BentoML (with adaptive batching) needs an environment of its own
-that has bentoml, scikit-learn, skops and pandas, and is left out where none is named.
+kept-alive connections; the API's prediction log is on. `constant` is FastAPI answering a constant, `constant_asgi` the
+bare server (uvicorn, as ours) answering one.
+
+BentoML (with adaptive batching) wants other versions of our libraries, so it lives in an environment of its own beside
+the checkout's, and is left out, saying so, where there is none:
+
+    python -m venv .venv-bentoml
+    .venv-bentoml/bin/pip install bentoml scikit-learn==1.9.* pandas==3.0.* skops pillow
+
+`--bentoml-python` names another one. JSON: STACK.WORKLOAD.CONNECTIONS.{rps,p50_ms,p99_ms,errors}; beside the
+workloads, each stack's ready_seconds, largest_process_mb and all_processes_pss_mb; beside the stacks, `logging`,
+`swaps` and `skipped`.
 """
 
 from __future__ import annotations
@@ -196,7 +206,9 @@ def running(
         facts["ready_seconds"] = time.perf_counter() - started
         yield facts
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        facts["largest_process_mb"] = max(psutil.Process(pid).memory_info().rss for pid in family) / 1e6
+        memory = [psutil.Process(pid).memory_full_info() for pid in family]
+        facts["largest_process_mb"] = max(item.rss for item in memory) / 1e6
+        facts["all_processes_pss_mb"] = sum(item.pss for item in memory) / 1e6
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -207,6 +219,20 @@ def running(
             process.wait()
 
 
+CONSTANT_ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for stage in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{stage}.complete"})
+        return
+    while (await receive()).get("more_body"):
+        pass
+    body = b'{"predictions":[0.5]}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+"""
 CONSTANT = """
 from fastapi import FastAPI, Request
 app = FastAPI()
@@ -218,21 +244,40 @@ async def constant(request: Request):
 async def health():
     return {}
 """
+# Rows as a list of objects: with a DataFrame, BentoML 1.4's batching takes its shape for its size, and hangs.
 BENTO = """
 import os, sys
 sys.path.insert(0, os.environ["ROOT"])
-import bentoml, numpy as np, pandas as pd, skops.io
+from typing import Any, Dict, List
+import bentoml, pandas as pd, skops.io
 from perennial.transformers import TRUSTED_TYPES
 
-@bentoml.service(workers=1, traffic={"timeout": 120})
+@bentoml.service(workers=1, traffic={"timeout": 120}, logging={"access": {"enabled": False}})
 class Flights:
     def __init__(self):
         self.model = skops.io.load(os.environ["MODEL"], trusted=list(TRUSTED_TYPES))
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1000, max_latency_ms=60_000, route="/invocations")
-    def invocations(self, rows: pd.DataFrame) -> np.ndarray:
-        return self.model.predict_proba(rows)[:, 1]
+    def invocations(self, rows: List[Dict[str, Any]]) -> List[float]:
+        frame = pd.DataFrame(rows)
+        numeric = os.environ["NUMERIC"].split(",")
+        frame[numeric] = frame[numeric].astype("float64")
+        return self.model.predict_proba(frame)[:, 1].tolist()
 """
+
+
+def bentoml_python(given: str | None) -> tuple[str | None, str]:
+    """The Python of an environment with BentoML; else why there is none."""
+    beside = ROOT / ".venv-bentoml" / "bin" / "python"
+    for path in (given, str(beside) if beside.exists() else None, sys.executable):
+        if path is None:
+            continue
+        found = subprocess.run([path, "-c", "import bentoml, skops"], capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            return path, ""
+        if path == given:
+            raise SystemExit(f"--bentoml-python {given} can't import bentoml and skops: {found.stderr[-300:]}")
+    return None, f"BentoML is not installed: see {Path(__file__).name} --help for the two commands"
 
 
 def command_of(
@@ -243,10 +288,10 @@ def command_of(
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     if stack in ("perennial", "perennial_unlogged"):
         return [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], "/v2/health/ready", {}
-    if stack == "constant":
-        (folder / "constant.py").write_text(CONSTANT)
+    if stack.startswith("constant"):
+        (folder / f"{stack}.py").write_text(CONSTANT if stack == "constant" else CONSTANT_ASGI)
         return [
-            sys.executable, "-m", "uvicorn", "constant:app", "--app-dir", str(folder), "--port", str(port),
+            sys.executable, "-m", "uvicorn", f"{stack}:app", "--app-dir", str(folder), "--port", str(port),
             "--no-access-log", "--loop", "uvloop", "--http", "httptools",
         ], "/health", quiet  # fmt: skip
     if stack == "mlflow":
@@ -255,10 +300,13 @@ def command_of(
             "local", "--workers", "1",
         ], "/health", {**quiet, "PYTHONPATH": str(ROOT), "PATH": path}  # fmt: skip
     (folder / "bento.py").write_text(BENTO)
-    environment = {**quiet, "MODEL": str(model / "model.skops"), "ROOT": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
+    environment = {
+        **quiet, "MODEL": str(model / "model.skops"), "ROOT": str(ROOT), "NUMERIC": ",".join(options.numeric),
+        "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "bentoml"),
+    }  # fmt: skip
     return [
         options.bentoml_python, "-m", "bentoml", "serve", "bento:Flights", "--port", str(port), "--working-dir",
-        str(folder),
+        str(folder), "--host", "127.0.0.1",
     ], "/readyz", environment  # fmt: skip
 
 
@@ -277,11 +325,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from perennial.workspace import open_workspace
 
     results: dict[str, Any] = {}
-    stacks = [stack for stack in options.stacks.split(",") if stack != "bentoml" or options.bentoml_python]
+    stacks = options.stacks.split(",")
+    if "bentoml" in stacks:
+        options.bentoml_python, reason = bentoml_python(options.bentoml_python)
+        if reason:
+            print(f"bentoml       skipped: {reason}", flush=True)
+            results["skipped"] = {"bentoml": reason}
+            stacks.remove("bentoml")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = make_home(folder / "home")
         registry = open_workspace().registry
+        options.numeric = open_workspace().definition("flights").features.numeric
         model = registry.artifacts(registry.version("flights", 1))
         for stack in stacks:
             port = free_port()
@@ -294,14 +349,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                         found = loaded(port, "/invocations", body, connections, options.seconds)
                         results[stack][workload][str(connections)] = found
                         print(
-                            f"{stack:10} {workload:12} {connections:4} connections: {found['rps']:8.0f} requests/s, "
+                            f"{stack:13} {workload:12} {connections:4} connections: {found['rps']:8.0f} requests/s, "
                             f"p50 {found['p50_ms']:8.2f} ms, p99 {found['p99_ms']:8.2f} ms, {found['errors']} errors",
                             flush=True,
                         )
             results[stack] |= facts
             print(
-                f"{stack:10} ready in {facts['ready_seconds']:.1f} s, "
-                f"largest process {facts['largest_process_mb']:.0f} MB"
+                f"{stack:13} ready in {facts['ready_seconds']:.1f} s, "
+                f"largest process {facts['largest_process_mb']:.0f} MB, "
+                f"all {facts['all_processes_pss_mb']:.0f} MB (PSS)"
             )
         if "perennial" in stacks:
             body = bodies_of("perennial", rows)["single_row"]
@@ -376,7 +432,7 @@ def report(results: dict[str, Any]) -> None:
     ours = results.get("perennial", {}).get("single_row", {}).get("32")
     if not ours:
         return
-    for stack in ("mlflow", "bentoml", "constant"):
+    for stack in ("mlflow", "bentoml", "constant", "constant_asgi"):
         other = results.get(stack, {}).get("single_row", {}).get("32")
         if other and other["rps"]:
             print(
@@ -392,8 +448,8 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="Of load for each figure.")
-    parser.add_argument("--stacks", default="constant,perennial,mlflow,bentoml")
-    parser.add_argument("--bentoml-python", help="The Python of an environment with bentoml.")
+    parser.add_argument("--stacks", default="constant_asgi,constant,perennial,mlflow,bentoml")
+    parser.add_argument("--bentoml-python", help="Of an environment with bentoml; default: .venv-bentoml/bin/python.")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = measure(options)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perennial.cli import COMMANDS
+from perennial.serving.settings import ServingSettings
 from perennial.settings import PROJECT_ROOT, Settings
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,4 +40,5 @@ def test_what_documents_name_exists(path: Path) -> None:
 
 def test_every_readme_variable_is_a_setting() -> None:
     named = {name.removeprefix("PERENNIAL_").lower() for name in re.findall(r"\bPERENNIAL_[A-Z_]+", README)}
-    assert named - {"serving_"} <= set(Settings.model_fields), sorted(named - set(Settings.model_fields))
+    known = {*Settings.model_fields, "serving_", *(f"serving_{name}" for name in ServingSettings.model_fields)}
+    assert named <= known, sorted(named - known)

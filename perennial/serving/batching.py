@@ -101,6 +101,7 @@ class Coalescer:
         self._most_rows = most_rows
         self._waiting: dict[Any, tuple[Score, list[Sequence[Row]], list[asyncio.Future[Floats]]]] = {}
         self._planned = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def score(self, key: Any, score: Score, rows: Sequence[Row]) -> Floats:
         """Scores of the rows, in their order.
@@ -108,7 +109,8 @@ class Coalescer:
         Raises:
             Problem: These very rows are refused.
         """
-        loop = asyncio.get_running_loop()
+        # Kept: asking for it is a system call each time.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[Floats] = loop.create_future()
         waiting = self._waiting.get(key)
         if waiting is None:

@@ -21,7 +21,7 @@ from perennial.definition import ModelDefinition
 from perennial.locks import exclusive
 from perennial.serving.codec import parse_json
 from perennial.serving.problems import Problem, shown
-from perennial.serving.spool import Spool, read_segment
+from perennial.serving.spool import Segments, Spool, read_segment, segment_key
 from perennial.serving.waiting import Label, WaitingLabels, newest
 from perennial.store import ROW_ID, Store
 
@@ -29,7 +29,7 @@ LOG = logging.getLogger("perennial.serving")
 _TIME = pa.timestamp("us", tz="UTC")
 _SHIP_WAIT_SECONDS = 60.0
 # Looking through what waits must not become a worker's main occupation, however much it is.
-_REST_PER_LOOK = 50
+_REST_PER_LOOK, _LEAST_REST_SECONDS = 50, 5.0
 _LONGEST = 256
 _EXAMPLE = {"labels": [{"id": "the prediction's id", "truth": 1}]}
 
@@ -69,14 +69,14 @@ class LabelDesk:
     """Takes labels and ships them.
 
     Args:
-        spool: A spool of its own, beside the predictions'.
+        spool: A spool of its own, beside the predictions'; to take labels it must be this process's.
         predictions: The predictions' spool, for ids that are not in the table yet.
         unknown_hours: So long truth of unknown ids is kept.
         on_expired: Called with model and number of labels that were given up.
     """
 
     def __init__(
-        self, spool: Spool, predictions: Spool, store: Store, locks: Path, unknown_hours: float,
+        self, spool: Segments, predictions: Segments, store: Store, locks: Path, unknown_hours: float,
         on_expired: Callable[[str, int], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         self._spool, self._predictions, self._store, self._locks = spool, predictions, store, locks
@@ -91,6 +91,7 @@ class LabelDesk:
         Raises:
             Problem: 503 where they can't be written down.
         """
+        assert isinstance(self._spool, Spool)
         if not self._spool.append(model, [msgspec.to_builtins(label) for label in labels], len(labels)):
             raise Problem(503, f"the labels can't be kept: {self._spool.failing}", {"retry-after": "30"})
         ids = [label.id for label in labels]
@@ -112,6 +113,11 @@ class LabelDesk:
         """How many labels wait for their id to become known."""
         return len(self._waiting.all(model)[1])
 
+    @property
+    def due(self) -> bool:
+        """Whether labels wait and it is time to look whether their ids are known by now."""
+        return time.monotonic() >= self._look_at and bool(self._waiting.models())
+
     def ship(self) -> int:
         """Append what is new or corrected of all sealed segments and of what waited; the number of rows."""
         self._spool.seal()
@@ -120,13 +126,13 @@ class LabelDesk:
             for path in paths:
                 done, problem = self._locked(path.parent.name, lambda model, path=path: self._segment(model, path))  # type: ignore[misc]
                 shipped, failure = shipped + done, failure or problem
-        if time.monotonic() >= self._look_at:
+        if self.due:
             started = time.monotonic()
             for model in self._waiting.models():
                 done, problem = self._locked(model, self.look_through)
                 shipped, failure = shipped + done, failure or problem
             now = time.monotonic()
-            self._look_at = now + _REST_PER_LOOK * (now - started)
+            self._look_at = now + max(_LEAST_REST_SECONDS, _REST_PER_LOOK * (now - started))
         self.failing = failure
         self._spool.measure()
         return shipped
@@ -168,7 +174,7 @@ class LabelDesk:
         missing = self._unknown(model, labels)
         self._waiting.add(model, [labels[name] for name in missing])
         known = {name: label for name, label in labels.items() if name not in missing}
-        shipped = self._append(model, known, key=f"spool:{path.stem}")
+        shipped = self._append(model, known, key=segment_key(path))
         path.unlink(missing_ok=True)
         return shipped
 

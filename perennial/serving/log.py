@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from perennial.errors import PerennialError
 from perennial.locks import exclusive
-from perennial.serving.spool import Spool, read_segment
+from perennial.serving.spool import Segments, read_segment, segment_key
 from perennial.store import Store
 
 LOG = logging.getLogger("perennial.serving")
@@ -89,10 +89,10 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
 
 
 class Shipper:
-    """Ships this process's sealed segments, and those of dead processes, in a thread.
+    """Ships sealed segments, and those of dead processes: round by round, or in a thread of its own.
 
     Args:
-        spool: This process's spool.
+        spool: This process's, or that of all.
         store: The tables.
         locks: The folder of locks between processes.
         ship_seconds, ship_rows: When a segment is sealed.
@@ -103,8 +103,8 @@ class Shipper:
     """
 
     def __init__(
-        self, spool: Spool, store: Store, locks: Path, *, ship_seconds: float, ship_rows: int, compact_commits: int,
-        on_shipped: Callable[[str, int], None] = lambda *_: None, also: Callable[[], None] = lambda: None,
+        self, spool: Segments, store: Store, locks: Path, *, ship_seconds: float, ship_rows: int, compact_commits: int,
+        on_shipped: Callable[[str, int], None] = lambda *_: None, also: Callable[[], object] = lambda: None,
         tick: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._spool, self._store, self._locks = spool, store, locks
@@ -157,11 +157,12 @@ class Shipper:
             self._spool.seal(self._ship_rows, self._ship_seconds)
             if time.monotonic() - at >= self._ship_seconds or self._spool.sealed():
                 at = time.monotonic()
-                self._round()
+                self.round()
         self._spool.seal()
-        self._round()
+        self.round()
 
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Ship, and do what else is to be done; a failure is logged, and the next round tries again."""
         try:
             self.ship()
             self._also()
@@ -187,7 +188,7 @@ class Shipper:
         self.torn_lines += torn
         answered = [entry for entry in entries if entry.role != SHADOW]
         shadowed = [entry for entry in entries if entry.role == SHADOW]
-        key = f"spool:{path.stem}"
+        key = segment_key(path)
         for table_of, part in ((model, answered), (f"{model}/{SHADOW}", shadowed)):
             if not part:
                 continue

@@ -12,14 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import values as prometheus_values
 from prometheus_client.metrics_core import Metric
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 _BINS = tuple(f"{number / 10:.1f}" for number in range(10))
 
 
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # By default each count asks the system for the process's id, in case that it was forked: none of ours is.
+    _PID = os.getpid()
+    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: _PID)  # type: ignore[no-untyped-call]
+
+
+class ShippingMetrics:
+    """What the one who ships counts: the shipping process, or a process that serves alone."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        own = registry or CollectorRegistry()
+        self.shipped = Counter("perennial_shipped_rows", "Rows committed to the log.", ("model",), registry=own)
+        self.expired_labels = Counter(
+            "perennial_expired_labels", "Labels whose id did not become known in time.", ("model",), registry=own
+        )
+
+
 class Metrics:
-    """The metrics of one process.
+    """The metrics of one process that answers.
 
     Args:
         folder: Where all processes of one server keep their numbers; None for this process alone.
@@ -73,10 +91,6 @@ class Metrics:
         self.shadow_dropped = Counter(
             "perennial_shadow_dropped_rows", "Rows that the shadow was too slow for.", ("model",), registry=own
         )
-        self.shipped = Counter("perennial_shipped_rows", "Rows committed to the log.", ("model",), registry=own)
-        self.expired_labels = Counter(
-            "perennial_expired_labels", "Labels whose id did not become known in time.", ("model",), registry=own
-        )
         self.log_failing = Gauge(
             "perennial_log_failing",
             "1 where spool or tables can't be written.",
@@ -86,6 +100,7 @@ class Metrics:
         self.registry_up = Gauge(
             "perennial_registry_up", "1 where the model registry answers.", multiprocess_mode="livemin", registry=own
         )
+        self.shipping = ShippingMetrics(own)
         self._children: dict[tuple[Any, ...], Any] = {}
 
     def count(self, model: str, protocol: str, status: int) -> None:

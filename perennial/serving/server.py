@@ -1,11 +1,12 @@
-"""The serving processes: one that holds the socket and watches, and workers that answer. No route is here.
+"""The serving processes: one that holds the socket and watches, workers that answer, one that ships. No route is here.
 
 The watcher binds the address, starts the workers on that one socket and restarts those that die: what waits in the
-socket's queue is answered by another. It loads no model, so that it can't die of one.
+socket's queue is answered by another. It loads no model, so that it can't die of one. The shipper ends last.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -28,7 +29,9 @@ LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _BACKLOG = 2048
-_SOCKET, _METRICS, _PARENT = "PERENNIAL_SERVING_SOCKET", "PROMETHEUS_MULTIPROC_DIR", "PERENNIAL_SERVING_PARENT"
+_SOCKET = "PERENNIAL_SERVING_SOCKET"
+METRICS_VARIABLE, PARENT_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "PERENNIAL_SERVING_PARENT"
+_WORKER, _SHIPPER = "perennial.serving.server", "perennial.serving.shipping"
 
 
 def serve(host: str, port: int, settings: Settings, serving: ServingSettings) -> None:
@@ -49,14 +52,16 @@ def serve(host: str, port: int, settings: Settings, serving: ServingSettings) ->
 
 
 class _Watcher:
-    """Keeps the workers alive."""
+    """Keeps the workers and the shipper alive."""
 
     def __init__(self, listener: socket.socket, metrics: Path, settings: Settings, serving: ServingSettings) -> None:
         self._listener, self._metrics, self._settings, self._serving = listener, metrics, settings, serving
-        self._workers: list[subprocess.Popen[bytes] | None] = [None] * serving.workers
-        self._deaths = [0] * serving.workers
-        self._not_before = [0.0] * serving.workers
-        self._started_at = [0.0] * serving.workers
+        self._modules = [_WORKER] * serving.workers + [_SHIPPER]
+        count = len(self._modules)
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._deaths = [0] * count
+        self._not_before = [0.0] * count
+        self._started_at = [0.0] * count
         self._stopping = False
 
     def run(self) -> None:
@@ -64,7 +69,7 @@ class _Watcher:
             signal.signal(number, self._stop)
         try:
             while not self._stopping:
-                for index in range(len(self._workers)):
+                for index in range(len(self._processes)):
                     self._attend(index)
                 time.sleep(0.05)
         finally:
@@ -74,24 +79,25 @@ class _Watcher:
         self._stopping = True
 
     def _attend(self, index: int) -> None:
-        worker, now = self._workers[index], time.monotonic()
-        if worker is None:
+        process, now = self._processes[index], time.monotonic()
+        if process is None:
             if now >= self._not_before[index]:
-                self._workers[index] = self._start()
+                self._processes[index] = self._start(self._modules[index])
                 self._started_at[index] = now
             return
-        code = worker.poll()
+        code = process.poll()
         if code is None:
             return
-        self._mark_dead(worker.pid)
-        self._workers[index] = None
+        self._mark_dead(process.pid)
+        self._processes[index] = None
         # One that lived for a while starts anew at once; one that can't live must not eat the machine.
         self._deaths[index] = 1 if now - self._started_at[index] > 30 else self._deaths[index] + 1
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._deaths[index] - 1))
         self._not_before[index] = now + pause
-        LOG.error("worker died", extra={"facts": {"pid": worker.pid, "code": code, "restart_in_seconds": pause}})
+        facts = {"process": self._modules[index], "pid": process.pid, "code": code, "restart_in_seconds": pause}
+        LOG.error("a process died", extra={"facts": facts})
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, module: str) -> subprocess.Popen[bytes]:
         descriptor = self._listener.fileno()
         environment = {
             **os.environ,
@@ -104,10 +110,10 @@ class _Watcher:
                 part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
             ),
             _SOCKET: str(descriptor),
-            _METRICS: str(self._metrics),
-            _PARENT: str(os.getpid()),
+            METRICS_VARIABLE: str(self._metrics),
+            PARENT_VARIABLE: str(os.getpid()),
         }
-        command = [sys.executable, "-m", "perennial.serving.server"]
+        command = [sys.executable, "-m", module]
         return subprocess.Popen(command, env=environment, pass_fds=[descriptor], start_new_session=True)  # noqa: S603
 
     def _mark_dead(self, pid: int) -> None:
@@ -116,18 +122,26 @@ class _Watcher:
             path.unlink(missing_ok=True)
 
     def _end(self) -> None:
-        living = [worker for worker in self._workers if worker is not None and worker.poll() is None]
-        for worker in living:
-            worker.terminate()
-        deadline = time.monotonic() + self._serving.drain_seconds + 15
-        for worker in living:
-            try:
-                worker.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+        for module in (_WORKER, _SHIPPER):  # the last worker's log is the shipper's last work
+            _stop_all(
+                [process for process, runs in zip(self._processes, self._modules, strict=True)
+                 if process is not None and runs == module and process.poll() is None],
+                self._serving.drain_seconds + 15,
+            )  # fmt: skip
         self._listener.close()
         shutil.rmtree(self._metrics, ignore_errors=True)
+
+
+def _stop_all(processes: list[subprocess.Popen[bytes]], patience_seconds: float) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + patience_seconds
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def work() -> None:
@@ -145,15 +159,15 @@ def work() -> None:
     # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
     sys.setswitchinterval(0.0005)
     serving = load_serving_settings()
-    service = Service(open_workspace(), serving, Path(os.environ[_METRICS]))
+    service = Service(open_workspace(), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
     api = Api(service, Tokens(serving.tokens))
     config = uvicorn.Config(
         api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
         timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=75, loop="uvloop", http="httptools",
-        ws="none", backlog=_BACKLOG,
+        ws="none", backlog=_BACKLOG, proxy_headers=False,
     )  # fmt: skip
     server = _Server(config, service)
-    parent = int(os.environ[_PARENT])
+    parent = int(os.environ[PARENT_VARIABLE])
 
     def follow_parent() -> None:
         while os.getppid() == parent:
@@ -176,6 +190,8 @@ def _Server(config: Any, service: Any) -> Any:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                gc.collect()
+                gc.freeze()  # what was loaded is there to stay: no collection need look at it again
                 LOG.info(READY_TEXT, extra={"facts": {"pid": os.getpid(), "models": sorted(service.host.served)}})
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

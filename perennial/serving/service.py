@@ -27,6 +27,7 @@ from perennial.serving.model import LoadedModel
 from perennial.serving.problems import Problem
 from perennial.serving.schema import Row
 from perennial.serving.settings import ServingSettings
+from perennial.serving.shipping import Sealer
 from perennial.serving.spool import Spool
 from perennial.workspace import Workspace
 
@@ -59,9 +60,13 @@ class Service:
         workspace: Definitions, tables, registry address.
         settings: Limits and intervals.
         metrics_folder: Of all workers of one server; None for this process alone.
+        ships: Whether this process ships its log and labels itself, instead of leaving it to `shipping`.
     """
 
-    def __init__(self, workspace: Workspace, settings: ServingSettings, metrics_folder: Path | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, settings: ServingSettings, metrics_folder: Path | None = None, *,
+        ships: bool = True,
+    ) -> None:  # fmt: skip
         self.workspace, self.settings = workspace, settings
         self.metrics = Metrics(metrics_folder)
         self.host = Host(workspace, settings.poll_seconds, self._swapped)
@@ -72,14 +77,9 @@ class Service:
         self._label_spool = Spool(home / "serving" / "labels", settings.most_spool_bytes)
         self.labels = LabelDesk(
             self._label_spool, self.spool, workspace.store, home / "locks", settings.unknown_label_hours,
-            on_expired=lambda model, count: self.metrics.expired_labels.labels(model).inc(count),
+            on_expired=lambda model, count: self.metrics.shipping.expired_labels.labels(model).inc(count),
         )  # fmt: skip
-        self.shipper = Shipper(
-            self.spool, workspace.store, home / "locks", ship_seconds=settings.ship_seconds,
-            ship_rows=settings.ship_rows, compact_commits=settings.compact_commits,
-            tick=self.refresh_gauges,
-            on_shipped=lambda model, rows: self.metrics.shipped.labels(model).inc(rows), also=self._housekeeping,
-        )  # fmt: skip
+        self.shipper = self._shipper() if ships else self._sealer()
         self.ids = Ids()
         self._shed_counted = 0
         self._shadow: queue.Queue[tuple[LoadedModel, list[Row], list[str], list[int | None] | None, int] | None]
@@ -89,6 +89,21 @@ class Service:
         self.draining = False
         self.in_work = 0
         self.started_at = time.time()
+
+    def _shipper(self) -> Shipper:
+        settings = self.settings
+        return Shipper(
+            self.spool, self.workspace.store, self.workspace.home / "locks", ship_seconds=settings.ship_seconds,
+            ship_rows=settings.ship_rows, compact_commits=settings.compact_commits, tick=self.refresh_gauges,
+            on_shipped=lambda model, rows: self.metrics.shipping.shipped.labels(model).inc(rows),
+            also=self.labels.ship,
+        )  # fmt: skip
+
+    def _sealer(self) -> Sealer:
+        return Sealer(
+            (self.spool, self._label_spool), self.workspace.home / "serving" / "shipper.json",
+            ship_seconds=self.settings.ship_seconds, ship_rows=self.settings.ship_rows, tick=self.refresh_gauges,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Load the champions; log, labels and watching go on in threads."""
@@ -284,9 +299,6 @@ class Service:
         self.metrics.swaps.labels(model, result).inc()
         if result != "refused":
             self.metrics.version.labels(model).set(version)
-
-    def _housekeeping(self) -> None:
-        self.labels.ship()
 
     def refresh_gauges(self) -> None:
         """Bring the gauges to what is true now."""

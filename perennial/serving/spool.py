@@ -3,7 +3,7 @@
 Each process writes into a folder of its own, HOME/serving/spool/OWNER, whose lock it holds for life: whoever gets
 the lock knows that the owner is dead and may ship what it left. An entry is one line of JSON; a line without its end
 was never answered and is dropped. A segment's name is unique for ever and becomes the commit's key, so that a segment
-is shipped once however often that is tried.
+is shipped once however often that is tried. A sealed segment is renamed, for others to see that nobody writes to it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,25 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from filelock import FileLock, Timeout
 
 _encode = msgspec.json.Encoder().encode
 _SUFFIX = ".jsonl"
+_SEALED = ".sealed.jsonl"
+
+
+class Segments(Protocol):
+    """What shipping needs of a spool."""
+
+    root: Path
+
+    def seal(self, least_rows: int = 1, oldest_seconds: float = 0.0) -> None: ...
+    def sealed(self) -> list[Path]: ...
+    def orphans(self) -> Iterator[Path]: ...
+    def measure(self) -> int: ...
 
 
 class Spool:
@@ -80,6 +92,7 @@ class Spool:
             for model, segment in list(self._segments.items()):
                 if segment.rows and (segment.rows >= least_rows or now - segment.opened_at >= oldest_seconds):
                     segment.close()
+                    segment.path.rename(segment.path.with_name(segment.path.name.removesuffix(_SUFFIX) + _SEALED))
                     del self._segments[model]
 
     def sealed(self) -> list[Path]:
@@ -91,31 +104,13 @@ class Spool:
         return [path for path in found if path not in current]
 
     def orphans(self) -> Iterator[Path]:
-        """Segments of dead processes, while their lock is held; empty folders of theirs are removed."""
-        for folder in sorted(self.root.iterdir() if self.root.is_dir() else []):
-            if folder == self.folder or folder.name.startswith(".") or not folder.is_dir():
-                continue
-            lock = FileLock(folder / "owner.lock")
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, OSError):
-                continue
-            try:
-                yield from sorted(folder.glob(f"*/*{_SUFFIX}"))
-                _remove_empty(folder)
-            finally:
-                lock.release()
+        """Segments of dead processes; see `dead_segments`."""
+        return dead_segments(self.root, self.folder)
 
     def measure(self) -> int:
         """Count the bytes of all processes' segments anew."""
-        total = 0
-        for path in self.root.glob(f"*/*/*{_SUFFIX}"):
-            try:
-                total += path.stat().st_size
-            except OSError:
-                continue  # shipped in between
-        self.used_bytes = total
-        return total
+        self.used_bytes = measure(self.root)
+        return self.used_bytes
 
     def close(self) -> None:
         """Seal everything and give up the ownership; what was not shipped is the next one's."""
@@ -160,6 +155,44 @@ class _Segment:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def sealed_segments(root: Path) -> list[Path]:
+    """The sealed segments of all processes, living or dead, oldest first."""
+    return sorted(root.glob(f"[!.]*/*/*{_SEALED}"))
+
+
+def dead_segments(root: Path, own: Path | None = None) -> Iterator[Path]:
+    """Segments of dead processes, while their lock is held; empty folders of theirs are removed."""
+    for folder in sorted(root.iterdir() if root.is_dir() else []):
+        if folder == own or folder.name.startswith(".") or not folder.is_dir():
+            continue
+        lock = FileLock(folder / "owner.lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            continue
+        try:
+            yield from sorted(folder.glob(f"*/*{_SUFFIX}"))
+            _remove_empty(folder)
+        finally:
+            lock.release()
+
+
+def measure(root: Path) -> int:
+    """The bytes of all processes' segments."""
+    total = 0
+    for path in root.glob(f"*/*/*{_SUFFIX}"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue  # shipped in between
+    return total
+
+
+def segment_key(path: Path) -> str:
+    """The key of the commit that a segment becomes, sealed or not."""
+    return f"spool:{path.name.partition('.')[0]}"
 
 
 def read_segment(path: Path, decoder: msgspec.json.Decoder[Any] | None = None) -> tuple[list[Any], int]:

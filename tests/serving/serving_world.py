@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -192,9 +192,23 @@ def serving(
 
 
 def worker_pids(process: subprocess.Popen[bytes]) -> list[int]:
+    return _pids(process, "perennial.serving.server")
+
+
+def shipper_pid(process: subprocess.Popen[bytes]) -> int:
+    (pid,) = _pids(process, "perennial.serving.shipping")
+    return pid
+
+
+def _pids(process: subprocess.Popen[bytes], module: str) -> list[int]:
     import psutil
 
-    return [child.pid for child in psutil.Process(process.pid).children()]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if module in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 def records(frame: pd.DataFrame, *columns: str) -> list[dict[str, Any]]:

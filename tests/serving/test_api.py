@@ -280,6 +280,41 @@ def test_headers_and_request_ids(client: LocalClient) -> None:
     assert traced.headers["traceparent"] == trace
 
 
+def test_a_request_is_a_span_in_its_clients_trace(client: LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    header = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    client.post("/models/colours/invocations", json={"instances": [GOOD]}, headers=header)
+    client.post("/models/colours/invocations", json={"instances": [GOOD]})
+
+    (span,) = exporter.get_finished_spans()
+    assert f"{span.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert span.kind is trace.SpanKind.SERVER
+
+
+def test_refusals_are_logged_as_json_with_their_request_id(
+    client: LocalClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    from perennial.serving.server import JsonLines
+
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with caplog.at_level("INFO", logger="perennial.serving"):
+        client.post("/models/colours/invocations", json={}, headers={"x-request-id": "mine-7", "traceparent": trace})
+    line = json.loads(JsonLines().format(caplog.records[-1]))
+    assert (line["message"], line["request_id"], line["status"]) == ("request", "mine-7", 400)
+    assert (line["traceparent"], line["level"]) == (trace, "info")
+    assert line["path"] == "/models/colours/invocations"
+    assert line["milliseconds"] > 0
+
+
 def test_what_is_live_is_told(client: LocalClient) -> None:
     found = client.get("/models/colours").json()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, worker_pids
+from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
 
 from perennial.features import feature_frame
 from perennial.serving.settings import new_token
@@ -156,15 +157,22 @@ def _kill_workers_under_load(client: Any, seconds: float = 4.0) -> dict[str, flo
     for _ in range(2):
         time.sleep(seconds / 4)
         wait_for(lambda: len(worker_pids(client.process)) == 2)
-        import os
-
         os.kill(worker_pids(client.process)[0], signal.SIGKILL)
+        os.kill(shipper_pid(client.process), signal.SIGKILL)
+        wait_for(lambda: _pids_of_shipper(client))
     for thread in threads:
         thread.join()
     assert not problems
     assert len(answered) > 50
     assert counted(client, "perennial_rows_total") >= rows
     return answered
+
+
+def _pids_of_shipper(client: Any) -> list[int]:
+    try:
+        return [shipper_pid(client.process)]
+    except ValueError:
+        return []
 
 
 def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_path: Path) -> None:
