@@ -149,7 +149,10 @@ class Host:
         before = self.served.get(model)
         self.served = {**self.served, model: Served(champion, candidate)}
         watch.refused = None
-        self._cache.mark_good(manifest)
+        try:
+            self._cache.mark_good(manifest)
+        except OSError as error:  # a full disk: what is served is served, the next start may have to ask the registry
+            LOG.warning("the version can't be noted as good", extra={"facts": {"model": model, "reason": str(error)}})
         if before is None or before.champion.digest != champion.digest or before.champion.version != champion.version:
             watch.swaps += 1
             LOG.info("serving", extra={"facts": {"model": model, "version": champion.version}})

@@ -7,6 +7,7 @@ socket's queue is answered by another. It loads no model, so that it can't die o
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _BACKLOG = 2048
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
 _SOCKET = "PERENNIAL_SERVING_SOCKET"
 METRICS_VARIABLE, PARENT_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "PERENNIAL_SERVING_PARENT"
 _WORKER, _SHIPPER = "perennial.serving.server", "perennial.serving.shipping"
@@ -44,11 +46,25 @@ def serve(host: str, port: int, settings: Settings, serving: ServingSettings) ->
     check_exposure(host, Tokens(serving.tokens))
     log_as_json()
     listener = _bind(host, port)
-    metrics = settings.home_path / "serving" / "metrics" / str(listener.getsockname()[1])
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(parents=True)
+    metrics = _metrics_folder(settings.home_path, listener.getsockname()[1])
     watcher = _Watcher(listener, metrics, settings, serving)
     watcher.run()
+
+
+def _metrics_folder(home: Path, port: int) -> Path:
+    """An empty folder for the processes' numbers: in memory where there is such a file system.
+
+    They are written through memory maps, and a worker that touches a new page of one on a full disk is killed.
+    """
+    name = f"perennial-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-{port}"
+    for folder in (_SHARED_MEMORY / name, home / "serving" / "metrics" / str(port)):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=folder.is_relative_to(home), mode=0o700)
+        except OSError:
+            continue
+        return folder
+    raise ServiceError(f"no folder for metrics can be made in {home}", "Set PERENNIAL_HOME to a writable folder")
 
 
 class _Watcher:
@@ -204,14 +220,16 @@ def _Server(config: Any, service: Any) -> Any:
 def log_as_json() -> None:
     """Log lines of JSON on stderr, each with its facts."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(JsonLines())
     logger = logging.getLogger("perennial.serving")
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(os.environ.get("PERENNIAL_SERVING_LOG_LEVEL", "INFO").upper())
 
 
-class _JsonLines(logging.Formatter):
+class JsonLines(logging.Formatter):
+    """A log record and its facts as one line of JSON."""
+
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"at": moment, "level": record.levelname.lower(), "message": record.getMessage()}

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 _encode = msgspec.json.Encoder().encode
 _SUFFIX = ".jsonl"
 _SEALED = ".sealed.jsonl"
+_CLAIM_SECONDS = 1.0
 
 
 class Segments(Protocol):
@@ -51,16 +52,33 @@ class Spool:
         self._lock = threading.Lock()
         self._segments: dict[str, _Segment] = {}
         self._number = 0
-        # Locked before it gets its name: nobody may take it for a dead one's.
-        staged = root / f".{self.owner}"
-        staged.mkdir(parents=True)
-        self._own = FileLock(staged / "owner.lock")
-        self._own.acquire()
-        staged.rename(self.folder)
+        self._own: FileLock | None = None
+        self._claim_at = 0.0
         self.used_bytes = 0
         self.shed_rows = 0
         self.failing = ""
+        self._claim()
         self.measure()
+
+    def _claim(self) -> bool:
+        """Have a folder of one's own; False where the disk is full, to be tried again in a second."""
+        if self._own is not None:
+            return True
+        if time.monotonic() < self._claim_at:
+            return False
+        # Locked before it gets its name: nobody may take it for a dead one's.
+        staged = self.root / f".{self.owner}"
+        try:
+            staged.mkdir(parents=True, exist_ok=True)
+            own = FileLock(staged / "owner.lock")
+            own.acquire()
+            staged.rename(self.folder)
+        except OSError as error:
+            self.failing = f"the spool can't be written: {error.strerror}"
+            self._claim_at = time.monotonic() + _CLAIM_SECONDS
+            return False
+        self._own = own
+        return True
 
     def append(self, model: str, entry: Any, rows: int) -> bool:
         """Write an entry for a model; False if it was shed (the disk or the bound is full)."""
@@ -69,6 +87,9 @@ class Spool:
             if self.used_bytes + len(line) > self._most_bytes:
                 self.shed_rows += rows
                 self.failing = f"the spool has reached its bound of {self._most_bytes:,} bytes"
+                return False
+            if not self._claim():
+                self.shed_rows += rows
                 return False
             try:
                 segment = self._segments.get(model) or self._open(model)
@@ -115,8 +136,9 @@ class Spool:
     def close(self) -> None:
         """Seal everything and give up the ownership; what was not shipped is the next one's."""
         self.seal()
-        _remove_empty(self.folder)
-        self._own.release()
+        if self._own is not None:
+            _remove_empty(self.folder)
+            self._own.release()
 
     def _open(self, model: str) -> _Segment:
         self._number += 1

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,70 @@ def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_pa
         assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 3
         wait_for(lambda: client.get("/health").json()["registry"] == "down")
         assert "version 77" in " ".join(client.get("/health").json()["problems"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")
+def test_a_full_disk_keeps_answering_and_recovers(workspace: Workspace) -> None:
+    small = workspace.home / "serving"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        answered = _fill_and_make_room(workspace, small)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+    log = workspace.store.read("colours", "predictions", columns=["id", "score"]).to_pylist()
+    scores = {row["id"]: row["score"] for row in log}
+    assert len(scores) == len(log)
+    assert answered["before"].items() <= scores.items()
+    assert answered["after"].items() <= scores.items()
+    assert all(answered["full"][name] == score for name, score in scores.items() if name in answered["full"])
+    assert len(scores) < sum(map(len, answered.values()))
+
+
+def _fill_and_make_room(workspace: Workspace, small: Path) -> dict[str, dict[str, float]]:
+    """Answers, by id, before the disk was full, while it was, and after."""
+    answered: dict[str, dict[str, float]] = {}
+
+    def ask(client: Any, when: str, count: int = 20) -> None:
+        answered[when] = {}
+        for number in range(count):
+            name = f"{when}-{number}"
+            body = {"instances": [GOOD | {"a": number / 7, "code": "x" * 2000}], "ids": [name]}
+            answer = client.post(PATH, json=body)
+            assert answer.status_code == 200, answer.text
+            answered[when][name] = answer.json()["predictions"][0]
+
+    with serving(workspace) as client:
+        ask(client, "before")
+        wait_for(lambda: counted(client, "perennial_shipped_rows_total") == 20)
+        filler = small / "filler"
+        with suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(b" " * 4096)
+                file.flush()
+        ask(client, "full")
+        told = client.get("/health").json()
+        assert told["status"] == "degraded"
+        assert any("space" in problem.lower() for problem in told["problems"])
+        os.kill(worker_pids(client.process)[0], signal.SIGKILL)  # even a start must not need room
+        wait_for(lambda: _answers(client))
+        filler.unlink()
+        wait_for(lambda: _answers(client))
+        time.sleep(1.2)
+        ask(client, "after")
+        wait_for(lambda: "space" not in " ".join(client.get("/health").json()["problems"]).lower())
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(30) == 0
+    return answered
+
+
+def _answers(client: Any) -> bool:
+    try:
+        return bool(client.post(PATH, json={"instances": [GOOD]}).status_code == 200)
+    except httpx.TransportError:
+        return False
 
 
 def _refused(client: httpx.Client) -> Any:

@@ -153,6 +153,26 @@ def test_a_full_disk_leaves_no_half_line(
     assert logged(store) == ["a", "c"]
 
 
+def test_a_start_on_a_full_disk_sheds_until_there_is_room(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    spool = Spool(tmp_path / "spool", 10**6)
+    assert not spool.append("m", entry("a"), 1)
+    assert (spool.shed_rows, "No space" in spool.failing) == (1, True)
+    spool.close()
+    monkeypatch.undo()
+    spool._claim_at = 0.0
+    assert spool.append("m", entry("b"), 1)
+    assert not spool.failing
+    spool.seal()
+    shipper_of(spool, store, tmp_path).ship()
+    assert logged(store) == ["b"]
+
+
 def test_an_unreachable_table_keeps_the_spool_and_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "tables"
     blocked.write_text("a file where the folder should be")
