@@ -26,7 +26,10 @@ def status(model: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = ("model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting")
+    shown = (
+        "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
+        "fast_path",
+    )  # fmt: skip
     print_table(shown, [[row[column] for column in shown] for row in rows])
 
 
@@ -95,4 +98,17 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],
         "waiting": ", ".join(str(number) for number in waiting),
+        "fast_path": _fast_path(workspace, model, reign.version) if reign else None,
     }
+
+
+def _fast_path(workspace: Workspace, model: str, version: int) -> str | None:
+    """What the API found when it last loaded the version; None where it never did."""
+    from perennial.serving.cache import read_proof
+
+    proof = read_proof(workspace.home, model, version)
+    if proof is None:
+        return None
+    if proof["kind"] == "none":
+        return f"none: {proof['reason']}"
+    return f"{proof['kind']} up to {proof['fast_rows']} rows"

@@ -10,9 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -37,6 +35,7 @@ from perennial.serving.http import (
 from perennial.serving.labels import parse_labels
 from perennial.serving.openapi import openapi
 from perennial.serving.problems import Problem
+from perennial.serving.routing import Call, Handler, Route, Router
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
 from perennial.serving.tracing import request_span
@@ -45,37 +44,6 @@ LOG = logging.getLogger("perennial.serving")
 _LARGE_BODY = 128 * 1024
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RETRY = {"retry-after": "1"}
-
-
-@dataclass
-class Call:
-    """One request on its way through a handler."""
-
-    scope: Scope
-    receive: Receive
-    model: str | None
-    version: str | None
-    arrived_ns: int
-
-
-Handler = Callable[[Call], Awaitable[Answer]]
-
-
-@dataclass(frozen=True)
-class Route:
-    """What a path leads to.
-
-    Attributes:
-        pattern: Segments; {model} and {version} match any.
-        scopes: Which tokens may; None is open to all.
-        protocol: What it counts as in the metrics.
-    """
-
-    method: str
-    pattern: tuple[str, ...]
-    handler: Handler
-    scopes: tuple[str, ...] | None
-    protocol: str
 
 
 class Api:
@@ -87,8 +55,7 @@ class Api:
         self._in_work = 0
         self._prefix = secrets.token_hex(4)
         self._number = 0
-        self._routes = self._table()
-        self._exact: dict[tuple[str, str], tuple[Route, str | None]] = {}
+        self._router = Router(self._table(), lambda name: name in service.host.served)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -107,7 +74,7 @@ class Api:
         method: str = scope["method"]
         head = method == "HEAD"
         try:
-            route, named, version = self._find("GET" if head else method, scope["path"])
+            route, named, version = self._router.find("GET" if head else method, scope["path"])
             protocol, model = route.protocol, named or ""
             self._authorise(route, scope)
             call = Call(scope, receive, named, version, arrived)
@@ -150,28 +117,6 @@ class Api:
         finally:
             self._in_work -= 1
             self.service.in_work = self._in_work
-
-    def _find(self, method: str, path: str) -> tuple[Route, str | None, str | None]:
-        if (hit := self._exact.get((method, path))) is not None:
-            return hit[0], hit[1], None
-        segments = tuple(path.strip("/").split("/"))
-        allowed = []
-        for route in self._routes:
-            values = _match(route.pattern, segments)
-            if values is None:
-                continue
-            if route.method == method:
-                model = values.get("model")
-                if "version" not in values and (model is None or model in self.service.host.served):
-                    self._exact[method, path] = (route, model)
-                return route, model, values.get("version")
-            allowed.append(route.method)
-        if allowed:
-            both = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
-            raise Problem(
-                405, f"{method[:20]} is not understood here", {"allow": ", ".join(both)}, rule=", ".join(both)
-            )
-        raise Problem(404, f"there is nothing at {path[:200]!r}", rule="see /docs")
 
     def _authorise(self, route: Route, scope: Scope) -> None:
         if route.scopes is None or not self._tokens.needed:
@@ -331,10 +276,10 @@ class Api:
 
     async def _model(self, call: Call) -> Answer:
         self.service.served(call.model)
-        return json_answer(await asyncio.to_thread(self.service.describe, str(call.model)))
+        return json_answer(await asyncio.to_thread(self.service.about.describe, str(call.model)))
 
     async def _health(self, call: Call) -> Answer:  # noqa: ARG002
-        return json_answer(self.service.health())
+        return json_answer(self.service.about.health())
 
     async def _ping(self, call: Call) -> Answer:  # noqa: ARG002
         return Answer(b"\n")
@@ -387,15 +332,3 @@ def _predictions(scored: Scored, output: str, definition: Any) -> list[Any]:
     if output == "label":
         return [int(score >= threshold) for score in scored.scores]
     return [{"label": int(score >= threshold), "probability": score} for score in scored.scores]
-
-
-def _match(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-    if len(pattern) != len(segments):
-        return None
-    values = {}
-    for wanted, found in zip(pattern, segments, strict=True):
-        if wanted.startswith("{"):
-            values[wanted[1:-1]] = found
-        elif wanted != found:
-            return None
-    return values

@@ -25,6 +25,7 @@ from perennial.locks import exclusive
 
 Manifest = Mapping[str, Any]
 GOLDEN_FILE = "golden.parquet"
+PROOF_FILE = "fast_path.json"
 _FETCH_SECONDS = 300.0
 _KEPT = 4
 
@@ -135,6 +136,18 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
     whole = isinstance(found, dict) and {"model", "version", "digest", "source", "run_id"} <= set(found)
     return found if whole else None
+
+
+def read_proof(home: Path, model: str, version: int) -> dict[str, Any] | None:
+    """What the last load of a version on this machine found of its fast path; None where it was never loaded."""
+    found = sorted(
+        (home / "serving" / "versions" / model).glob(f"{version}-*/{PROOF_FILE}"), key=lambda path: path.stat().st_mtime
+    )
+    try:
+        proof: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+        return proof if {"kind", "fast_rows", "reason"} <= proof.keys() else None
+    except (IndexError, OSError, ValueError):
+        return None
 
 
 def local_path(uri: str) -> Path | None:

@@ -7,7 +7,7 @@ right even after one was killed. The folder is named by PROMETHEUS_MULTIPROC_DIR
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Metrics:
         self.unseen = Counter(
             "perennial_unseen_categories", "Cells whose category training never saw.", ("model", "column"), registry=own
         )
+        self.missing = Counter("perennial_missing_values", "Cells without a value.", ("model", "column"), registry=own)
         self.swaps = Counter(
             "perennial_swaps", "Versions swapped in, refused, or started from the local copy.", ("model", "result"),
             registry=own,
@@ -124,6 +125,12 @@ class Metrics:
         self._child(self.rows, model, str(version), role).inc(count)
         for number, found in bins.items():
             self._child(self.scores, model, str(version), _BINS[number]).inc(found)
+
+    def counted(self, model: str, unseen: Mapping[str, int], missing: Mapping[str, int]) -> None:
+        """Cells of a request, by column."""
+        for metric, counts in ((self.unseen, unseen), (self.missing, missing)):
+            for column, count in counts.items():
+                self._child(metric, model, column).inc(count)
 
     def exposition(self) -> bytes:
         """All processes' metrics in Prometheus' text format."""

@@ -21,13 +21,12 @@ from perennial.calibrated import Recalibrated
 from perennial.definition import ModelDefinition
 from perennial.errors import RegistryError
 from perennial.features import feature_frame
-from perennial.serving.cache import GOLDEN_FILE, Manifest
+from perennial.serving.cache import GOLDEN_FILE, PROOF_FILE, Manifest
 from perennial.serving.encoder import known_categories
 from perennial.serving.schema import Kind, Row, Schema
 from perennial.serving.scorer import Proof, Scorer, pipeline_scores
 
 _SCORE = "_score"
-PROOF_FILE = "fast_path.json"
 _PROBES = 200
 
 

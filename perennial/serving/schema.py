@@ -64,32 +64,42 @@ class Schema:
         images = tuple(index for index, kind in by_kind if kind == "image")
         object.__setattr__(self, "parts", (numeric, textual, images))
 
-    def clean(self, rows: Sequence[Row], unseen: dict[str, int] | None = None) -> None:
+    def clean(
+        self, rows: Sequence[Row], unseen: dict[str, int] | None = None, missing: dict[str, int] | None = None
+    ) -> None:
         """Put every cell into the clean form, in place.
 
         Args:
             rows: Cells in the order of `columns`.
             unseen: Counts, by column, the categories that training never saw.
+            missing: Counts, by column, the cells without a value.
 
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
         numeric, textual, images = self.parts
         largest = _LARGEST
+        unseen, missing = {} if unseen is None else unseen, {} if missing is None else missing
         for number, row in enumerate(rows):
             for column in numeric:
                 value = row[column]
                 # NaN fails both comparisons and goes the long way.
                 if not (type(value) is float and -largest <= value <= largest):
-                    row[column] = self._number(value, number, column)
+                    value = row[column] = self._number(value, number, column)
+                    if value != value:
+                        _count(missing, self.columns[column])
             for column, known in textual:
                 value = row[column]
                 if type(value) is not str:
                     value = row[column] = self._text(value, number, column)
-                if known is not None and value is not None and value not in known and unseen is not None:
-                    unseen[self.columns[column]] = unseen.get(self.columns[column], 0) + 1
+                if value is None:
+                    _count(missing, self.columns[column])
+                elif known is not None and value not in known:
+                    _count(unseen, self.columns[column])
             for column in images:
-                row[column] = self._image(row[column], number, column)
+                value = row[column] = self._image(row[column], number, column)
+                if value is None:
+                    _count(missing, self.columns[column])
 
     def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """Clean rows as the pipeline reads them: exactly a `feature_frame`."""
@@ -151,3 +161,7 @@ class Schema:
             except (binascii.Error, ValueError):
                 pass
         raise self.refuse(column, index, value)
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""What the API does, without HTTP: score requests by the right version, remember them, say how things are."""
+"""What the API does, without HTTP: score requests by the right version, and remember them. `about` tells of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from perennial.serving.about import About
 from perennial.serving.batching import Batcher, Coalescer
 from perennial.serving.codec import Request
 from perennial.serving.groups import Ids, in_share
@@ -34,7 +31,6 @@ from perennial.workspace import Workspace
 LOG = logging.getLogger("perennial.serving")
 _INLINE_ROWS = 32
 _SHADOW_QUEUE = 1000
-_FACTS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +76,12 @@ class Service:
             on_expired=lambda model, count: self.metrics.shipping.expired_labels.labels(model).inc(count),
         )  # fmt: skip
         self.shipper = self._shipper() if ships else self._sealer()
+        self.about = About(self)
         self.ids = Ids()
         self._shed_counted = 0
         self._shadow: queue.Queue[tuple[LoadedModel, list[Row], list[str], list[int | None] | None, int] | None]
         self._shadow = queue.Queue(_SHADOW_QUEUE)
         self._shadow_thread = threading.Thread(target=self._shadow_work, name="perennial-shadow", daemon=True)
-        self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
         self.draining = False
         self.in_work = 0
         self.started_at = time.time()
@@ -140,15 +136,15 @@ class Service:
         return served[model]
 
     def clean(self, served: Served, request: Request) -> None:
-        """Bring the rows into the clean form, and count what training never saw.
+        """Bring the rows into the clean form, and count what is missing and what training never saw.
 
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
         unseen: dict[str, int] = {}
-        served.champion.schema.clean(request.rows, unseen)
-        for column, count in unseen.items():
-            self.metrics.unseen.labels(served.champion.name, column).inc(count)
+        missing: dict[str, int] = {}
+        served.champion.schema.clean(request.rows, unseen, missing)
+        self.metrics.counted(served.champion.name, unseen, missing)
 
     async def score(self, served: Served, request: Request, arrived_ns: int) -> Scored:
         """Score clean rows, write them down, and hand them to the shadow.
@@ -314,92 +310,3 @@ class Service:
     def log_problem(self) -> str:
         """What is wrong with the prediction log or the labels; empty where nothing is."""
         return self.spool.failing or self.shipper.failing or self.labels.failing
-
-    def health(self) -> dict[str, Any]:
-        """Whether requests are answered, and what an operator should know."""
-        problems = self.host.problems()
-        if problem := self.log_problem():
-            problems.append(f"prediction log: {problem}")
-        if self.spool.shed_rows:
-            problems.append(f"{self.spool.shed_rows:,} answered rows were not logged")
-        state = "draining" if self.draining else "degraded" if problems else "ok"
-        return {
-            "status": state,
-            "models": {name: served.champion.version for name, served in self.host.served.items()},
-            "registry": "up" if self.host.registry_up else "down",
-            "spool_bytes": self.spool.used_bytes,
-            "problems": problems,
-        }
-
-    def describe(self, model: str) -> dict[str, Any]:
-        """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""
-        served = self.served(model)
-        champion, manifest = served.champion, served.champion.manifest
-        proof = champion.scorer.proof
-        return {
-            "model": model,
-            "task": champion.definition.task,
-            "description": champion.definition.description,
-            "version": champion.version,
-            "since": manifest.get("at"),
-            "reason": manifest.get("reason"),
-            "action": manifest.get("action"),
-            "trained_until": manifest.get("trained_until"),
-            "digest": champion.digest,
-            "loaded_at": datetime.fromtimestamp(champion.loaded_at, UTC).isoformat(),
-            "candidate": None if served.candidate is None else served.candidate.version,
-            "fast_path": {
-                "kind": proof.kind, "rows_up_to": proof.fast_rows, "proven_on_rows": proof.rows,
-                "largest_difference": proof.largest_difference if proof.rows else None, "reason": proof.reason,
-            },
-            "golden_difference": champion.golden_difference,
-            "inputs": [
-                {"name": name, "kind": kind}
-                for name, kind in zip(champion.schema.columns, champion.schema.kinds, strict=True)
-            ],
-            "example": dict(champion.schema.example),
-            "traffic": self.metrics.figures(model),
-            **self._table_facts(model, champion),
-            **self.host.status(model),
-        }  # fmt: skip
-
-    def _table_facts(self, model: str, champion: LoadedModel) -> dict[str, Any]:
-        """The last check's verdict and the labels' coverage, at most a minute old."""
-        at, facts = self._facts.get(model, (0.0, {}))
-        if time.monotonic() - at < _FACTS_SECONDS and facts:
-            return facts
-        try:
-            facts = {"last_check": self._last_check(model), "labels": self._coverage(model, champion)}
-        except Exception as error:  # noqa: BLE001 - the tables may be away; what is live can be told anyway
-            return {"last_check": None, "labels": None, "tables": f"{type(error).__name__}: {error}"[:200]}
-        self._facts[model] = (time.monotonic(), facts)
-        return facts
-
-    def _last_check(self, model: str) -> dict[str, Any] | None:
-        entries = self.workspace.ledger(model).entries()
-        if not entries:
-            return None
-        return {name: entries[-1].get(name) for name in ("decision_id", "as_of", "verdict", "reasons")}
-
-    def _coverage(self, model: str, champion: LoadedModel) -> dict[str, Any]:
-        """Of the predictions whose labels are due, how many have one: over the monitor's window."""
-        definition, store = champion.definition, self.workspace.store
-        end = datetime.now(UTC) - definition.data.label_delay
-        start = end - max(definition.monitoring.window, timedelta(days=1))
-        where = (pc.field("time") >= pa.scalar(start)) & (pc.field("time") < pa.scalar(end))
-        made = pc.unique(store.read(model, "predictions", columns=["id"], where=where)["id"])
-        if not len(made):
-            return {
-                "from": start.isoformat(),
-                "until": end.isoformat(),
-                "predictions": 0,
-                "labelled": 0,
-                "coverage": None,
-                "waiting": self.labels.waiting(model),
-            }
-        labelled = pc.unique(store.read(model, "labels", columns=["id"])["id"])
-        found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
-        return {
-            "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,
-            "coverage": found / len(made), "waiting": self.labels.waiting(model),
-        }  # fmt: skip

@@ -25,6 +25,7 @@ from serving_world import (
     rows_of,
 )
 
+from perennial.commands.records import _fast_path
 from perennial.features import feature_frame
 from perennial.serving.app import Api
 from perennial.serving.service import Service
@@ -144,7 +145,19 @@ def test_missing_and_unseen_values_are_answered_as_the_pipeline_would_and_counte
     frame = pd.DataFrame(rows).astype({"a": "float64", "b": "float64", "empty": "float64"})
 
     np.testing.assert_allclose(answer.json()["predictions"], wanted_scores(home, frame), atol=1e-9)
-    assert 'perennial_unseen_categories_total{column="colour",model="colours"} 1.0' in client.get("/metrics").text
+    metrics = client.get("/metrics").text
+    assert 'perennial_unseen_categories_total{column="colour",model="colours"} 1.0' in metrics
+    sample = 'perennial_missing_values_total{{column="{}",model="colours"}}'.format
+    counted = {name: _counted(metrics, sample(name)) for name in FEATURES}
+    again = client.post("/models/colours/invocations", json={"instances": rows})
+    assert again.status_code == 200
+    metrics = client.get("/metrics").text
+    for name, more in {"a": 2, "b": 2, "empty": 1, "colour": 1, "code": 2}.items():
+        assert _counted(metrics, sample(name)) - counted[name] == more, name
+
+
+def _counted(metrics: str, name: str) -> float:
+    return next(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))
 
 
 GOOD: dict[str, Any] = {"a": 1.0, "b": 2, "empty": None, "colour": "red", "code": 7}
@@ -315,13 +328,20 @@ def test_refusals_are_logged_as_json_with_their_request_id(
     assert line["milliseconds"] > 0
 
 
-def test_what_is_live_is_told(client: LocalClient) -> None:
+def test_what_is_live_is_told(client: LocalClient, home: Workspace) -> None:
     found = client.get("/models/colours").json()
 
     assert found["version"] == 1
     assert found["reason"] == "it was better"
+    assert found["gate_verdict"] == "promote"
+    assert found["since"]
+    assert {"last_check", "labels", "traffic", "swaps", "refused"} <= found.keys()
+    assert {"predictions", "labelled", "coverage", "waiting"} <= found["labels"].keys()
+    assert {"requests_by_status", "latency_p50_ms_at_most", "latency_p99_ms_at_most"} <= found["traffic"].keys()
     assert found["fast_path"]["kind"] == "treelite"
     assert found["fast_path"]["largest_difference"] <= 1e-9
+    assert _fast_path(home, "colours", 1) == f"treelite up to {found['fast_path']['rows_up_to']} rows"
+    assert _fast_path(home, "colours", 2) is None
     assert found["golden_difference"] <= 1e-6
     assert [item["name"] for item in found["inputs"]] == list(FEATURES)
     assert client.get("/models").json()["models"][0]["name"] == "colours"

@@ -1,0 +1,115 @@
+"""What the API tells of itself: its health; what is live of a model, since when, why, how it does. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from perennial.serving.model import LoadedModel
+
+if TYPE_CHECKING:
+    from perennial.serving.service import Service
+
+_FACTS_SECONDS = 60.0
+
+
+class About:
+    """Speaks for a service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def health(self) -> dict[str, Any]:
+        """Whether requests are answered, and what an operator should know."""
+        problems = self._service.host.problems()
+        if problem := self._service.log_problem():
+            problems.append(f"prediction log: {problem}")
+        if self._service.spool.shed_rows:
+            problems.append(f"{self._service.spool.shed_rows:,} answered rows were not logged")
+        state = "draining" if self._service.draining else "degraded" if problems else "ok"
+        return {
+            "status": state,
+            "models": {name: served.champion.version for name, served in self._service.host.served.items()},
+            "registry": "up" if self._service.host.registry_up else "down",
+            "spool_bytes": self._service.spool.used_bytes,
+            "problems": problems,
+        }
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""
+        served = self._service.served(model)
+        champion, manifest = served.champion, served.champion.manifest
+        proof = champion.scorer.proof
+        return {
+            "model": model,
+            "task": champion.definition.task,
+            "description": champion.definition.description,
+            "version": champion.version,
+            "since": manifest.get("at"),
+            "reason": manifest.get("reason"),
+            "gate_verdict": manifest.get("gate_verdict"),
+            "action": manifest.get("action"),
+            "trained_until": manifest.get("trained_until"),
+            "digest": champion.digest,
+            "loaded_at": datetime.fromtimestamp(champion.loaded_at, UTC).isoformat(),
+            "candidate": None if served.candidate is None else served.candidate.version,
+            "fast_path": {
+                "kind": proof.kind, "rows_up_to": proof.fast_rows, "proven_on_rows": proof.rows,
+                "largest_difference": proof.largest_difference if proof.rows else None, "reason": proof.reason,
+            },
+            "golden_difference": champion.golden_difference,
+            "inputs": [
+                {"name": name, "kind": kind}
+                for name, kind in zip(champion.schema.columns, champion.schema.kinds, strict=True)
+            ],
+            "example": dict(champion.schema.example),
+            "traffic": self._service.metrics.figures(model),
+            **self._table_facts(model, champion),
+            **self._service.host.status(model),
+        }  # fmt: skip
+
+    def _table_facts(self, model: str, champion: LoadedModel) -> dict[str, Any]:
+        """The last check's verdict and the labels' coverage, at most a minute old."""
+        at, facts = self._facts.get(model, (0.0, {}))
+        if time.monotonic() - at < _FACTS_SECONDS and facts:
+            return facts
+        try:
+            facts = {"last_check": self._last_check(model), "labels": self._coverage(model, champion)}
+        except Exception as error:  # noqa: BLE001 - the tables may be away; what is live can be told anyway
+            return {"last_check": None, "labels": None, "tables": f"{type(error).__name__}: {error}"[:200]}
+        self._facts[model] = (time.monotonic(), facts)
+        return facts
+
+    def _last_check(self, model: str) -> dict[str, Any] | None:
+        entries = self._service.workspace.ledger(model).entries()
+        if not entries:
+            return None
+        return {name: entries[-1].get(name) for name in ("decision_id", "as_of", "verdict", "reasons")}
+
+    def _coverage(self, model: str, champion: LoadedModel) -> dict[str, Any]:
+        """Of the predictions whose labels are due, how many have one: over the monitor's window."""
+        definition, store = champion.definition, self._service.workspace.store
+        end = datetime.now(UTC) - definition.data.label_delay
+        start = end - max(definition.monitoring.window, timedelta(days=1))
+        where = (pc.field("time") >= pa.scalar(start)) & (pc.field("time") < pa.scalar(end))
+        made = pc.unique(store.read(model, "predictions", columns=["id"], where=where)["id"])
+        if not len(made):
+            return {
+                "from": start.isoformat(),
+                "until": end.isoformat(),
+                "predictions": 0,
+                "labelled": 0,
+                "coverage": None,
+                "waiting": self._service.labels.waiting(model),
+            }
+        labelled = pc.unique(store.read(model, "labels", columns=["id"])["id"])
+        found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
+        return {
+            "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,
+            "coverage": found / len(made), "waiting": self._service.labels.waiting(model),
+        }  # fmt: skip
