@@ -173,7 +173,7 @@ def work() -> None:
 
     log_as_json()
     # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.0001)
     serving = load_serving_settings()
     service = Service(open_workspace(), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
     api = Api(service, Tokens(serving.tokens))
