@@ -93,11 +93,14 @@ class SharedSpool:
 
 
 def write_status(path: Path, failing: str) -> None:
-    """Say how the last round went."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Say how the last round went; on a full disk nothing is said, and the workers will tell that."""
     staged = path.with_suffix(f".{os.getpid()}.tmp")
-    staged.write_text(json.dumps({"at": time.time(), "failing": failing}), encoding="utf-8")
-    staged.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_text(json.dumps({"at": time.time(), "failing": failing}), encoding="utf-8")
+        staged.replace(path)
+    except OSError as error:
+        LOG.error("the shipping's state can't be written", extra={"facts": {"reason": str(error)}})
 
 
 def run(parent: int, metrics_folder: Path) -> None:
@@ -117,15 +120,19 @@ def run(parent: int, metrics_folder: Path) -> None:
         labels, predictions, store, home / "locks", serving.unknown_label_hours,
         on_expired=lambda model, count: metrics.expired_labels.labels(model).inc(count),
     )  # fmt: skip
+    status, looked_at = home / "serving" / "shipper.json", 0.0
+
+    def shipped(model: str, rows: int) -> None:
+        metrics.shipped.labels(model).inc(rows)
+        write_status(status, "")  # a long round is no silence
+
     shipper = Shipper(
         predictions, store, home / "locks", ship_seconds=serving.ship_seconds, ship_rows=serving.ship_rows,
-        compact_commits=serving.compact_commits, also=desk.ship,
-        on_shipped=lambda model, rows: metrics.shipped.labels(model).inc(rows),
+        compact_commits=serving.compact_commits, also=desk.ship, on_shipped=shipped,
     )  # fmt: skip
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    status, looked_at = home / "serving" / "shipper.json", 0.0
     while True:
         ended = stop.wait(min(_LOOK_SECONDS, serving.ship_seconds)) or os.getppid() != parent
         # What a killed process left unsealed is only found by looking.
@@ -133,10 +140,7 @@ def run(parent: int, metrics_folder: Path) -> None:
         if ended or not idle or predictions.sealed() or labels.sealed() or desk.due:
             looked_at = time.monotonic()
             shipper.round()
-        try:
-            write_status(status, shipper.failing or desk.failing)
-        except OSError as error:  # a full disk: the workers will say that nothing is heard from here
-            LOG.error("the shipping's state can't be written", extra={"facts": {"reason": str(error)}})
+        write_status(status, shipper.failing or desk.failing)
         if ended:
             return
 
