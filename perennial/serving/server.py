@@ -130,7 +130,8 @@ class _Watcher:
             PARENT_VARIABLE: str(os.getpid()),
         }
         command = [sys.executable, "-m", module]
-        return subprocess.Popen(command, env=environment, pass_fds=[descriptor], start_new_session=True)  # noqa: S603
+        kept = [descriptor] if module == _WORKER else []
+        return subprocess.Popen(command, env=environment, pass_fds=kept, start_new_session=True)  # noqa: S603
 
     def _mark_dead(self, pid: int) -> None:
         """Its gauges end with it; its counts go on counting."""

@@ -209,6 +209,7 @@ def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_pa
         assert live_version(client) == 3
         assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 3
         wait_for(lambda: client.get("/health").json()["registry"] == "down")
+        assert counted(client, "perennial_registry_up") == 0
         assert "version 77" in " ".join(client.get("/health").json()["problems"])
 
 
