@@ -20,6 +20,7 @@ from tasks.backtest_policies import Candidate
 from tasks.backtest_training import ScoredFit, Trainings
 from tasks.decision import CheckInputs, Decision, check
 from tasks.gate import GateReport
+from tasks.history import recalibration_row
 from tasks.recalibrating import cross_fitted_map, judge_mapped_rows, mapped_reference
 from tasks.recalibration import Recalibrator
 from tasks.reference import Reference
@@ -198,6 +199,10 @@ class Walker:
             self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
             return
         report = judge_mapped_rows(self.definition, rows)
+        tried = recalibration_row(
+            decision.decision_id, moment.as_of, report.verdict, champion_version=str(self.champion.number)
+        )
+        self.ledger.append(tried)
         number = len(self.bases) + 1
         self.bases[number] = self.champion.base
         if report.verdict == "promote":

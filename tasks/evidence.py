@@ -290,7 +290,10 @@ def _quality(
     drifting: bool,
     mends: float,
 ) -> tuple[Signal, ...]:
-    """The newest mature loss beside its limit; what a new map mends (by `mends` per row) asks for no training."""
+    """The newest mature loss beside its limit.
+
+    What a new map would mend (by `mends` per row) asks for no training, as long as no map has been tried for it.
+    """
     reference = inputs.reference
     sigmas = policy.quality_sigmas * (policy.backoff**history.fruitless)
     if drifting:
@@ -306,14 +309,16 @@ def _quality(
     fired = loss.mean > limit
     extreme = loss.mean > reference.holdout_loss + policy.extreme * sigmas * error
     persistent = _persist(history, inputs.versions, "loss", fired, extreme, policy)
-    mended = fired and loss.mean - mends <= limit
+    mended = fired and mends > 0 and loss.mean - mends <= limit
+    tried = mended and history.map_was_tried(inputs.versions, "loss", policy.persistence[1] - 1)
     low, high = loss.interval()
     detail = (
         f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
         f"{'above' if fired else 'within'} the limit of {limit:.4g}; at promotion it was {reference.holdout_loss:.4g}"
         + (f"; a new map would bring it to {loss.mean - mends:.4g}" if mended else "")
+        + (", but one was tried for this and has not" if tried else "")
     )
-    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent and not mended, detail),)
+    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent and (tried or not mended), detail),)
 
 
 def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:

@@ -3,6 +3,7 @@
 Rows are plain dictionaries, oldest first, told apart by `kind`:
   `decision` (the default): `Decision.to_dict()`.
   `outcome`: what a retraining brought, see `outcome_row`.
+  `recalibration`: what became of a new map for the champion's score, see `recalibration_row`.
   `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
 Rows of other kinds are ignored. So are rows that are not strictly older than the check: one of the past sees what it
 saw then.
@@ -49,6 +50,30 @@ def outcome_row(
     }
 
 
+def recalibration_row(
+    decision_id: str | None,
+    as_of: datetime,
+    gate_verdict: Literal["promote", "keep", "insufficient evidence"],
+    *,
+    champion_version: str,
+) -> dict[str, Any]:
+    """What the gate said of a new map; it counts against no budget.
+
+    Args:
+        decision_id: The decision that asked for it; None for one started by hand.
+        as_of: The moment of the map's labels.
+        gate_verdict: The gate's.
+        champion_version: The version that the map was for.
+    """
+    return {
+        "kind": "recalibration",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "gate_verdict": gate_verdict,
+        "champion_version": champion_version,
+    }
+
+
 def acceptance_row(decision_id: str, as_of: datetime, *, by: str, reason: str) -> dict[str, Any]:
     """A person says that what this `repair` complained of is as it should be: it then stops nothing any more."""
     return {"kind": "acceptance", "decision_id": decision_id, "as_of": as_of.isoformat(), "by": by, "reason": reason}
@@ -61,11 +86,13 @@ class History:
     Attributes:
         decisions: Earlier checks, oldest first.
         outcomes: Earlier trainings' outcomes, oldest first.
+        maps: What became of earlier recalibrations, oldest first.
         acceptances: By decision id.
     """
 
     decisions: tuple[Row, ...]
     outcomes: tuple[Row, ...]
+    maps: tuple[Row, ...]
     acceptances: Mapping[str, Row]
 
     def of_versions(self, versions: Container[str]) -> tuple[Row, ...]:
@@ -116,6 +143,22 @@ class History:
         """When a recalibration was last asked for."""
         return next((moment(row) for row in reversed(self.decisions) if row["verdict"] == "recalibrate"), None)
 
+    def map_was_tried(self, versions: Container[str], signal: str, checks: int) -> bool:
+        """Whether a new map has had its chance to mend what a signal complains of.
+
+        It has if the gate refused the champion's newest one, or if one was asked for in the unbroken row of checks in
+        which the signal fired, or in one of so many newest checks: let in, refused or failed, the fall is still there.
+        """
+        known = [row for row in self.maps if row["champion_version"] in versions]
+        if known and known[-1]["gate_verdict"] != "promote":
+            return True
+        since, rows = self.firing_since(versions, signal), self.of_versions(versions)
+        fall = [row for row in rows if since is not None and moment(row) >= since]
+        return any(
+            row["verdict"] == "recalibrate" and any(s["name"] == signal and s["fired"] for s in row["signals"])
+            for row in (*fall, *rows[max(0, len(rows) - checks) :])
+        )
+
     def accepted(self, versions: Container[str]) -> dict[str, Row]:
         """The health signals that people accepted for this champion, with the acceptance."""
         return {
@@ -130,11 +173,11 @@ class History:
 def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
     """Sort a ledger's rows, and leave out what is not strictly older than `as_of`."""
     older = [row for row in ledger if moment(row) < as_of]
-    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "acceptance": []}
+    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "recalibration": [], "acceptance": []}
     for row in sorted(older, key=moment):
         kinds.setdefault(row.get("kind", "decision"), []).append(row)
     accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
-    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), accepted)
+    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), tuple(kinds["recalibration"]), accepted)
 
 
 def moment(row: Row) -> datetime:

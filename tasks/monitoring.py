@@ -68,7 +68,7 @@ def gather_inputs(
         label_delay=definition.data.label_delay,
         labelled_rows=count_labelled(store, definition, champion, labels, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
-        ledger=tuple(row for row in workspace.ledger(model).rows(as_of=as_of) if row["kind"] != "recalibration"),
+        ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
         same_model=same_model(workspace.registry, champion),
         recalibrator=map_in_force(champion),
     )

@@ -26,6 +26,7 @@ from tasks import figures
 from tasks.data import batch_digest, window_rows
 from tasks.evidence import CheckInputs, join_labels, refit_map
 from tasks.gate import Evidence, GateReport, judge, render_markdown
+from tasks.history import recalibration_row
 from tasks.monitoring import gather_inputs, reference_sample
 from tasks.quality import mean_loss, row_losses
 from tasks.recalibration import Recalibrator, cross_fit
@@ -196,11 +197,8 @@ def record_recalibration(
     version: int,
 ) -> None:  # fmt: skip
     """Write into the ledger what the recalibration brought."""
-    body = {
-        "kind": "recalibration",
-        "decision_id": decision_id,
-        "as_of": recalibration.as_of.isoformat(),
-        "gate_verdict": report.verdict,
+    champion = str(recalibration.champion.number)
+    body = recalibration_row(decision_id, recalibration.as_of, report.verdict, champion_version=champion) | {
         "version": version,
         "map": recalibration.map.to_dict(),
         "reasons": list(report.reasons[:3]),

@@ -20,7 +20,7 @@ from perennial.errors import DataError
 from tasks.decision import CheckInputs, Decision, check, decide
 from tasks.decision_text import render_markdown, render_text
 from tasks.evidence import refit_map
-from tasks.history import outcome_row, read_history
+from tasks.history import outcome_row, read_history, recalibration_row
 from tasks.reference import Reference
 from tasks.signals import Signal
 
@@ -121,6 +121,52 @@ def test_a_fall_that_a_map_mends_is_not_retrained() -> None:
     assert check(bent, NO_MAPS, as_of=AS_OF).verdict == "retrain"
     rested = replace(bent, ledger=(fired, _row("recalibrate", AS_OF - timedelta(days=2))))
     assert check(rested, policy, as_of=AS_OF).verdict == "retrain"
+
+
+def _bent(*ledger: dict[str, Any]) -> tuple[CheckInputs, Monitoring]:
+    """A fall of quality that a new map would mend, after this ledger."""
+    inputs = _inputs()
+    mature = inputs.mature.assign(score=expit(logit(inputs.mature["score"]) + 2))
+    return replace(inputs, mature=mature, ledger=ledger), CALM.model_copy(update={"recalibration_strength": 1.0})
+
+
+def _ago(days: float) -> datetime:
+    return AS_OF - timedelta(days=days)
+
+
+@pytest.mark.parametrize("verdict", ["keep", "insufficient evidence"])
+def test_a_map_that_the_gate_refused_holds_no_retraining_back(verdict: Any) -> None:
+    fired = _row("hold", _ago(7), ("loss",))
+    mine, other = (recalibration_row(None, _ago(8), verdict, champion_version=version) for version in ("1", "0"))
+    inputs, policy = _bent(fired, mine)
+    decision = check(inputs, policy, as_of=AS_OF)
+    assert decision.verdict == "retrain"
+    assert "but one was tried" in decision.reasons[0]
+    assert check(replace(inputs, ledger=(fired, other)), policy, as_of=AS_OF).verdict == "recalibrate"
+    # A check of the time before the refusal goes on to say what it said then.
+    later = recalibration_row(None, AS_OF, verdict, champion_version="1")
+    assert check(replace(inputs, ledger=(fired, later)), policy, as_of=AS_OF).verdict == "recalibrate"
+    let_in = recalibration_row(None, _ago(7.5), "promote", champion_version="1")
+    assert check(replace(inputs, ledger=(fired, mine, let_in)), policy, as_of=AS_OF).verdict == "recalibrate"
+
+
+@pytest.mark.parametrize("came_of_it", ["promote", None])
+def test_a_map_in_force_under_which_quality_is_still_fallen_holds_no_retraining_back(came_of_it: Any) -> None:
+    """Let in, or asked for and failed: there is no second chance within one fall."""
+    asked = _row("recalibrate", _ago(8), ("loss",), version="0")
+    rows = [recalibration_row(asked["decision_id"], _ago(8), came_of_it, champion_version="0")] if came_of_it else []
+    inputs, policy = _bent(asked, *rows)
+    inputs = replace(inputs, same_model=("0",))
+    assert check(inputs, policy, as_of=AS_OF).verdict == "retrain"
+    # A calm check between two falling ones starts no new fall, or maps could be asked for in turn for ever.
+    calm = _row("hold", _ago(4), version="0")
+    gap = replace(inputs, ledger=(_row("hold", _ago(10), ("loss",), version="0"), asked, *rows, calm))
+    assert check(gap, policy, as_of=AS_OF).verdict == "retrain"
+    # Another fall, long after one that a map mended, gets its map.
+    quiet = [_row("hold", _ago(days), version="0") for days in (20, 15, 12)]
+    again = replace(inputs, ledger=(*[row | {"as_of": _ago(30)} for row in (asked, *rows)], *quiet))
+    again = replace(again, ledger=(*again.ledger, _row("hold", _ago(2), ("loss",))))
+    assert check(again, policy, as_of=AS_OF).verdict == "recalibrate"
 
 
 def test_a_score_that_a_map_mends_is_recalibrated() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.history import acceptance_row, outcome_row, read_history
+from tasks.history import acceptance_row, outcome_row, read_history, recalibration_row
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -80,3 +80,27 @@ def test_the_last_recalibration_is_remembered() -> None:
     rows = [_decision("a", 5, "recalibrate"), _decision("b", 2)]
     assert read_history(rows, NOW).recalibrated == NOW - 5 * DAY
     assert read_history([], NOW).recalibrated is None
+
+
+def _map(days: float, verdict: Any, version: str = "1") -> dict[str, Any]:
+    return recalibration_row(None, NOW - days * DAY, verdict, champion_version=version)
+
+
+def test_a_refused_map_was_tried_until_one_is_let_in() -> None:
+    refused = read_history([_map(5, "keep")], NOW)
+    assert refused.map_was_tried({"1"}, "loss", 2)
+    assert not refused.map_was_tried({"2"}, "loss", 2)
+    assert not read_history([_map(5, "keep"), _map(4, "promote", "2")], NOW).map_was_tried({"1", "2"}, "loss", 2)
+    assert read_history([], NOW).maps == ()
+
+
+def test_a_map_asked_for_in_this_fall_was_tried() -> None:
+    fall = [_decision("a", 9, "recalibrate", "loss"), _decision("b", 6, fired="loss"), _decision("c", 3, fired="loss")]
+    assert read_history(fall, NOW).map_was_tried({"1"}, "loss", 0)
+    # The fall ended: only so many checks back it still counts as the same.
+    over = [*fall, _decision("d", 2), _decision("e", 1, fired="loss")]
+    assert not read_history(over, NOW).map_was_tried({"1"}, "loss", 2)
+    assert read_history(over, NOW).map_was_tried({"1"}, "loss", 5)
+    # One that was asked for while nothing had fallen is no try to mend the fall.
+    calm = [_decision("a", 3, "recalibrate"), _decision("b", 1, fired="loss")]
+    assert not read_history(calm, NOW).map_was_tried({"1"}, "loss", 2)
