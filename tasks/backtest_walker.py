@@ -21,7 +21,8 @@ from tasks.backtest_training import ScoredFit, Trainings
 from tasks.decision import CheckInputs, Decision, check
 from tasks.gate import GateReport
 from tasks.history import recalibration_row
-from tasks.recalibrating import cross_fitted_map, judge_mapped_rows, mapped_reference
+from tasks.maps import ReignedMap, judged_score
+from tasks.recalibrating import cross_fitted_map, judge_mapped_rows
 from tasks.recalibration import Recalibrator
 from tasks.reference import Reference
 from tasks.retraining import Prepared, judge_measured, training_outcome
@@ -53,12 +54,21 @@ class Champion:
     base: int
     fit: ScoredFit
     reference: Reference
-    map: Recalibrator | None = None
+    maps: tuple[ReignedMap, ...] = ()
+
+    @property
+    def map(self) -> Recalibrator | None:
+        """The map in force."""
+        return self.maps[-1].map if self.maps else None
 
     def answer(self, rows: Positions) -> tuple[Floats, Floats]:
         """Score and raw score."""
         raw = self.fit.on(rows)
         return (raw if self.map is None else self.map.apply(raw)), raw
+
+    def judged(self, holdout: Positions, prepared: Prepared) -> Floats:
+        """What it is judged by: its answers by a map that has not seen the holdout."""
+        return judged_score(self.fit.on(holdout), self.maps, prepared.split.holdout_from)
 
 
 class Walker:
@@ -179,7 +189,7 @@ class Walker:
         judged = judge_measured(
             prepared,
             measured,
-            champion_score=champion.answer(moment.labelled[prepared.split.holdout])[0] if champion else None,
+            champion_score=champion.judged(moment.labelled[prepared.split.holdout], prepared) if champion else None,
             champion_until=champion.fit.trained_until if champion else None,
         )
         self.cpu_seconds += self.trainings.clock() - started
@@ -206,8 +216,8 @@ class Walker:
         number = len(self.bases) + 1
         self.bases[number] = self.champion.base
         if report.verdict == "promote":
-            mapped = mapped_reference(self.champion.reference, rows)
-            self.champion = replace(self.champion, number=number, map=found, reference=mapped)
+            mapped = ReignedMap(rows["time"].max().to_pydatetime(), found)
+            self.champion = replace(self.champion, number=number, maps=(*self.champion.maps, mapped))
         self.cpu_seconds += self.trainings.clock() - started
         self.actions.append(_acted("recalibrate", decision, report))
 

@@ -57,9 +57,7 @@ def describe(
         "beaten_version": str(prepared.champion.number) if prepared.champion else "",
         **report.tags(),
     }
-    metrics = dict(report.metrics["challenger"]) if "challenger" in report.metrics else {}
-    for name in ("champion", "baseline"):
-        metrics |= {f"{name}.{metric}": value for metric, value in report.metrics.get(name, {}).items()}
+    metrics = report.flat_metrics()
     slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
     for item in slice_table(
         definition.task, judged.truth, judged.challenger, slices, definition.gate.slice_minimum_rows
@@ -86,7 +84,7 @@ def describe(
         dataset={"digest": prepared.data.digest, "versions": prepared.data.data_version},
         curves=_curves(definition.task, judged),
         figures=draw(prepared, tuning, judged, importance),
-        tables={"tuning": tuning_table(tuning), "gate": gate_table(judged)},
+        tables={"tuning": tuning_table(tuning), "gate": report.table()},
         reports={
             "gate.json": report.to_dict(),
             "gate.md": render_markdown(report),
@@ -186,22 +184,6 @@ def tuning_table(tuning: TuningResult) -> pd.DataFrame:
             }
             | trial.parameters
             for trial in tuning.trials
-        ]
-    )
-
-
-def gate_table(judged: Judged) -> pd.DataFrame:
-    """One row a check of the gate."""
-    return pd.DataFrame(
-        [
-            {
-                "check": check.name,
-                "passed": check.passed,
-                "value": check.value,
-                "limit": check.limit,
-                "detail": check.detail,
-            }
-            for check in judged.report.checks
         ]
     )
 

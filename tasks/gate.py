@@ -51,6 +51,7 @@ class Evidence:
         golden: (expected, actual) predictions of the stored model on recorded rows.
         challenger_newest: Time of the newest row the challenger trained on.
         champion_newest: The same for the champion.
+        champion_note: What people must know of the champion's scores: a sentence, told and not judged.
         separations: How well each feature alone tells the truth; see `tasks.leakage.separations`.
     """
 
@@ -67,6 +68,7 @@ class Evidence:
     golden: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
     challenger_newest: datetime | None = None
     champion_newest: datetime | None = None
+    champion_note: str = ""
     separations: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -412,6 +414,8 @@ def _integrity(evidence: Evidence, policy: GatePolicy) -> list[Check]:
             f"The challenger's newest training row is of {ours:%Y-%m-%d %H:%M}, the champion's {theirs:%Y-%m-%d %H:%M}."
         )
         checks.append(Check("fresh", ours >= theirs, (ours - theirs).total_seconds() / 86400, 0.0, detail=says))
+    if evidence.champion_note:
+        checks.append(Check("champion_map", True, detail=evidence.champion_note, blocking=False))
     if evidence.separations and policy.leakage_separation is not None:
         column, value = max(evidence.separations.items(), key=lambda entry: entry[1])
         says = f"{column} alone tells the truth with {number(value)}"

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import pandas as pd
+
 from tasks.bootstrap import Interval
 
 Verdict = Literal["promote", "keep", "insufficient evidence"]
@@ -59,6 +61,20 @@ class GateReport:
         by_name = {check.name: check for check in self.checks}
         return by_name.get("better_than_champion") or by_name.get("better_than_baseline")
 
+    def flat_metrics(self) -> dict[str, float]:
+        """The challenger's metrics under their names, the others' as `champion.NAME` and `baseline.NAME`."""
+        flat = dict(self.metrics.get("challenger", {}))
+        for name in ("champion", "baseline"):
+            flat |= {f"{name}.{metric}": value for metric, value in self.metrics.get(name, {}).items()}
+        return flat
+
+    def table(self) -> pd.DataFrame:
+        """One row a check."""
+        shown = ("passed", "value", "limit", "detail")
+        return pd.DataFrame(
+            [{"check": check.name} | {name: getattr(check, name) for name in shown} for check in self.checks]
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON's own types; NaN and infinity become None."""
         plain: dict[str, Any] = _plain(asdict(self))
@@ -106,7 +122,7 @@ def render_markdown(report: GateReport) -> str:
     lines += _metrics_table(report)
     lines += ["## Checks", "", "| check | result | value | limit | interval | rows |", "|---|---|--:|--:|--:|--:|"]
     lines += [_row(check) for check in report.checks]
-    if remarks := [check for check in report.checks if check.detail and check.passed is not True]:
+    if remarks := [check for check in report.checks if check.detail and not (check.passed and check.blocking)]:
         lines += ["", "## Remarks", ""]
         lines += [f"- `{_escaped(check.name)}`: {check.detail}" for check in remarks]
     lines += [

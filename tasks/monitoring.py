@@ -22,7 +22,7 @@ from perennial.workspace import Workspace
 from tasks.data import is_known, known_labels, window_rows
 from tasks.decision import CheckInputs, Decision, check
 from tasks.health import Freshness
-from tasks.recalibration import Recalibrator
+from tasks.maps import map_in_force, same_model
 from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
 from tasks.scoring import predictions_between, require_champion
@@ -72,19 +72,6 @@ def gather_inputs(
         same_model=same_model(workspace.registry, champion),
         recalibrator=map_in_force(champion),
     )
-
-
-def same_model(registry: Registry, champion: Version) -> tuple[str, ...]:
-    """The other versions that differ from the champion by the score's map only."""
-    base = champion.tag("base_version") or str(champion.number)
-    found = [item for item in registry.versions(champion.model) if base in (item.tag("base_version"), str(item.number))]
-    return tuple(str(item.number) for item in found if item.number != champion.number)
-
-
-def map_in_force(champion: Version) -> Recalibrator | None:
-    """The map behind which the champion answers; None where it answers with its own score."""
-    text = champion.tag("recalibration")
-    return Recalibrator.from_dict(json.loads(text)) if text else None
 
 
 def champion_reference(registry: Registry, champion: Version) -> Reference:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,10 +27,10 @@ from tasks.data import batch_digest, window_rows
 from tasks.evidence import CheckInputs, join_labels, refit_map
 from tasks.gate import Evidence, GateReport, judge, render_markdown
 from tasks.history import recalibration_row
+from tasks.maps import base_version
 from tasks.monitoring import gather_inputs, reference_sample
-from tasks.quality import mean_loss, row_losses
+from tasks.promotion import let_in
 from tasks.recalibration import Recalibrator, cross_fit
-from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.scoring import load_version, require_champion
 from tasks.training import predict_score
@@ -119,24 +119,23 @@ def judge_mapped_rows(definition: ModelDefinition, rows: pd.DataFrame) -> GateRe
 def describe_map(
     workspace: Workspace, recalibration: Recalibration, report: GateReport, *, decision_id: str | None
 ) -> TrainingRecord:
-    """What the run and the version carry: the champion's lineage, the map, the gate's report."""
+    """What the run and the version carry: the champion's lineage, the map, the gate's report.
+
+    The reference stays the champion's, loss at promotion included: what a map could not mend is still a fall.
+    """
     definition, champion = recalibration.definition, recalibration.champion
-    base = champion.tag("base_version") or str(champion.number)
     kept = ("trained_from", "trained_until", "trained_rows", "parameters", "environment")
     lineage = training_facts(definition, as_of=recalibration.as_of, data_version=champion.tag("data_version"))
     lineage |= {name: champion.tag(name) for name in kept}
     lineage |= {
         "kind": "recalibration",
-        "base_version": base,
+        "base_version": base_version(champion),
+        "mapped_until": recalibration.rows["time"].max().isoformat(),
         "recalibration": json.dumps(recalibration.map.to_dict()),
         "beaten_version": str(champion.number),
         "decision_id": decision_id or "",
         **report.tags(),
     }
-    reference = mapped_reference(recalibration.inputs.reference, recalibration.rows)
-    metrics = dict(report.metrics.get("challenger", {}))
-    for name in ("champion", "baseline"):
-        metrics |= {f"{name}.{metric}": value for metric, value in report.metrics.get(name, {}).items()}
     return TrainingRecord(
         key=recalibration.key,
         definition=definition,
@@ -146,31 +145,21 @@ def describe_map(
         lineage=lineage,
         parameters={
             "kind": "recalibration",
-            "base_version": base,
+            "base_version": base_version(champion),
             "map": recalibration.map.method,
             "map_parameters": ", ".join(f"{value:.6g}" for value in recalibration.map.parameters[:12]),
             "definition_hash": definition.hash,
             "as_of": recalibration.as_of.isoformat(),
         },
-        metrics=metrics | {"rows.recalibrated": recalibration.map.rows},
+        metrics=report.flat_metrics() | {"rows.recalibrated": recalibration.map.rows},
         dataset={"digest": recalibration.key, "versions": champion.tag("data_version")},
         figures=_figures(recalibration, report),
+        tables={"gate": report.table()},
         reports={
             "gate.json": report.to_dict(),
             "gate.md": render_markdown(report),
-            REFERENCE_FILE: reference.to_dict(),
+            REFERENCE_FILE: recalibration.inputs.reference.to_dict(),
         },
-    )
-
-
-def mapped_reference(reference: Reference, rows: pd.DataFrame) -> Reference:
-    """The champion's reference with the loss that the new map promises."""
-    promised = mean_loss(row_losses(rows["truth"].to_numpy(), rows["challenger"].to_numpy(), reference.loss))
-    return replace(
-        reference,
-        holdout_loss=promised.mean,
-        holdout_error=promised.standard_error,
-        holdout_rows=promised.rows,
     )
 
 
@@ -178,18 +167,11 @@ def promote_map(
     workspace: Workspace, recalibration: Recalibration, version: Version, report: GateReport, *, by: str,
     decision_id: str | None,
 ) -> Reign | None:  # fmt: skip
-    """Make the recalibrated version the champion if the gate let it in."""
-    if report.verdict != "promote":
-        return None
-    return workspace.registry.promote(
-        version,
-        action="recalibrate",
-        at=recalibration.as_of,
-        recorded_at=datetime.now(UTC),
-        by=by,
-        reason=report.reasons[0] if report.reasons else report.verdict,
-        decision_id=decision_id,
-    )
+    """See `tasks.promotion.let_in`."""
+    return let_in(
+        workspace, recalibration.definition, version, report, beaten=recalibration.champion, action="recalibrate",
+        at=recalibration.as_of, by=by, decision_id=decision_id,
+    )  # fmt: skip
 
 
 def record_recalibration(

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perennial.approval import ask
 from perennial.definition import ModelDefinition
-from perennial.errors import ConflictError, DataError
+from perennial.errors import DataError
 from perennial.features import feature_frame
 from perennial.registry import Reign, Version
 from perennial.store import ROW_ID, ROW_TIME, ROW_TRUTH
@@ -28,8 +27,9 @@ from tasks.data import LabelledRows, labelled_rows
 from tasks.gate import Evidence, GateReport, judge
 from tasks.history import outcome_row
 from tasks.leakage import separations, shared_rows
-from tasks.probation import was_rolled_back
-from tasks.scoring import load_version
+from tasks.maps import judged_note, judged_score, reigned_maps
+from tasks.promotion import let_in
+from tasks.scoring import load_version, raw_score
 from tasks.split import Split, split_by_time
 from tasks.training import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.tuning import TuningResult, tune
@@ -129,14 +129,15 @@ def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
 
 
 def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
-    """Let the gate compare challenger and champion on the holdout, which neither has seen."""
+    """Let the gate compare challenger and champion on the holdout, which neither has seen, nor the champion's map."""
     measured, champion, definition = measure_challenger(prepared, challenger), prepared.champion, prepared.definition
     if champion is None:
         return judge_measured(prepared, measured, champion_score=None, champion_until=None)
-    pipeline = load_version(workspace.registry, champion, definition)
-    score = predict_score(pipeline, _holdout_features(prepared), definition.task)
-    until = datetime.fromisoformat(champion.tag("trained_until"))
-    return judge_measured(prepared, measured, champion_score=score, champion_until=until)
+    raw = raw_score(load_version(workspace.registry, champion, definition), _holdout_features(prepared), definition)
+    maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
+    score = judged_score(raw, maps, prepared.split.holdout_from)
+    until, note = datetime.fromisoformat(champion.tag("trained_until")), judged_note(maps, prepared.split.holdout_from)
+    return judge_measured(prepared, measured, champion_score=score, champion_until=until, champion_note=note)
 
 
 def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
@@ -155,13 +156,15 @@ def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
 
 
 def judge_measured(
-    prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None
-) -> Judged:
+    prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None,
+    champion_note: str = "",
+) -> Judged:  # fmt: skip
     """The gate's verdict, given both models' scores on the holdout.
 
     Args:
         champion_score: On the holdout's rows, in their order; None for a first model.
         champion_until: The newest time that the champion has learned from.
+        champion_note: What the report tells of the champion's score.
     """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
@@ -180,6 +183,7 @@ def judge_measured(
         size_mb=measured.size_mb,
         challenger_newest=measured.trained_until,
         champion_newest=champion_until,
+        champion_note=champion_note,
         separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
     )
     seed = definition.training.seed
@@ -201,30 +205,11 @@ def promote(
     workspace: Workspace, prepared: Prepared, version: Version, report: GateReport, *, by: str,
     decision_id: str | None,
 ) -> Reign | None:  # fmt: skip
-    """Make the version the champion if the gate let it in, nobody's approval is needed, and it never failed live."""
-    if report.verdict != "promote":
-        return None
-    if was_rolled_back(workspace.registry.history(prepared.definition.name), version.number):
-        return None
-    if prepared.definition.gate.approval == "human":
-        ask(workspace.registry, version)
-        return None
-    current = workspace.registry.champion(prepared.definition.name)
-    expected = prepared.champion.number if prepared.champion else None
-    if current is not None and current.number not in (expected, version.number):
-        raise ConflictError(
-            f"version {current.number} became champion while version {version.number} was judged against {expected}",
-            f"Retrain again: `perennial retrain {prepared.definition.name}`",
-        )
-    return workspace.registry.promote(
-        version,
-        action="promote",
-        at=prepared.as_of,
-        recorded_at=datetime.now(UTC),
-        by=by,
-        reason=report.reasons[0] if report.reasons else report.verdict,
-        decision_id=decision_id,
-    )
+    """See `tasks.promotion.let_in`."""
+    return let_in(
+        workspace, prepared.definition, version, report, beaten=prepared.champion, action="promote",
+        at=prepared.as_of, by=by, decision_id=decision_id,
+    )  # fmt: skip
 
 
 def record_outcome(

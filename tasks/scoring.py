@@ -79,11 +79,16 @@ def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, 
 def score_rows(pipeline: Any, definition: ModelDefinition, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The scores to answer, and the raw ones before a recalibration's map (the same where there is none)."""
     features = feature_frame(rows, definition.features)
-    if not isinstance(pipeline, Recalibrated) or not len(features):
-        score = predict_score(pipeline, features, definition.task)
-        return score, score
-    raw = predict_score(pipeline.pipeline, features, definition.task)
+    raw = raw_score(pipeline, features, definition)
+    if not isinstance(pipeline, Recalibrated):
+        return raw, raw
     return apply_map(raw, pipeline.method, pipeline.parameters, definition.task), raw
+
+
+def raw_score(pipeline: Any, features: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
+    """The pipeline's own score, before a recalibration's map."""
+    inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
+    return predict_score(inner, features, definition.task)
 
 
 def log_predictions(

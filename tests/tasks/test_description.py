@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_model import World, day
 
-from tasks.description import describe, draw_tuning, gate_table, tuning_table
+from tasks.description import describe, draw_tuning, tuning_table
 from tasks.monitoring import champion_reference, reference_sample
 
 
@@ -17,7 +17,7 @@ def test_the_tables_hold_every_trial_and_every_check(trained: World) -> None:
     trials = tuning_table(tuning)
     assert trials["trial"].tolist() == [trial.number for trial in tuning.trials]
     assert trials["log_loss"].min() == pytest.approx(tuning.value)
-    assert gate_table(judged)["check"].tolist() == [check.name for check in judged.report.checks]
+    assert judged.report.table()["check"].tolist() == [check.name for check in judged.report.checks]
     assert draw_tuning(tuning).axes
 
 

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from perennial.definition import GatePolicy
 from perennial.workspace import Workspace
+from tasks.bootstrap import paired_improvement
 from tasks.gate import GateReport
 from tasks.labels import label_frame
-from tasks.probation import ProbationReport, check_newcomer, end_probation, judge_newcomer, was_rolled_back
+from tasks.probation import (
+    ProbationReport,
+    check_newcomer,
+    end_probation,
+    judge_newcomer,
+    look_confidence,
+    was_rolled_back,
+)
 from tasks.retraining import promote
 from tasks.scoring import log_predictions
 
@@ -46,6 +54,52 @@ def test_too_few_rows_judge_nobody() -> None:
     report = judged(0.3, rows=99)
     assert (report.verdict, report.interval) == ("too early", None)
     assert "100 are needed" in report.reason
+
+
+def first_roll_back(worse: float, seed: int, *, naive: bool = False) -> int | None:
+    """The day on which one of the looks at a newcomer ends its probation of 28 days: one every second day.
+
+    Both models err alike, in their own way on rows and on whole days, but for what the newcomer is worse by.
+    """
+    random = np.random.default_rng(seed)
+    days, count = np.repeat(np.arange(28), 12), 28 * 12
+    errors = np.sqrt(0.9) * random.normal(size=(2, count)) + np.sqrt(0.1) * random.normal(size=(2, 28))[:, days]
+    time = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(days, unit="D")
+    frame = pd.DataFrame({"time": time, "truth": random.normal(size=count)})
+    frame = frame.assign(score=(1 + worse) * errors[0], shadow=errors[1])
+    for day in range(2, 29, 2):
+        seen = frame[days < day]
+        policy = GatePolicy(minimum_rows=20, resamples=100)
+        if naive:  # the same interval at one look's confidence
+            interval = paired_improvement(
+                "mse", seen["truth"].to_numpy(), seen["score"].to_numpy(), seen["shadow"].to_numpy(),
+                blocks=days[days < day], confidence=0.90, resamples=100,
+            )  # fmt: skip
+            gone = interval.high < 0
+        else:
+            gone = judge_newcomer(seen, policy, version=2, former=1, metric="mse", seed=0).verdict == "roll back"
+        if gone:
+            return day
+    return None
+
+
+def test_looking_often_rolls_no_more_harmless_newcomers_back() -> None:
+    sequential = np.mean([first_roll_back(0, seed) is not None for seed in range(60)])
+    naive = np.mean([first_roll_back(0, seed, naive=True) is not None for seed in range(60)])
+    assert sequential <= 0.05
+    assert naive > 0.1  # or the test would prove nothing
+
+
+def test_a_truly_worse_newcomer_does_not_outlast_its_probation() -> None:
+    ended = [first_roll_back(0.6, seed) for seed in range(30)]
+    assert np.mean([day is not None for day in ended]) >= 0.9
+    assert np.median([day for day in ended if day is not None]) <= 20
+
+
+@given(days=st.integers(1, 400), error=st.floats(0.001, 0.2))
+def test_a_look_among_many_is_surer_than_one_alone(days: int, error: float) -> None:
+    assert 1 - 2 * error < look_confidence(days, error) < 1
+    assert look_confidence(21, error) > look_confidence(21, 1.5 * error)
 
 
 @settings(max_examples=15, deadline=None)

@@ -16,7 +16,8 @@ from perennial.errors import DataError
 from perennial.workspace import Workspace
 from tasks import recalibrating
 from tasks.labels import add_labels
-from tasks.monitoring import map_in_force, run_check, same_model
+from tasks.maps import map_in_force, same_model
+from tasks.monitoring import run_check
 from tasks.recalibration import Recalibrator
 from tasks.registration import register_training
 from tasks.scoring import load_version, log_predictions, require_champion, score_rows, score_unscored
