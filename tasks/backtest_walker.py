@@ -19,10 +19,12 @@ from tasks.backtest_history import Floats, Moment, Past, Positions, log_frame
 from tasks.backtest_policies import Candidate
 from tasks.backtest_training import ScoredFit, Trainings
 from tasks.decision import CheckInputs, Decision, check
+from tasks.evidence import map_court
 from tasks.gate import GateReport
 from tasks.history import recalibration_row
+from tasks.map_gate import judge_mapped
 from tasks.maps import ReignedMap, judged_score
-from tasks.recalibrating import cross_fitted_map, judge_mapped_rows
+from tasks.recalibrating import cross_fitted_map
 from tasks.recalibration import Recalibrator
 from tasks.reference import Reference
 from tasks.retraining import Prepared, judge_measured, training_outcome
@@ -155,6 +157,9 @@ class Walker:
             ledger=tuple(self.ledger),
             same_model=self._same_model(),
             recalibrator=self.champion.map,
+            gate=self.definition.gate,
+            metric=self.definition.loss,
+            seed=self.definition.training.seed,
         )
 
     def _predicted(self, rows: Positions) -> Positions:
@@ -208,7 +213,7 @@ class Walker:
         except DataError as error:
             self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
             return
-        report = judge_mapped_rows(self.definition, rows)
+        report = judge_mapped(rows, map_court(inputs, self.policy))
         tried = recalibration_row(
             decision.decision_id, moment.as_of, report.verdict, champion_version=str(self.champion.number)
         )

@@ -11,15 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from perennial.definition import Monitoring
+from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
 from tasks import health
 from tasks.drift import ColumnDrift, measure_drift
 from tasks.health import Freshness
 from tasks.history import History
+from tasks.map_gate import MapCourt, cross_fitted, judge_mapped, time_blocks
 from tasks.profiles import Counts, column_codes, describe_texts, microseconds
 from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
-from tasks.recalibration import METHODS, RecalibrationTest, Recalibrator, check_recalibration, fit_recalibration
+from tasks.recalibration import (
+    METHODS,
+    TESTED_ROWS,
+    RecalibrationTest,
+    Recalibrator,
+    check_recalibration,
+    fit_recalibration,
+)
 from tasks.reference import PREDICTION, Reference, RunSummary, summarise
 from tasks.signals import Signal, finite
 
@@ -51,6 +59,9 @@ class CheckInputs:
             training, rows that have left it count too: growth is about how much is new, not how much is kept.
         freshness: What ingestion knows.
         ledger: Earlier rows, oldest first (tasks.history).
+        gate: By which a new map would be judged.
+        metric: The gate's; empty for the task's proper loss.
+        seed: Of the gate's resampling.
     """
 
     model: str
@@ -67,6 +78,9 @@ class CheckInputs:
     ledger: tuple[Mapping[str, Any], ...] = ()
     same_model: tuple[str, ...] = ()
     recalibrator: Recalibrator | None = None
+    gate: GatePolicy = field(default_factory=GatePolicy)
+    metric: str = ""
+    seed: int = 0
 
     @property
     def versions(self) -> frozenset[str]:
@@ -84,8 +98,8 @@ def gather(
     loss, covered, judged = _newest_mature(inputs, policy, joined, as_of)
     drift = _drift(inputs, policy, history, counts)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
-    test = _recalibration_test(inputs, policy, joined)
-    maps = _recalibration(test, policy, history, as_of)
+    test, refusal = _recalibration_test(inputs, policy, joined)
+    maps = _recalibration(test, refusal, policy, history, as_of)
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
     quality = _quality(inputs, policy, history, loss, covered, judged, drifting, mends)
     blind = _is_blind(inputs, policy, history, covered, judged, as_of)
@@ -355,38 +369,63 @@ def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recal
     return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=policy.recalibration_strength)
 
 
+def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `join_labels` that have both truth and score."""
+    known = np.isfinite(joined["truth"].to_numpy(dtype=np.float64))
+    known &= np.isfinite(joined["score"].to_numpy(dtype=np.float64))
+    rows: pd.DataFrame = joined[known].reset_index(drop=True)
+    return rows
+
+
 def _labelled(joined: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     """Truth, raw score and answered score of the rows that have all of them."""
-    score = joined["score"].to_numpy(dtype=np.float64)
-    raw = joined["raw_score"].to_numpy(dtype=np.float64)
-    truth = joined["truth"].to_numpy(dtype=np.float64)
-    known = np.isfinite(truth) & np.isfinite(score)
-    return truth[known], raw[known], score[known]
+    rows = mature_rows(joined)
+    truth, raw, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score", "score"))
+    return truth, raw, score
 
 
-def _recalibration_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> RecalibrationTest:
+def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
+    """By whose rules a new map for this champion is judged, in the check and in the run that it asks for."""
+    task, usual = inputs.reference.task, inputs.reference.target_runs
+    metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
+    baseline = float(np.mean(usual)) if usual else float("nan")
+    return MapCourt(inputs.gate, task, metric, baseline, policy.recalibration_strength, inputs.seed)
+
+
+def _recalibration_test(
+    inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame
+) -> tuple[RecalibrationTest, str | None]:
+    """The test of a new map, and why the gate would refuse it; None if it would not, or the test is not passed."""
     truth, raw, score = _labelled(joined)
     task = inputs.reference.task
     if len(truth) < policy.minimum_rows:
-        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth))
-    return check_recalibration(truth, raw, score, task, strength=policy.recalibration_strength)
+        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
+    rows = mature_rows(joined)
+    blocks, strength = time_blocks(rows["time"]), policy.recalibration_strength
+    test = check_recalibration(truth, raw, score, task, blocks=blocks, strength=strength)
+    if test.sigmas <= policy.recalibration_sigmas:
+        return test, None
+    court = map_court(inputs, policy)
+    rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
+    report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
+    return test, None if report.verdict == "promote" else report.reasons[0]
 
 
 def _recalibration(
-    test: RecalibrationTest, policy: Monitoring, history: History, as_of: datetime
+    test: RecalibrationTest, refusal: str | None, policy: Monitoring, history: History, as_of: datetime
 ) -> tuple[Signal, ...]:
-    source = "standard errors of the gain, cross-fitted"
+    source = "standard errors of the gain, cross-fitted by days; and the gate's own comparison"
     if not np.isfinite(test.standard_error):
         detail = f"recalibration: {test.rows} mature rows with labels are too few to test it"
         return (
             Signal("recalibration", "recalibration", None, policy.recalibration_sigmas, source, False, False, detail),
         )
-    fired = test.sigmas > policy.recalibration_sigmas
+    fired = test.sigmas > policy.recalibration_sigmas and refusal is None
     rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
     does = "saves" if test.gain > 0 else "costs"
     detail = (
         f"a new {test.method.capitalize()} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
-        f"{test.sigmas:.1f} standard errors"
+        f"{test.sigmas:.1f} standard errors" + (f", but the gate would not let it in: {refusal}" if refusal else "")
     )
     limit = policy.recalibration_sigmas
     return (

@@ -52,6 +52,8 @@ class Evidence:
         challenger_newest: Time of the newest row the challenger trained on.
         champion_newest: The same for the champion.
         champion_note: What people must know of the champion's scores: a sentence, told and not judged.
+        same_model: The challenger is the champion behind another map of its score. Then the baseline is told and does
+            not block: a champion that has fallen below it must not block the map that brings it back a part of the way.
         separations: How well each feature alone tells the truth; see `tasks.leakage.separations`.
     """
 
@@ -69,6 +71,7 @@ class Evidence:
     challenger_newest: datetime | None = None
     champion_newest: datetime | None = None
     champion_note: str = ""
+    same_model: bool = False
     separations: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -98,7 +101,8 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     if court is None:
         return _report([*facts, _unusable(evidence, task)], task, metric, 0, 0)
     waived = court.champion_fails()
-    statistics = [court.beats_champion(), court.beats_baseline(), *court.plausible()]
+    baseline = replace(court.beats_baseline(), blocking=not evidence.same_model)
+    statistics = [court.beats_champion(), baseline, *court.plausible()]
     relative = [*court.limits(), *court.calibrated(), *court.slice_checks()]
     if waived:
         relative = [replace(check, blocking=False) for check in relative]

@@ -71,6 +71,9 @@ def gather_inputs(
         ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
         same_model=same_model(workspace.registry, champion),
         recalibrator=map_in_force(champion),
+        gate=definition.gate,
+        metric=definition.loss,
+        seed=definition.training.seed,
     )
 
 

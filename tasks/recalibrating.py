@@ -24,13 +24,14 @@ from perennial.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks import figures
 from tasks.data import batch_digest, window_rows
-from tasks.evidence import CheckInputs, join_labels, refit_map
-from tasks.gate import Evidence, GateReport, judge, render_markdown
+from tasks.evidence import CheckInputs, join_labels, map_court, mature_rows, refit_map
+from tasks.gate import GateReport, render_markdown
 from tasks.history import recalibration_row
+from tasks.map_gate import cross_fitted, judge_mapped
 from tasks.maps import base_version
 from tasks.monitoring import gather_inputs, reference_sample
 from tasks.promotion import let_in
-from tasks.recalibration import Recalibrator, cross_fit
+from tasks.recalibration import Recalibrator
 from tasks.registration import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.scoring import load_version, require_champion
 from tasks.training import predict_score
@@ -83,37 +84,19 @@ def cross_fitted_map(
         DataError: There are too few mature labels.
     """
     policy = definition.monitoring
-    rows = _labelled_rows(inputs, as_of)
+    rows = mature_rows(join_labels(inputs, as_of))
     if len(rows) < policy.minimum_rows:
         raise DataError(
             f"{definition.name} has {len(rows)} mature labels, and monitoring.minimum_rows is {policy.minimum_rows}",
             "Wait for more labels",
         )
     found = refit_map(inputs, policy, as_of)
-    strength = policy.recalibration_strength
-    crossed = cross_fit(rows["truth"].to_numpy(), rows["raw_score"].to_numpy(), definition.task, found.method, strength)
-    return found, rows.assign(challenger=crossed)
+    return found, rows.assign(challenger=cross_fitted(rows, map_court(inputs, policy)))
 
 
 def judge_map(recalibration: Recalibration) -> GateReport:
     """The gate's verdict on a new map."""
-    return judge_mapped_rows(recalibration.definition, recalibration.rows)
-
-
-def judge_mapped_rows(definition: ModelDefinition, rows: pd.DataFrame) -> GateReport:
-    """The gate's verdict: the cross-fitted map beside what the champion answered, on the same mature rows."""
-    truth = rows["truth"].to_numpy()
-    evidence = Evidence(
-        truth=truth,
-        challenger=rows["challenger"].to_numpy(),
-        champion=rows["score"].to_numpy(),
-        baseline=np.full(len(rows), truth.mean()),
-        overlap_rows=0,
-        blocks=rows["time"].dt.floor("D").astype("int64").to_numpy(),
-    )
-    return judge(
-        evidence, definition.gate, task=definition.task, metric=definition.loss, seed=definition.training.seed
-    )  # fmt: skip
+    return judge_mapped(recalibration.rows, map_court(recalibration.inputs, recalibration.definition.monitoring))
 
 
 def describe_map(
@@ -198,11 +181,6 @@ def _champion_to_map(workspace: Workspace, definition: ModelDefinition, as_of: d
     if reign and reign.at == as_of and reign.action == "recalibrate" and champion.tag("beaten_version"):
         return workspace.registry.version(definition.name, int(champion.tag("beaten_version")))
     return champion
-
-
-def _labelled_rows(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
-    rows = join_labels(inputs, as_of)
-    return rows[rows["truth"].notna() & rows["score"].notna()].reset_index(drop=True)
 
 
 def _key(
