@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+import traceback
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from baselines import make_policies
-from drifting_sets import load_sets, score_matrix
+from drifting_sets import find_sets, load_set, score_matrix
 from faults import measure_false_alarms, measure_faults, measure_shifts
 from replay import Replay, Run, run_chooser, run_perennial
 
-from perennial.definition import Triggers
+from perennial.definition import GatePolicy, Triggers
 
 ALONE = ("quality", "drift", "growth")
 
@@ -39,22 +43,35 @@ def measure_set(replay: Replay, names: list[str], cache: Path | None) -> dict[st
         else:
             runs[name] = run_perennial(replay, _policy(replay, name))
         print(f"  {replay.data.name} {name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-    lost = runs["never"].loss - runs["always"].loss
-    figures: dict[str, Any] = {}
-    for name, run in runs.items():
-        figures[name] = {
-            "kept": (runs["never"].loss - run.loss) / lost,
-            "loss": run.loss,
-            "retrains": run.retrains,
-            "retrain_share": run.retrains / max(1, runs["always"].retrains),
-            "recalibrations": run.recalibrations,
-            "cpu_seconds": run.cpu_seconds,
-            "moments": run.moments,
-        }
-        if run.decisions:
-            verdicts = [decision.verdict for decision in run.decisions]
-            figures[name]["verdicts"] = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
-            figures[name]["repair_share"] = verdicts.count("repair") / len(verdicts)
+    return {name: _figures(run, runs["never"], runs["always"]) for name, run in runs.items()}
+
+
+def measure_gated(replay: Replay, names: list[str]) -> dict[str, Any]:
+    """Perennial's own policies again, now with the live gate before each challenger and map; kept as without it."""
+    makers = make_policies(None)
+    never, always = (run_chooser(replay, makers[name](replay)) for name in ("never", "always"))
+    runs = {
+        name: run_perennial(replay, _policy(replay, name), GatePolicy()) for name in names if name not in makers
+    }  # fmt: skip
+    return {name: _figures(run, never, always) for name, run in runs.items()}
+
+
+def _figures(run: Run, never: Run, always: Run) -> dict[str, Any]:
+    lost = never.loss - always.loss
+    figures: dict[str, Any] = {
+        "kept": (never.loss - run.loss) / lost if lost else float("nan"),
+        "loss": run.loss,
+        "retrains": run.retrains,
+        "retrain_share": run.retrains / max(1, always.retrains),
+        "recalibrations": run.recalibrations,
+        "refused": run.refused,
+        "cpu_seconds": run.cpu_seconds,
+        "moments": run.moments,
+    }
+    if run.decisions:
+        verdicts = [decision.verdict for decision in run.decisions]
+        figures["verdicts"] = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+        figures["repair_share"] = verdicts.count("repair") / len(verdicts)
     return figures
 
 
@@ -73,27 +90,67 @@ def summarise(sets: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every part asked for, of one set; in a process of its own."""
+    warnings.simplefilter("ignore")
+    began = time.perf_counter()
+    data = load_set(folder)
+    replay = Replay(data, score_matrix(data, arguments.cache), arguments.label_delay)
+    print(f"  {data.name}: fits {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    parts: dict[str, Any] = {}
+    if "policies" in arguments.parts:
+        parts["sets"] = measure_set(replay, arguments.policies, arguments.cache)
+        if arguments.gate:
+            parts["gated"] = measure_gated(replay, arguments.policies)
+    if "false_alarms" in arguments.parts:
+        parts["shuffled"] = measure_false_alarms(replay)
+    if "faults" in arguments.parts:
+        parts["faults"] = measure_faults(replay)
+    if "shifts" in arguments.parts:
+        parts["shifts"] = measure_shifts(replay)
+    print(f"  {data.name}: all {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return parts
+
+
 def main() -> None:
     arguments = _arguments()
-    warnings.simplefilter("ignore")
-    data = load_sets(arguments.data, arguments.sets)
-    replays = [Replay(one, score_matrix(one, arguments.cache), arguments.label_delay) for one in data]
+    found = find_sets(arguments.data, arguments.sets)
     result: dict[str, Any] = {"label_delay_windows": arguments.label_delay}
-    if "policies" in arguments.parts:
-        result["sets"] = {r.data.name: measure_set(r, arguments.policies, arguments.cache) for r in replays}
+    for name, parts in _measure_all(found, arguments).items():
+        for part, figures in parts.items():
+            result.setdefault(part, {})[name] = figures
+    if "sets" in result:
         result["summary"] = summarise(result["sets"])
-        _print_policies(result)
-    if "false_alarms" in arguments.parts:
-        result["shuffled"] = {r.data.name: measure_false_alarms(r) for r in replays}
+        _print_policies(result["summary"], result["sets"])
+    if "gated" in result:
+        result["gated"] = {"sets": result["gated"], "summary": summarise(result["gated"])}
+        print("with the live gate:")
+        _print_policies(result["gated"]["summary"], result["gated"]["sets"])
+    if "shuffled" in result:
         _print_rates("shuffled sets", result["shuffled"])
-    if "faults" in arguments.parts:
-        result["faults"] = {r.data.name: measure_faults(r) for r in replays}
+    if "faults" in result:
         _print_faults(result["faults"])
-    if "shifts" in arguments.parts:
-        result["shifts"] = {r.data.name: measure_shifts(r) for r in replays}
+    if "shifts" in result:
         _print_shifts(result["shifts"])
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
+    if result.get("failed"):
+        raise SystemExit("not measured: " + "; ".join(f"{n}: {why}" for n, why in result["failed"].items()))
+
+
+def _measure_all(found: dict[str, Path | None], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Each set's figures in the order found; one that can't be measured has `failed` with the reason."""
+    made: dict[str, dict[str, Any]] = {}
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+        runs = {name: pool.submit(measure, folder, arguments) for name, folder in found.items()}
+        for name, run in runs.items():
+            error = run.exception()
+            if error is None:
+                made[name] = run.result()
+            else:  # one set in disorder does not cost the figures of the others
+                print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+                made[name] = {"failed": f"{type(error).__name__}: {error}"}
+    return made
 
 
 def _policy(replay: Replay, name: str) -> Any:
@@ -114,7 +171,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="a folder of sets; the flights are always there")
     parser.add_argument("--cache", type=Path, help="a folder for the scores of all fits")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--gate", action="store_true", help="also with the live gate before challengers and maps")
     parser.add_argument("--sets", nargs="*", help="only these sets")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets measured at the same time")
     parser.add_argument("--label-delay", type=int, default=1, help="windows until a window's labels are known")
     parser.add_argument("--policies", nargs="*", default=[*make_policies(None), "perennial"])
     parser.add_argument("--parts", nargs="*", default=["policies", "false_alarms", "faults", "shifts"])
@@ -124,10 +183,10 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _print_policies(result: dict[str, Any]) -> None:
+def _print_policies(summary: dict[str, Any], sets: dict[str, Any]) -> None:
     print(f"{'policy':<24}{'kept':>7}{'least':>7}{'share':>7}{'recal.':>8}{'CPU s':>8}   kept per set")
-    for name, row in result["summary"].items():
-        each = "  ".join(f"{s} {figures[name]['kept']:.2f}" for s, figures in result["sets"].items())
+    for name, row in summary.items():
+        each = "  ".join(f"{s} {figures[name]['kept']:.2f}" for s, figures in sets.items())
         print(
             f"{name:<24}{row['kept_mean']:>7.3f}{row['kept_smallest']:>7.3f}{row['retrain_share_mean']:>7.3f}"
             f"{row['recalibrations']:>8}{row['cpu_seconds']:>8.0f}   {each}"

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 TEXT_WORDS = 500
 FIRST_ITERATIONS = 100
+TRAINED_ROWS = 400_000  # of a larger training set every second, third … row is taken: it must end some day
 
 
 @dataclass(frozen=True)
@@ -73,31 +74,75 @@ class DriftingSet:
         return tuple(str(c) for c in self.features if c not in {*self.numeric, *self.text})
 
 
-def load_sets(folder: Path | None, names: list[str] | None = None) -> list[DriftingSet]:
-    """The flights and every set in the folder (each sub-folder with a meta.json), or the named ones."""
-    found: list[DriftingSet] = []
-    wanted = set(names or [])
-    if not wanted or "flights" in wanted:
-        found.append(load_flights())
-    for path in sorted(folder.glob("*/meta.json")) if folder else []:
-        if not wanted or path.parent.name in wanted:
-            found.append(load_set(path.parent))
-    return found
+def find_sets(folder: Path | None, names: list[str] | None = None) -> dict[str, Path | None]:
+    """The flights (no folder) and every set in the folder (each sub-folder with a meta.json), or the named ones.
+
+    The largest come first, so that no process is left alone with it at the end.
+    """
+    paths = sorted(path.parent for path in folder.glob("*/meta.json")) if folder else []
+    paths.sort(key=lambda path: -sum(part.stat().st_size for part in path.iterdir()))
+    found: dict[str, Path | None] = {"flights": None, **{path.name: path for path in paths}}
+    if unknown := set(names or []) - set(found):
+        raise SystemExit(f"no such set: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+    return {name: path for name, path in found.items() if not names or name in names}
 
 
-def load_set(folder: Path) -> DriftingSet:
-    """One folder, dense (parquet) or a sparse word matrix with its targets."""
+def load_set(folder: Path | None) -> DriftingSet:
+    """One folder, dense (parquet) or a sparse word matrix with its targets; no folder: the flights.
+
+    Raises:
+        ValueError: The folder's files don't make a set.
+    """
+    if folder is None:
+        return load_flights()
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     task = "regression" if meta["task"] == "regression" else "classification"
     if "features" in meta:
         return _load_words(folder, meta, task)
-    frame = pd.read_parquet(folder / meta["file"])
+    frame = _read_table(folder, meta)
     frame = frame.sort_values(["w", "t"], kind="stable").reset_index(drop=True)
-    window = frame["w"].to_numpy(dtype=np.int64)
+    window = pd.factorize(frame["w"], sort=True)[0].astype(np.int64)
     moments = _times(frame["t"], window)
     features = _tidy(frame.drop(columns=["t", "w", "y"]))
-    target = frame["y"].to_numpy(np.float64)
-    return DriftingSet(folder.name, task, features, _read_words(features), target, window, moments, meta["start"])
+    target = _read_target(frame["y"], task)
+    start = _start(folder, meta, window)
+    return DriftingSet(folder.name, task, features, _read_words(features), target, window, moments, start)
+
+
+def _read_table(folder: Path, meta: dict[str, Any]) -> pd.DataFrame:
+    """The rows with a target, with `w` made from `windows` where the file has none, and `t` from the rows' order."""
+    files = sorted([*folder.glob("*.parquet"), *folder.glob("*.csv")])
+    path = folder / meta["file"] if "file" in meta else files[0] if len(files) == 1 else None
+    if path is None or not path.exists():
+        raise ValueError(f"{folder / 'meta.json'}: `file` must name the set's parquet or csv file")
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if "y" not in frame:
+        raise ValueError(f"{path} has no column y")
+    frame = frame[frame["y"].notna()].reset_index(drop=True)
+    if "t" not in frame:
+        frame["t"] = np.arange(len(frame))
+    if "w" not in frame:
+        frame = frame.sort_values("t", kind="stable").reset_index(drop=True)
+        frame["w"] = np.arange(len(frame)) * int(meta["windows"]) // len(frame)
+    return frame
+
+
+def _read_target(values: pd.Series[Any], task: str) -> Floats:
+    """Numbers; of two classes the greater one is 1."""
+    if task == "regression":
+        return values.to_numpy(np.float64)
+    codes, classes = pd.factorize(values, sort=True)
+    if len(classes) > 2:
+        raise ValueError(f"y has {len(classes)} classes; sets of two are measured")
+    return codes.astype(np.float64) if len(classes) == 2 else (values != 0).to_numpy(np.float64)
+
+
+def _start(folder: Path, meta: dict[str, Any], window: NDArray[np.int64]) -> int:
+    """Windows of the first training; a second one must be left of it as a holdout, and some to be judged on."""
+    start, windows = int(meta.get("start", 5)), int(window.max()) + 1
+    if not 2 <= start < windows - 2:
+        raise ValueError(f"{folder / 'meta.json'}: start {start} of {windows} windows leaves nothing to train or judge")
+    return start
 
 
 def load_flights() -> DriftingSet:
@@ -124,15 +169,18 @@ def _load_words(folder: Path, meta: dict[str, Any], task: str) -> DriftingSet:
     words = sp.load_npz(folder / meta["features"]).tocsr()
     target = pd.read_csv(folder / meta["target"], header=None).iloc[:, 0]
     target = pd.to_numeric(target, errors="coerce").dropna().to_numpy(np.float64)
+    target = target[len(target) - words.shape[0] :] if len(target) == words.shape[0] + 1 else target  # a header "0"
     if len(target) != words.shape[0]:
-        raise SystemExit(f"{folder}: {len(target)} targets for {words.shape[0]} rows")
-    window = np.minimum(np.arange(len(target)) // meta["window_rows"], meta["windows"] - 1).astype(np.int64)
-    first = words[: int(np.searchsorted(window, meta["start"]))]
+        raise ValueError(f"{folder}: {len(target)} targets for {words.shape[0]} rows")
+    size = meta.get("window_rows") or -(-len(target) // meta["windows"])
+    window = np.minimum(np.arange(len(target)) // size, meta["windows"] - 1).astype(np.int64)
+    start = _start(folder, meta, window)
+    first = words[: int(np.searchsorted(window, start))]
     often = np.sort(np.argsort(-np.asarray(first.sum(axis=0)).ravel(), kind="stable")[:20])
     features = pd.DataFrame(words[:, often].toarray().astype(np.float64), columns=[f"word_{i}" for i in often])
     features.insert(0, "length", np.asarray((words > 0).sum(axis=1)).ravel().astype(np.float64))
     moments = _times(pd.Series(np.arange(len(target))), window)
-    return DriftingSet(folder.name, task, features, words, target, window, moments, meta["start"])
+    return DriftingSet(folder.name, task, features, words, target, window, moments, start)
 
 
 def _is_text(values: pd.Series[Any]) -> bool:
@@ -155,14 +203,23 @@ def _read_words(features: pd.DataFrame) -> Any:
 
 
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    numbers = {c: frame[c].astype("float64") for c in frame if pd.api.types.is_numeric_dtype(frame[c])}
-    return frame.assign(**numbers).assign(**{c: frame[c].astype("str") for c in frame if c not in numbers})
+    """Numbers, truth values and times as float64 without infinity, all else as text; NaN where a value is missing."""
+    return pd.DataFrame({str(name): _tidy_column(frame[name]) for name in frame}, index=frame.index)
+
+
+def _tidy_column(values: pd.Series[Any]) -> pd.Series[Any]:
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        stamps = values.dt.tz_localize(None) if values.dt.tz is not None else values
+        return (stamps - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return values.astype("Float64").astype("float64").replace([np.inf, -np.inf], np.nan)
+    return values.astype("str").where(values.notna(), None)
 
 
 def _times(values: pd.Series[Any], window: NDArray[np.int64]) -> pd.Series[Any]:
     """Times as they are, or for positions: each window spread evenly over one week."""
     if values.dtype.kind == "M":
-        stamps = values.astype("datetime64[us]")
+        stamps = values.dt.as_unit("us")
         return (stamps.dt.tz_localize("UTC") if stamps.dt.tz is None else stamps.dt.tz_convert("UTC")).rename("time")
     first = np.searchsorted(window, window, side="left")
     size = np.searchsorted(window, window, side="right") - first
@@ -181,9 +238,9 @@ def design_matrix(data: DriftingSet) -> tuple[Any, list[int]]:
             columns.append(values.to_numpy(np.float64))
             continue
         codes = pd.factorize(values, sort=True)[0].astype(np.float64)
-        codes[codes < 0] = np.nan
-        if np.nanmax(codes) < 255:
+        if codes.max(initial=-1) < 255:
             categories.append(position)
+        codes[codes < 0] = np.nan
         columns.append(codes)
     return np.column_stack(columns) if columns else np.empty((len(data.target), 0)), categories
 
@@ -195,6 +252,9 @@ def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: in
 
     end = data.first_row(before)
     truth = data.target[:end]
+    if np.ptp(truth) == 0:  # nothing to learn yet
+        always = (truth.sum() + 0.5) / (end + 1) if data.task == "classification" else truth[0]
+        return np.full(len(data.target[rows]), always)
     if data.words is not None:
         classes = truth if data.task == "classification" else (truth > np.median(truth))
         strength = np.nan_to_num(chi2(data.words[:end], classes)[0])
@@ -204,10 +264,12 @@ def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: in
         later = np.hstack([beside[rows], data.words[rows, best].toarray()])
     else:
         train, later = matrix[:end], matrix[rows]
+    train = np.where(np.isnan(train).all(axis=0), 0.0, train)  # scikit-learn bins no column without a value
+    spaced = slice(None, None, -(-end // TRAINED_ROWS))
     kind = HistGradientBoostingClassifier if data.task == "classification" else HistGradientBoostingRegressor
     model = kind(
         max_iter=FIRST_ITERATIONS, early_stopping=False, random_state=0, categorical_features=categories or None
-    ).fit(train, truth)
+    ).fit(train[spaced], truth[spaced])
     scores = model.predict_proba(later)[:, 1] if data.task == "classification" else model.predict(later)
     return np.asarray(scores, dtype=np.float64)
 
@@ -239,7 +301,8 @@ def score_matrix(data: DriftingSet, cache: Path | None) -> ScoreMatrix:
     seconds = {}
     for before in range(data.start - 1, data.windows):
         began = time.process_time()
-        scores[before] = fit_scores(data, matrix, categories, before, slice(data.first_row(before), None))
+        rows = slice(data.first_row(before), None)
+        scores[before] = fit_scores(data, matrix, categories, before, rows).astype(np.float32).astype(np.float64)
         seconds[before] = time.process_time() - began
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
