@@ -17,7 +17,7 @@ from tasks.decision import CheckInputs, Decision, check
 from tasks.evidence import refit_map
 from tasks.gate import Evidence, judge
 from tasks.health import Freshness
-from tasks.history import outcome_row
+from tasks.history import outcome_row, recalibration_row
 from tasks.profiles import microseconds
 from tasks.quality import mean_loss, row_losses
 from tasks.recalibrating import cross_fitted_map, judge_mapped_rows
@@ -103,7 +103,12 @@ class Replay:
             ledger: Earlier rows.
         """
         part = self.rows(window, window)
-        mature = self.rows(window - self.label_delay, window - self.label_delay)
+        newest = window - self.label_delay
+        mature = self.rows(newest, newest)
+        answers = log.iloc[mature].reset_index(drop=True)
+        if newest >= model:  # whoever answered: the champion, too, has not learned from these rows
+            raw = self.raw(model, newest, newest)
+            answers = answers.assign(score=raw, raw_score=raw, version=str(model))
         frame = self.frame.iloc[part].reset_index(drop=True)
         labels = pd.DataFrame(
             {
@@ -119,7 +124,7 @@ class Replay:
             time="time",
             window=frame,
             predictions=log.iloc[part].reset_index(drop=True),
-            mature=log.iloc[mature].reset_index(drop=True),
+            mature=answers,
             labels=labels,
             label_delay=self.label_delay * self.window,
             labelled_rows=int(self.first[self.known(window)]),
@@ -220,7 +225,7 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         run.decisions.append(decision)
         ledger.append(decision.to_dict())
         if decision.verdict == "recalibrate":
-            run.act(window, "recalibrate", court.recalibrate(inputs, replay.end(window)))
+            run.act(window, "recalibrate", court.recalibrate(inputs, decision, ledger))
         elif decision.verdict == "retrain" and replay.known(window) > court.model:
             trained, let_in = court.retrain(replay.known(window), decision, ledger)
             run.cpu_seconds += trained
@@ -248,13 +253,16 @@ class Court:
         """The map in force."""
         return self.maps[-1][1] if self.maps else Recalibrator(self.replay.task, "identity")
 
-    def recalibrate(self, inputs: CheckInputs, as_of: datetime) -> bool:
+    def recalibrate(self, inputs: CheckInputs, decision: Decision, ledger: list[dict[str, Any]]) -> bool:
         """Put a new map in force, if it is let in."""
+        as_of = decision.as_of
         if self.gate is None:
             found, until = refit_map(inputs, self.definition.monitoring, as_of), as_of
         else:
             found, rows = cross_fitted_map(inputs, self.definition, as_of)
-            if judge_mapped_rows(self.definition, rows).verdict != "promote":
+            verdict = judge_mapped_rows(self.definition, rows).verdict
+            ledger.append(recalibration_row(decision.decision_id, as_of, verdict, champion_version=str(self.model)))
+            if verdict != "promote":
                 return False
             until = rows["time"].max().to_pydatetime()
         self.maps.append((until, found))

@@ -268,8 +268,8 @@ class Monitoring(Section):
     extreme: float = Field(2.0, gt=1, description="So many times its limit, a signal acts at once.")
     cooldown: Duration = timedelta(days=7)
     retrains_per_month: int = Field(6, ge=0, description="At most, in any 30 days.")
-    growth: float = Field(1.37, gt=1, description="Retrain when labelled rows are this many times those trained on.")
-    quality_sigmas: float = Field(4.0, gt=0, description="Standard errors by which loss must rise.")
+    growth: float = Field(1.4, gt=1, description="Retrain when labelled rows are this many times those trained on.")
+    quality_sigmas: float = Field(3.0, gt=0, description="Standard errors by which loss must rise.")
     recalibrate: bool = Field(True, description="Refit the score's map when that is proven to help.")
     recalibration_sigmas: float = Field(1.0, ge=0, description="Standard errors by which a new map must help.")
     recalibration_strength: float = Field(

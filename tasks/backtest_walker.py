@@ -15,7 +15,7 @@ import pandas as pd
 from perennial.definition import Monitoring
 from perennial.errors import DataError
 from perennial.store import ROW_TIME
-from tasks.backtest_history import Floats, Moment, Past, Positions, log_frame
+from tasks.backtest_history import Floats, Moment, Past, Positions, log_frame, micros
 from tasks.backtest_policies import Candidate
 from tasks.backtest_training import ScoredFit, Trainings
 from tasks.decision import CheckInputs, Decision, check
@@ -149,7 +149,7 @@ class Walker:
             time=ROW_TIME,
             window=moment.window(start),
             predictions=self._log(self._predicted(moment.between(start, as_of))),
-            mature=self._log(mature),
+            mature=self._own_answers(mature),
             labels=moment.labels(mature),
             label_delay=delay,
             labelled_rows=moment.labelled_since(self.champion.fit.trained_from),
@@ -168,6 +168,18 @@ class Walker:
     def _log(self, rows: Positions) -> pd.DataFrame:
         logs = {"score": self.score_log, "version": self.version_log, "raw_score": self.raw_log}
         return log_frame(self.past, rows, {name: values[rows] for name, values in logs.items()})
+
+    def _own_answers(self, rows: Positions) -> pd.DataFrame:
+        """The log, as tasks.monitoring.champion_answers makes it."""
+        log, champion = self._log(rows), self.champion
+        own = {champion.number, *(int(number) for number in self._same_model())}
+        unseen = self.past.times[rows] > micros(champion.fit.trained_until)
+        foreign = unseen & ~np.isin(self.version_log[rows], list(own))
+        if foreign.any():
+            score, raw = champion.answer(rows[foreign])
+            log.loc[foreign, ["score", "raw_score"]] = np.column_stack([score, raw])
+            log.loc[foreign, "version"] = champion.number
+        return log
 
     def _same_model(self) -> tuple[str, ...]:
         base, own = self.champion.base, self.champion.number

@@ -51,7 +51,8 @@ class CheckInputs:
         window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed.
         predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
         mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
-            time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay).
+            time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay). Where another model
+            answered rows that the champion has not learned from, what the champion says to them, as its own.
         labels: Columns id, truth, labelled_at: known at as_of (later ones are ignored); of several for an id the
             newest counts.
         label_delay: How long until the truth is known.

@@ -25,7 +25,7 @@ from tasks.health import Freshness
 from tasks.maps import map_in_force, same_model
 from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
-from tasks.scoring import predictions_between, require_champion
+from tasks.scoring import load_version, predictions_between, require_champion, score_rows
 
 
 def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Decision:
@@ -63,7 +63,9 @@ def gather_inputs(
         time=ROW_TIME,
         window=window.drop(columns=ROW_ID),
         predictions=_predictions(store, model, start, as_of, as_of),
-        mature=_predictions(store, model, mature_start, mature_end, as_of),
+        mature=champion_answers(
+            workspace, definition, champion, _predictions(store, model, mature_start, mature_end, as_of), as_of=as_of
+        ),
         labels=labels,
         label_delay=definition.data.label_delay,
         labelled_rows=count_labelled(store, definition, champion, labels, as_of=as_of),
@@ -75,6 +77,34 @@ def gather_inputs(
         metric=definition.loss,
         seed=definition.training.seed,
     )
+
+
+def champion_answers(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, logged: pd.DataFrame, *, as_of: datetime
+) -> pd.DataFrame:
+    """The log, with the champion's own scores where another model answered rows that the champion has not learned from.
+
+    A new champion is so judged, and its scores recalibrated, as soon as labels are there: not only when its own
+    predictions have them.
+    """
+    own = {str(champion.number), *same_model(workspace.registry, champion)}
+    learned_until = pd.Timestamp(champion.tag("trained_until"))
+    foreign = ~logged["version"].astype("str").isin(own) & (logged["time"] > learned_until)
+    if not foreign.any():
+        return logged
+    start, end = logged.loc[foreign, "time"].min(), logged.loc[foreign, "time"].max() + pd.Timedelta(microseconds=1)
+    rows = window_rows(
+        workspace.store, definition, start=start.to_pydatetime(), end=end.to_pydatetime(), known_at=as_of
+    )  # fmt: skip
+    rows = rows[rows[ROW_ID].isin(logged.loc[foreign, "id"])].drop_duplicates(ROW_ID).reset_index(drop=True)
+    score, raw = score_rows(load_version(workspace.registry, champion, definition), definition, rows)
+    made = pd.DataFrame({"score": score, "raw_score": raw}, index=rows[ROW_ID])
+    found = foreign & logged["id"].isin(made.index)
+    answers = made.loc[logged.loc[found, "id"]].to_numpy()
+    replaced = logged.assign(raw_score=logged["raw_score"] if "raw_score" in logged else logged["score"])
+    replaced.loc[found, ["score", "raw_score"]] = answers
+    replaced.loc[found, "version"] = champion.number
+    return replaced
 
 
 def champion_reference(registry: Registry, champion: Version) -> Reference:
