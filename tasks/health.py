@@ -23,11 +23,11 @@ from tasks.signals import Signal, finite
 
 Floats = NDArray[np.float64]
 
-MISSING_RISE = 0.10
-UNSEEN_RISE = 0.20
+MISSING_RISE = 0.20
+UNSEEN_RISE = 0.40
 DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
-FAR_JUMP = 6.0
+FAR_JUMP = 3.0
 FAR_RANGES = 5.0
 FAR_MULTIPLE = 100.0
 FAR_SHARE = 0.01
@@ -204,7 +204,7 @@ def _missing(column: Column, reference: Reference, summary: RunSummary, recent: 
         return []
     count = round(share * summary.rows)
     detail = f"{column.name} is missing in {count} of {summary.rows} rows ({share:.1%}); at most {usual:.1%} before"
-    source = "the greatest share of the reference's and the newest windows + 10 points"
+    source = "the greatest share of the reference's and the newest windows + 20 points"
     return [_broken(f"missing {column.name}", share, min(limit, 1.0), source, detail)]
 
 
@@ -221,7 +221,7 @@ def _unseen(
     strange = values[~values.isin(known)].value_counts()
     example = f"{strange.index[0]!r} in {int(strange.iloc[0])} rows" if len(strange) else "unknown values"
     detail = f"{column.name} holds values never seen in training in {share:.1%} of {summary.rows} rows: {example}"
-    source = "the greatest share of rare or unseen values before + 20 points"
+    source = "the greatest share of rare or unseen values before + 40 points"
     return [_broken(f"unseen {column.name}", share, limit, source, detail)]
 
 
@@ -270,9 +270,13 @@ def _unit(
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:
         detail = f"{column.name} looks {name}: {typical} in {summary.rows} rows; undone, it is as before"
         return [_broken(f"unit of {column.name}", jump, limit, source, detail)]
-    if jump > max(FAR_JUMP, 10 * ordinary):
+    # A date or a counter walks through windows much narrower than all of it: far is what lies beyond the whole range.
+    whole = max(scale, column.edges[-1] - column.edges[0])
+    far_jump, far_limit = jump * scale / whole, max(FAR_JUMP, 10 * ordinary * scale / whole)
+    if far_jump > far_limit:
+        source = "three times the reference's whole range, and ten times its greatest step; fixed"
         detail = f"{column.name} left its range at once: {typical} in {summary.rows} rows"
-        return [_broken(f"range of {column.name}", jump, max(FAR_JUMP, 10 * ordinary), source, detail)]
+        return [_broken(f"range of {column.name}", far_jump, far_limit, source, detail)]
     return far
 
 
