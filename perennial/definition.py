@@ -269,7 +269,7 @@ class Monitoring(Section):
     cooldown: Duration = timedelta(days=7)
     retrains_per_month: int = Field(6, ge=0, description="At most, in any 30 days.")
     growth: float = Field(1.4, gt=1, description="Retrain when labelled rows are this many times those trained on.")
-    quality_sigmas: float = Field(3.0, gt=0, description="Standard errors by which loss must rise.")
+    quality_sigmas: float = Field(2.5, gt=0, description="Standard errors by which loss must rise.")
     recalibrate: bool = Field(True, description="Refit the score's map when that is proven to help.")
     recalibration_sigmas: float = Field(1.0, ge=0, description="Standard errors by which a new map must help.")
     recalibration_strength: float = Field(

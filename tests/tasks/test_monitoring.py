@@ -16,6 +16,7 @@ from small_model import World, add, day, rows
 from perennial.errors import NotFoundError
 from tasks import reports
 from tasks.monitoring import (
+    champion_answers,
     check_rows,
     count_labelled,
     freshness,
@@ -63,6 +64,20 @@ def test_what_a_check_reads(trained: World) -> None:
     assert len(world.store.read("digits", "predictions")) == len(rows(10, 13))
     assert len(predictions_between(world.store, "digits", start=day(11), end=day(12), known_at=day(13))) == 72
     assert len(predictions_between(world.store, "digits", start=day(11), end=day(12), known_at=day(12.9))) == 0
+
+
+def test_a_new_champion_answers_for_rows_that_it_has_not_learned_from(trained: World) -> None:
+    """So that it need not wait for labels of its own predictions; what it has learned from stays as it was logged."""
+    world, definition, version = trained.workspace, trained.definition, trained.training.version
+    logged = predictions_between(world.store, "digits", start=day(10), end=day(13), known_at=day(13))
+    assert champion_answers(world, definition, version, logged, as_of=day(13)) is logged
+    foreign = logged.assign(version=99, score=0.25, raw_score=0.25)
+    foreign.loc[0, "time"] = day(1)
+    answers = champion_answers(world, definition, version, foreign, as_of=day(13))
+    assert (answers["score"][0], answers["version"][0]) == (0.25, 99)
+    assert set(answers["version"][1:]) == {version.number}
+    np.testing.assert_allclose(answers["score"][1:], logged["score"][1:], atol=1e-9)
+    assert answers["id"].equals(logged["id"])
 
 
 def test_no_champion_at_that_moment(trained: World) -> None:
