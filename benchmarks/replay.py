@@ -14,13 +14,14 @@ from drifting_sets import DriftingSet, Floats, ScoreMatrix
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
 from tasks.decision import CheckInputs, Decision, check
-from tasks.evidence import refit_map
+from tasks.evidence import map_court, refit_map
 from tasks.gate import Evidence, judge
 from tasks.health import Freshness
 from tasks.history import outcome_row, recalibration_row
+from tasks.map_gate import judge_mapped
 from tasks.profiles import microseconds
 from tasks.quality import mean_loss, row_losses
-from tasks.recalibrating import cross_fitted_map, judge_mapped_rows
+from tasks.recalibrating import cross_fitted_map
 from tasks.recalibration import Recalibrator
 from tasks.reference import Reference, build_reference
 
@@ -260,7 +261,7 @@ class Court:
             found, until = refit_map(inputs, self.definition.monitoring, as_of), as_of
         else:
             found, rows = cross_fitted_map(inputs, self.definition, as_of)
-            verdict = judge_mapped_rows(self.definition, rows).verdict
+            verdict = judge_mapped(rows, map_court(inputs, self.definition.monitoring)).verdict
             ledger.append(recalibration_row(decision.decision_id, as_of, verdict, champion_version=str(self.model)))
             if verdict != "promote":
                 return False
