@@ -1,6 +1,6 @@
 """Makes the Prefect server know every model: deployments, schedules, the retrain trigger. No execution, no flow logic.
 
-Each definition gets six deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
+Each definition gets seven deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
 specification: one whose version stands on the server already is left alone, with a schedule that somebody
 paused, and its trigger never has a gap in which an event would be lost.
 """
@@ -38,6 +38,7 @@ FLOWS: Mapping[str, str] = {
     "ingest": "flows.ingest:ingest",
     "score": "flows.score:score",
     "backtest": "flows.backtest:backtest",
+    "approve": "flows.approve:approve",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
@@ -46,6 +47,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "ingest": lambda definition: definition.ingestion.schedule,
     "score": lambda definition: definition.scoring.schedule,
     "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
+    "approve": lambda definition: None,  # noqa: ARG005 - by a person only
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
@@ -54,6 +56,7 @@ _PURPOSES: Mapping[str, str] = {
     "ingest": "Validates new rows of {model} and appends the good ones to its table.",
     "score": "Scores rows with the champion of {model}.",
     "backtest": "Replays the history of {model} under several policies and recommends one.",
+    "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",
 }
 
 

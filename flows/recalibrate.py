@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import moment, publish_markdown, run_is_alive, step
+from flows.recording import moment, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.workspace import open_workspace
 from tasks import recalibrating
 from tasks.gate import render_markdown
@@ -54,5 +54,6 @@ def recalibrate(
         "version": version.number,
         "gate": report.verdict,
         "promoted": reign is not None,
+        "waits_for_approval": tell_waiting(workspace, definition, version.number),
         "reason": report.reasons[0] if report.reasons else "",
     }

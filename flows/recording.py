@@ -18,6 +18,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
+from perennial.approval import where_to_answer
+from perennial.definition import ModelDefinition
+from perennial.workspace import Workspace
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,6 +53,16 @@ def publish_markdown(name: str, model: str, text: str, description: str) -> None
 
 def publish_table(name: str, model: str, rows: list[dict[Any, Any]], description: str) -> None:
     create_table_artifact(rows, key=_key(name, model), description=description)
+
+
+def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int) -> bool:
+    """Whether a version waits for a person; if it does, the run's page says where to answer."""
+    version = workspace.registry.version(definition.name, number)
+    if version.tag("approval") != "pending":
+        return False
+    told = where_to_answer(version, definition.gate.approval_expires)
+    publish_markdown("approval", definition.name, f"# {definition.name}: waits for a person\n\n{told}\n", told[:250])
+    return True
 
 
 def run_is_alive(run_id: str) -> bool:

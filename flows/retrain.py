@@ -11,7 +11,16 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import inline_image, moment, publish_markdown, publish_table, run_is_alive, start, step
+from flows.recording import (
+    inline_image,
+    moment,
+    publish_markdown,
+    publish_table,
+    run_is_alive,
+    start,
+    step,
+    tell_waiting,
+)
 from perennial.workspace import Workspace, open_workspace
 from tasks import retraining
 from tasks.description import describe, draw_tuning, tuning_table, with_twin
@@ -81,7 +90,7 @@ def retrain(
         "version": version.number,
         "gate": judged.report.verdict,
         "promoted": reign is not None,
-        "waits_for_approval": reign is None and judged.report.verdict == "promote",
+        "waits_for_approval": tell_waiting(workspace, definition, version.number),
         "reason": judged.report.reasons[0] if judged.report.reasons else "",
     }
 

@@ -23,6 +23,16 @@ def ask(registry: Registry, version: Version) -> None:
         registry.set_tags(version, {"approval": "pending"})
 
 
+def where_to_answer(version: Version, expires: timedelta) -> str:
+    """For people: that the version waits, until when, and where to answer for it."""
+    model, until = version.model, version.created_at + expires
+    return (
+        f"Version {version.number} of {model} waits for a person until {until:%Y-%m-%d %H:%M} UTC. Answer by a run of "
+        f"the deployment approve/{model} in Prefect, or by `perennial approve {model} --reason WHY` or "
+        f"`perennial refuse {model} --reason WHY`."
+    )
+
+
 def approve(
     registry: Registry, model: str, number: int | None, *, by: str, reason: str, at: datetime, expires: timedelta
 ) -> Reign:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
@@ -10,18 +11,23 @@ import click
 from perennial.commands.output import print_json
 from perennial.commands.running import json_option
 
-_version = click.option("--version", "number", type=int, help="Which one; default: the newest that waits.")
-_by = click.option("--by", default=None, help="Who says so; default: your user name.")
-_reason = click.option("--reason", required=True, help="Why; it is kept with the version.")
+
+def _answer(command: Callable[..., None]) -> Callable[..., None]:
+    """What every answer of a person takes."""
+    for option in (
+        json_option,
+        click.option("--reason", required=True, help="Why; it is kept with the version."),
+        click.option("--by", default=getpass.getuser, help="Who says so; default: your user name."),
+        click.option("--version", "number", type=int, help="Which one; default: the newest that waits."),
+        click.argument("model"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.argument("model")
-@_version
-@_by
-@_reason
-@json_option
-def approve(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
+@_answer
+def approve(model: str, number: int | None, by: str, reason: str, as_json: bool) -> None:
     """Promote the version that waits for a person."""
     from perennial.approval import approve as let_in
     from perennial.workspace import open_workspace
@@ -29,7 +35,7 @@ def approve(model: str, number: int | None, by: str | None, reason: str, as_json
     workspace = open_workspace()
     definition = workspace.definition(model)
     reign = let_in(
-        workspace.registry, model, number, by=by or getpass.getuser(), reason=reason, at=datetime.now(UTC),
+        workspace.registry, model, number, by=by, reason=reason, at=datetime.now(UTC),
         expires=definition.gate.approval_expires,
     )  # fmt: skip
     if as_json:
@@ -39,19 +45,15 @@ def approve(model: str, number: int | None, by: str | None, reason: str, as_json
 
 
 @click.command()
-@click.argument("model")
-@_version
-@_by
-@_reason
-@json_option
-def refuse(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
+@_answer
+def refuse(model: str, number: int | None, by: str, reason: str, as_json: bool) -> None:
     """Refuse the version that waits for a person; the champion stays."""
     from perennial.approval import refuse as keep_out
     from perennial.workspace import open_workspace
 
     workspace = open_workspace()
     workspace.definition(model)
-    version = keep_out(workspace.registry, model, number, by=by or getpass.getuser(), reason=reason)
+    version = keep_out(workspace.registry, model, number, by=by, reason=reason)
     if as_json:
         print_json({"model": model, "version": version.number, "approval": "refused"})
         return

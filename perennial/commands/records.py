@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from perennial.commands.output import print_json, print_table
-from perennial.commands.running import json_option
+from perennial.commands.running import Moment, json_option
 
 if TYPE_CHECKING:
     from perennial.workspace import Workspace
@@ -62,14 +63,23 @@ def ledger(model: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("model")
+@click.option("--at", type=Moment(), help="Only who was champion at this moment, ISO 8601.")
 @json_option
-def history(model: str, as_json: bool) -> None:
-    """List who was champion when, and why."""
+def history(model: str, at: datetime | None, as_json: bool) -> None:
+    """List who was champion when, why, and who let it in."""
+    from perennial.errors import NotFoundError
     from perennial.workspace import open_workspace
 
     workspace = open_workspace()
     workspace.definition(model)
     lines = workspace.registry.history(model)
+    if at is not None:
+        reign = workspace.registry.reign(model, as_of=at)
+        if reign is None:
+            raise NotFoundError(
+                f"{model} had no champion at {at:%Y-%m-%d %H:%M}", f"See `perennial history {model}` for all of them"
+            )
+        lines = [reign]
     if as_json:
         print_json(lines)
         return

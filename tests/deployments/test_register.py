@@ -72,6 +72,11 @@ def score(model: str, input: str | None = None, output: str | None = None, as_of
 @flow
 def backtest(model: str) -> None:
     pass
+
+
+@flow
+def approve(model: str, by: str, reason: str) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from small_model import day, define, rows, write_source
+from small_model import add, day, define, rows, write_source
 
-from perennial.errors import ConflictError, NotFoundError, ValidationRefused
+from perennial.approval import ask
+from perennial.errors import ConflictError, DataError, NotFoundError, ValidationRefused
+from perennial.settings import PROJECT_ROOT
 from perennial.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -180,3 +184,53 @@ def test_score_a_file(flow_workspace: Workspace, tmp_path: Path) -> None:
     assert scored["row"].tolist() == rows(14, 15)["row"].tolist()
     logged = flow_workspace.store.frame("digits", "predictions")
     assert set(scored["row"]) <= set(logged["id"])
+
+
+def test_a_person_answers_from_prefects_pages(flow_workspace: Workspace, prefect_url: str) -> None:
+    """What the pages' form does: a run of the deployment with parameters, which a runner then executes."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from deployments.register import register, registered
+    from flows.approve import approve
+    from flows.retrain import retrain
+
+    registry = flow_workspace.registry
+    definition = define(flow_workspace, name="asked", gate={"approval": "human"})
+    add(flow_workspace, definition, rows(0, 10), as_of=day(10), history=True)
+    made = retrain("asked", as_of=day(10))
+    assert (made["gate"], made["promoted"], made["waits_for_approval"]) == ("promote", False, True)
+    told = artifacts("approval-asked")["approval-asked"].data
+    assert "approve/asked" in told
+    assert "perennial approve asked --reason WHY" in told
+    register({"asked": definition})
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = registered(client)["approve/asked"]
+            properties = deployment.parameter_openapi_schema["properties"]
+            assert properties["answer"]["enum"] == ["approve", "refuse"]
+            given = {"model": "asked", "by": "ada"}
+            with pytest.raises(PrefectHTTPStatusError, match="reason"):
+                client.create_flow_run_from_deployment(deployment.id, parameters=given)
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=given | {"reason": "looks right"})
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "flow-run", "execute", str(run.id)], cwd=PROJECT_ROOT, timeout=300,
+            env={**os.environ, "PREFECT_API_URL": prefect_url}, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        register({})
+    reign = registry.reign("asked")
+    assert reign is not None, done.stderr[-2000:]
+    assert (reign.version, reign.action, reign.by, reign.reason) == (1, "approve", "ada", "looks right")
+
+    run_id = registry.run_for("asked", "two", name="two", tags={})
+    registry.client.log_text(run_id, "two", "model/weights.txt")
+    tags = {"beaten_version": "1"}
+    second = registry.register("asked", training_key="two", run_id=run_id, source=f"runs:/{run_id}/model", tags=tags)
+    ask(registry, second)
+    with pytest.raises(DataError, match="reason is empty"):
+        approve("asked", by="ada", reason=" ", answer="refuse")
+    assert approve("asked", by="ada", reason="a strike week", answer="refuse")["version"] == 2
+    refused = registry.version("asked", 2)
+    assert (refused.tag("approval"), refused.tag("approval.reason")) == ("refused", "a strike week")
+    assert registry.history("asked") == [reign]

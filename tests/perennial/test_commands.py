@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,19 @@ def test_rollback_goes_back_and_can_be_told_where(run: Run, workspace: Workspace
         registry.client.log_text(run_id, key, "model/weights.txt")
         made = registry.register("digits", training_key=key, run_id=run_id, source=f"runs:/{run_id}/model", tags={})
         registry.promote(made, action="promote", at=now, recorded_at=now, by="test", reason=key)
+    started = time.perf_counter()
     code, out, _ = run("rollback", "digits", "--reason", "it answers nonsense", "--by", "ada")
+    alias = registry.client.get_model_version_by_alias("digits", "champion")
+    assert (int(alias.version), time.perf_counter() - started < 5) == (1, True)
     assert (code, out) == (0, "version 1 of digits is champion again, instead of version 2\n")
     line = printed(run, "history", "digits")[-1]
     assert (line["action"], line["by"], line["reason"]) == ("rollback", "ada", "it answers nonsense")
     assert "champion already" in run("rollback", "digits", "--to", "1")[2]
+    (then,) = printed(run, "history", "digits", "--at", small_model.day(2).isoformat())
+    assert (then["version"], then["by"], then["reason"]) == (2, "test", "two")
+    (since,) = printed(run, "history", "digits", "--at", "2999-01-01")
+    assert (since["version"], since["by"]) == (1, "ada")
+    assert "had no champion at 1999-01-01" in run("history", "digits", "--at", "1999-01-01")[2]
 
 
 def test_repair_stops_training_until_a_person_accepts(run: Run, workspace: Workspace, tmp_path: Path) -> None:
