@@ -17,7 +17,7 @@ from tasks import health
 from tasks.drift import ColumnDrift, measure_drift
 from tasks.health import Freshness
 from tasks.history import History
-from tasks.map_gate import MapCourt, cross_fitted, judge_mapped, time_blocks
+from tasks.map_gate import MapCourt, cross_fitted, judge_mapped
 from tasks.profiles import Counts, column_codes, describe_texts, microseconds
 from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
 from tasks.recalibration import (
@@ -390,7 +390,9 @@ def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
     task, usual = inputs.reference.task, inputs.reference.target_runs
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
     baseline = float(np.mean(usual)) if usual else float("nan")
-    return MapCourt(inputs.gate, task, metric, baseline, policy.recalibration_strength, inputs.seed)
+    return MapCourt(
+        inputs.gate, task, metric, baseline, policy.recalibration_strength, policy.recalibration_sigmas, inputs.seed
+    )
 
 
 def _recalibration_test(
@@ -402,8 +404,7 @@ def _recalibration_test(
     if len(truth) < policy.minimum_rows:
         return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
     rows = mature_rows(joined)
-    blocks, strength = time_blocks(rows["time"]), policy.recalibration_strength
-    test = check_recalibration(truth, raw, score, task, blocks=blocks, strength=strength)
+    test = check_recalibration(truth, raw, score, task, strength=policy.recalibration_strength)
     if test.sigmas <= policy.recalibration_sigmas:
         return test, None
     court = map_court(inputs, policy)
@@ -415,7 +416,7 @@ def _recalibration_test(
 def _recalibration(
     test: RecalibrationTest, refusal: str | None, policy: Monitoring, history: History, as_of: datetime
 ) -> tuple[Signal, ...]:
-    source = "standard errors of the gain, cross-fitted by days; and the gate's own comparison"
+    source = "standard errors of the gain, cross-fitted; and the gate's own comparison"
     if not np.isfinite(test.standard_error):
         detail = f"recalibration: {test.rows} mature rows with labels are too few to test it"
         return (

@@ -1,23 +1,25 @@
-"""A new map in front of the gate: cross-fitted by days and judged as any challenger is. Pure; it fits no final map.
+"""A new map in front of the gate: cross-fitted, and judged with a challenger's checks. Pure; it fits no final map.
 
 The check asks this before it asks for a recalibration, and the run that makes the map asks it again: one judge.
+
+A map is two numbers that the next check can take back, so it is let in on less evidence than a model: it must be ahead
+by `monitoring.recalibration_sigmas` standard errors of its rows. By whole days with 95 %, as models are judged, most
+maps that help are refused, and a part of the gain that `benchmarks/decisions.py` measures is lost.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from perennial.definition import GatePolicy
 from tasks.gate import Evidence, GateReport, judge
 from tasks.recalibration import METHODS, Floats, Task, cross_fit
 
-LEAST_DAYS = 4
-_RUNS = 8
+_LEAST_CONFIDENCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class MapCourt:
         metric: The one to compare.
         baseline: The mean truth of the champion's training: what a model that learned nothing says; NaN if unknown.
         strength: As in `tasks.recalibration.fit_recalibration`.
+        sigmas: Standard errors by which the map must be ahead.
     """
 
     policy: GatePolicy
@@ -35,22 +38,15 @@ class MapCourt:
     metric: str
     baseline: float
     strength: float
+    sigmas: float
     seed: int = 0
 
 
-def time_blocks(times: pd.Series[Any]) -> NDArray[np.intp]:
-    """Each row's day, 0 …; where there are fewer than four days, its eighth of the rows, which are in order of time."""
-    days = np.unique(times.dt.floor("D").astype("int64").to_numpy(), return_inverse=True)[1].astype(np.intp)
-    if len(days) and int(days.max()) + 1 >= LEAST_DAYS:
-        return days
-    return np.arange(len(times)) * min(_RUNS, len(times)) // max(len(times), 1)
-
-
 def cross_fitted(rows: pd.DataFrame, court: MapCourt) -> Floats:
-    """What the map of the other days makes of each row's raw score."""
+    """What the map of the other rows makes of each row's raw score."""
     truth, raw = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score"))
     method = METHODS[court.task][0]
-    return cross_fit(truth, raw, court.task, method, court.strength, time_blocks(rows["time"]))
+    return cross_fit(truth, raw, court.task, method, court.strength)
 
 
 def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
@@ -67,6 +63,9 @@ def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
         baseline=np.full(len(rows), truth.mean() if np.isnan(court.baseline) else court.baseline),
         overlap_rows=0,
         same_model=True,
-        blocks=time_blocks(rows["time"]),
+        blocks=np.arange(len(rows)),
     )
-    return judge(evidence, court.policy, task=court.task, metric=court.metric, seed=court.seed)
+    policy = court.policy.model_copy(
+        update={"confidence": max(_LEAST_CONFIDENCE, math.erf(court.sigmas / math.sqrt(2)))}
+    )
+    return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed)

@@ -2,8 +2,9 @@
 
 A map is fitted with shrinkage towards the identity: a prior worth a few rows, so that few labels change little, and a
 strength below 1, since the next window is never quite like the last one. Whether it helps is tested by cross-fitting:
-each day is predicted by the map of the other days. A map that has seen the other rows of a day knows the day, and is
-flattered by it. Whether the next days will be like these no split of them can say: that is what the strength is for.
+every fifth row is predicted by the map of the others, and the gain in loss must be clear of its standard error. The
+folds are interleaved on purpose: what is asked is whether the newest rows want another map than the one in force;
+whether the next rows will be like them no split of the newest rows can say, and that is what the strength is for.
 """
 
 from __future__ import annotations
@@ -21,13 +22,11 @@ from perennial.errors import DataError
 from tasks.quality import row_losses
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.integer[Any]]
 Task = Literal["classification", "regression"]
 Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
 
 PRIOR_ROWS = 20.0
 FOLDS = 5
-MOST_FOLDS = 10
 TESTED_ROWS = 100_000
 ISOTONIC_ROWS = 1_000
 METHODS: dict[str, tuple[Method, ...]] = {
@@ -126,17 +125,15 @@ def fit_recalibration(
 
 
 def check_recalibration(
-    truth: Floats, score: Floats, current: Floats, task: Task, *, blocks: Integers | None = None,
-    method: Method | None = None, strength: float = 1.0,
-) -> RecalibrationTest:  # fmt: skip
-    """Cross-fit a map and compare its loss with what is answered now.
+    truth: Floats, score: Floats, current: Floats, task: Task, *, method: Method | None = None, strength: float = 1.0
+) -> RecalibrationTest:
+    """Cross-fit a map over interleaved rows and compare its loss with what is answered now.
 
     Args:
         truth: Shape (n,).
         score: Shape (n,): the champion's raw output.
         current: Shape (n,): what was answered (with the map of now).
         task: classification or regression.
-        blocks: Shape (n,): each row's day, 0 …; the folds are made of whole ones. None: every fifth row is a fold.
         method: Which map; by default the plain one (Platt or affine), as choosing on the same rows would flatter it.
         strength: As in `fit_recalibration`.
 
@@ -145,12 +142,11 @@ def check_recalibration(
     spaced = slice(None, None, max(1, -(-len(truth) // TESTED_ROWS)))
     truth, score = _checked(truth[spaced], score[spaced])
     current = np.asarray(current, dtype=np.float64)[spaced]
-    blocks = None if blocks is None else blocks[spaced]
     chosen = method or METHODS[task][0]
     if len(truth) < 4 * FOLDS:
         return RecalibrationTest(chosen, 0.0, float("inf"), len(truth))
     loss = "log_loss" if task == "classification" else "mse"
-    mapped = cross_fit(truth, score, task, chosen, strength, blocks)
+    mapped = cross_fit(truth, score, task, chosen, strength)
     saved = row_losses(truth, current, loss) - row_losses(truth, mapped, loss)
     error = float(saved.std(ddof=1) / np.sqrt(len(saved)))
     return RecalibrationTest(chosen, float(saved.mean()), error if error > 0 else float("inf"), len(truth))
@@ -170,17 +166,11 @@ def _choose(truth: Floats, score: Floats, task: Task) -> Method:
     return best
 
 
-def cross_fit(
-    truth: Floats, score: Floats, task: Task, method: Method, strength: float, blocks: Integers | None = None
-) -> Floats:
-    """What the map of the other folds makes of each row's score: every block, or of more than ten every fifth, is one.
-
-    Without blocks every fifth row is a fold.
-    """
+def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength: float) -> Floats:
+    """What the map of the other folds makes of each row's score; every fifth row is a fold."""
     mapped = np.empty(len(truth))
-    fold = np.arange(len(truth)) % FOLDS if blocks is None else blocks
-    fold = fold % FOLDS if len(fold) and int(fold.max()) >= MOST_FOLDS else fold
-    for number in np.unique(fold):
+    fold = np.arange(len(truth)) % FOLDS
+    for number in range(FOLDS):
         kept, left = fold != number, fold == number
         fitted = fit_recalibration(truth[kept], score[kept], task, method=method, strength=strength)
         mapped[left] = fitted.apply(score[left])
