@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from drifting_sets import Floats
-from replay import Chooser, Replay
+from replay import Replay
+from runs import Chooser
 from scipy import stats
 
 LEVEL = 0.05

@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 from baselines import make_policies
-from drifting_sets import find_sets, load_set, score_matrix
+from drifting_sets import find_sets, load_set
 from faults import measure_false_alarms, measure_faults, measure_shifts
-from replay import Replay, Run, run_chooser, run_perennial
+from replay import Replay
+from runs import Run, run_chooser, run_perennial
+from scores import score_matrix
 
 from perennial.definition import GatePolicy, Triggers
 
