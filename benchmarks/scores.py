@@ -1,6 +1,6 @@
 """Every model's scores on every later window of a set: after that, any policy is simulated without another fit.
 
-`score_matrix` fits one model per window on all rows before it, and scores all rows from it on. No policy is judged here.
+`score_matrix` fits one model per window on all rows before it, and scores all rows from it on. No policy is judged.
 """
 
 from __future__ import annotations
