@@ -1,106 +1,84 @@
-"""Makes the Prefect server know every model: deployments, schedules, the retrain trigger. No execution, no flow logic.
+"""Brings a Prefect server in line with the definitions: deployments, pool, automations. No execution, no flow logic.
 
-Each definition gets seven deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
-specification: one whose version stands on the server already is left alone, with a schedule that somebody
-paused, and its trigger never has a gap in which an event would be lost.
+What would change is planned first (`plan`), then carried out (`register`). A deployment whose version stands on the
+server already is left alone, with a schedule that somebody paused, and its trigger never has a gap in which an event
+would be lost.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from deployments.automation_config import Automations
+from deployments.automations import plan_automations
+from deployments.changes import Change, Step, carry_out, compare
+from deployments.channels import Channels
+from deployments.pools import Pool, plan_pool
+from deployments.specification import FLOWS, TAG, build_deployments, cron_text, describe
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.events import decision_event, model_resource
 from perennial.servers import healthy
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.deployments.runner import RunnerDeployment
-    from prefect.events.schemas.automations import AutomationCore
-    from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
-TAG = "perennial"
-ON_DECISION = ("retrain", "recalibrate")
-ZOMBIE_AUTOMATION = "perennial: crash runs without a heartbeat"
-HEARTBEAT_SECONDS = 30
-FLOWS: Mapping[str, str] = {
-    "retrain": "flows.retrain:retrain",
-    "recalibrate": "flows.recalibrate:recalibrate",
-    "monitor": "flows.monitor:monitor",
-    "ingest": "flows.ingest:ingest",
-    "score": "flows.score:score",
-    "backtest": "flows.backtest:backtest",
-    "approve": "flows.approve:approve",
-}
-_SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
-    "retrain": lambda definition: definition.retraining.schedule,
-    "recalibrate": lambda definition: None,  # noqa: ARG005 - on a decision or by hand only
-    "monitor": lambda definition: definition.monitoring.schedule,
-    "ingest": lambda definition: definition.ingestion.schedule,
-    "score": lambda definition: definition.scoring.schedule,
-    "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
-    "approve": lambda definition: None,  # noqa: ARG005 - by a person only
-}
-_PURPOSES: Mapping[str, str] = {
-    "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
-    "recalibrate": "Refits the map of the score of {model} on matured labels and lets the gate judge it.",
-    "monitor": "Checks the champion of {model} and writes a verdict into the decision ledger.",
-    "ingest": "Validates new rows of {model} and appends the good ones to its table.",
-    "score": "Scores rows with the champion of {model}.",
-    "backtest": "Replays the history of {model} under several policies and recommends one.",
-    "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",
-}
+_PAGE = 200
 
 
-@dataclass(frozen=True)
-class Change:
-    """What registering did to one deployment or automation."""
-
-    name: str
-    action: Literal["created", "updated", "unchanged", "removed"]
-
-
-def build_deployments(definition: ModelDefinition, flows: Mapping[str, str] = FLOWS) -> list[RunnerDeployment]:
-    """One model's deployments, not yet on any server.
-
-    Args:
-        flows: From a flow's name to its "module:attribute".
-    """
-    return [_build(definition, kind, target) for kind, target in flows.items()]
-
-
-def register(definitions: Mapping[str, ModelDefinition], flows: Mapping[str, str] = FLOWS) -> list[Change]:
+def register(
+    definitions: Mapping[str, ModelDefinition],
+    flows: Mapping[str, str] = FLOWS,
+    *,
+    automations: Automations | None = None,
+    pool: Pool | None = None,
+    dry_run: bool = False,
+) -> list[Change]:
     """Bring the Prefect server of this process's environment in line with the definitions.
 
     Deployments with our tag whose model is gone are removed: one server serves one set of model folders.
 
+    Args:
+        automations: As `automations.yaml` has them; by default those that need no configuration.
+        pool: The work pool that executes the runs; by default the runner does.
+        dry_run: Change nothing, only say what would change.
+
     Raises:
-        ServiceError: No Prefect server answers.
+        ServiceError: No Prefect server answers, or it has no such pool.
+        DefinitionError: A secret that a notification or delivery needs is not in the environment.
     """
     from prefect.client.orchestration import get_client
 
     require_server()
     with get_client(sync_client=True) as client:
-        existing = registered(client)
-        changes = []
-        for definition in definitions.values():
-            for deployment in build_deployments(definition, flows):
-                present = existing.pop(deployment.full_name, None)
-                changes.append(Change(deployment.full_name, _apply(client, deployment, present)))
-        for name, deployment_response in existing.items():
-            client.delete_resource_owned_automations(f"prefect.deployment.{deployment_response.id}")
-            client.delete_deployment(deployment_response.id)
-            changes.append(Change(name, "removed"))
-        changes.append(Change(ZOMBIE_AUTOMATION, _apply_automation(client, zombie_automation())))
-    return changes
+        steps = list(plan(client, definitions, flows, automations or Automations(), pool))
+        return [step.change for step in steps] if dry_run else carry_out(steps)
+
+
+def plan(
+    client: SyncPrefectClient,
+    definitions: Mapping[str, ModelDefinition],
+    flows: Mapping[str, str],
+    automations: Automations,
+    pool: Pool | None,
+) -> Iterator[Step]:
+    """Every step, in the order in which it has to be carried out; reads the server and changes nothing."""
+    if pool is not None:
+        yield from plan_pool(client, pool)
+    existing = registered(client)
+    for definition in definitions.values():
+        name, variables = (pool.name, pool.job_variables) if pool else (None, None)
+        for deployment in build_deployments(definition, flows, pool=name, job_variables=variables):
+            yield _step(client, deployment, existing.pop(deployment.full_name, None))
+    for name, found in existing.items():
+        yield Step(Change(name, "removed"), partial(_remove, client, found))
+    channels = Channels(client, automations)
+    yield from channels.plan()
+    yield from plan_automations(client, automations, channels.block)
+    yield from channels.plan_removals()
 
 
 def registered(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
@@ -109,7 +87,7 @@ def registered(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     found: list[DeploymentResponse] = []
-    while page := client.read_deployments(deployment_filter=ours, limit=200, offset=len(found)):
+    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=len(found)):
         found += page
     flow_names = {flow_id: client.read_flow(flow_id).name for flow_id in {item.flow_id for item in found}}
     return {f"{flow_names[item.flow_id]}/{item.name}": item for item in found}
@@ -129,124 +107,50 @@ def require_server() -> str:
     return url
 
 
-def zombie_automation() -> AutomationCore:
-    """Marks a run as Crashed when its process and its runner died together: then nobody else would."""
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-    from prefect.events.schemas.events import ResourceSpecification
-
-    heartbeat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")}
-    return AutomationCore(
-        name=ZOMBIE_AUTOMATION,
-        description=f"No heartbeat for {3 * HEARTBEAT_SECONDS} s: the process is gone.",
-        trigger=EventTrigger(
-            after={heartbeat},
-            expect={heartbeat, *ends},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, message=f"No heartbeat for {3 * HEARTBEAT_SECONDS} s: the process is gone."
-            )
-        ],
-    )
-
-
-def _build(definition: ModelDefinition, kind: str, target: str) -> RunnerDeployment:
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.deployments.runner import RunnerDeployment
-    from prefect.schedules import Cron
-    from prefect.types.entrypoint import EntrypointType
-
-    module, attribute = target.split(":")
-    flow = getattr(importlib.import_module(module), attribute)
-    if flow.name != kind:
-        raise ValueError(f"{target}: the flow is named {flow.name!r}, not {kind!r}: its deployments would be too")
-    cron = _SCHEDULES[kind](definition)
-    purpose = _PURPOSES[kind].format(model=definition.name)
-    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    deployment = RunnerDeployment.from_flow(
-        flow,
-        name=definition.name,
-        schedules=[Cron(cron, timezone="UTC")] if cron else [],
-        concurrency_limit=one_at_a_time if kind in ON_DECISION else None,
-        parameters={"model": definition.name},
-        triggers=[_trigger(kind, definition.name)] if kind in ON_DECISION else [],
-        description=f"{purpose}\n\n{definition.description}".strip(),
-        tags=[TAG, definition.name],
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    deployment.version = _version(deployment)
-    return deployment
-
-
-def _trigger(kind: str, model: str) -> DeploymentEventTrigger:
-    from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
-    from prefect.events.schemas.events import ResourceSpecification
-
-    return DeploymentEventTrigger(
-        name=f"perennial: {kind} {model} on a decision",
-        description="The run claims the decision; a second one for it ends at once.",
-        expect={decision_event(kind)},
-        match=ResourceSpecification({"prefect.resource.id": model_resource(model)}),
-        parameters={
-            "model": model,
-            "decision_id": "{{ event.payload.decision_id }}",
-            "as_of": "{{ event.payload.as_of }}",
-        },
-    )
-
-
-def _version(deployment: RunnerDeployment) -> str:
-    specification: dict[str, Any] = deployment.model_dump(mode="json", exclude={"version", "version_type", "storage"})
-    specification["parameter_schema"] = deployment._parameter_openapi_schema.model_dump(mode="json")
-    canonical = json.dumps(specification, sort_keys=True, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def _apply(
-    client: SyncPrefectClient, deployment: RunnerDeployment, present: DeploymentResponse | None
-) -> Literal["created", "updated", "unchanged"]:
+def _step(client: SyncPrefectClient, deployment: RunnerDeployment, present: DeploymentResponse | None) -> Step:
     from prefect.client.schemas.objects import VersionInfo
 
-    if present and present.version == deployment.version and _triggers_stand(client, deployment, present):
-        return "unchanged"
-    # Named here, or Prefect would ask git on each registration.
-    deployment.apply(version_info=VersionInfo(type="perennial:specification", version=deployment.version or ""))
-    return "updated" if present else "created"
+    def apply() -> None:
+        # Named here, or Prefect would ask git on each registration.
+        deployment.apply(version_info=VersionInfo(type="perennial:specification", version=deployment.version or ""))
+
+    name = deployment.full_name
+    if present is None:
+        return Step(Change(name, "created"), apply)
+    before, after = _stands(present), describe(deployment)
+    # By version, not by each setting: what a person changed on the server by hand stays until the definition changes.
+    ours = ("version", "work_pool", "job_variables")
+    differences = compare(before, after) if compare(before, {key: after[key] for key in ours}) else {}
+    if lost := _lost_triggers(client, deployment, present):
+        differences["triggers"] = (None, lost)
+    if not differences:
+        return Step(Change(name, "unchanged"))
+    return Step(Change(name, "updated", differences=differences), apply)
 
 
-def _triggers_stand(client: SyncPrefectClient, deployment: RunnerDeployment, present: DeploymentResponse) -> bool:
+def _stands(present: DeploymentResponse) -> dict[str, Any]:
+    limit = present.global_concurrency_limit
+    return {
+        "version": present.version,
+        "entrypoint": present.entrypoint,
+        "description": present.description,
+        "parameters": present.parameters,
+        "tags": present.tags,
+        "schedules": [cron_text(item.schedule) for item in present.schedules],
+        "concurrency_limit": limit.limit if limit else None,
+        "work_pool": present.work_pool_name,
+        "job_variables": present.job_variables or {},
+    }
+
+
+def _lost_triggers(client: SyncPrefectClient, deployment: RunnerDeployment, present: DeploymentResponse) -> list[str]:
+    if not deployment.triggers:
+        return []
     found = client.read_resource_related_automations(f"prefect.deployment.{present.id}")
-    wanted = {getattr(trigger, "name", None) for trigger in deployment.triggers}
-    return wanted <= {automation.name for automation in found}
+    wanted = {str(getattr(trigger, "name", None)) for trigger in deployment.triggers}
+    return sorted(wanted - {automation.name for automation in found})
 
 
-def _apply_automation(
-    client: SyncPrefectClient, automation: AutomationCore
-) -> Literal["created", "updated", "unchanged"]:
-    present = client.read_automations_by_name(automation.name)
-    if not present:
-        client.create_automation(automation)
-        return "created"
-    wanted = automation.model_dump(mode="json", include={"trigger", "actions", "description"})
-    found = present[0].model_dump(mode="json", include={"trigger", "actions", "description"})
-    if _sorted(wanted) == _sorted(found):
-        return "unchanged"
-    client.update_automation(present[0].id, automation)
-    return "updated"
-
-
-def _sorted(value: Any) -> Any:
-    """The value with its lists ordered, since sets come back in any order; `id` is the server's own."""
-    if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in value.items() if key != "id"}
-    if isinstance(value, list):
-        return sorted((_sorted(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
-    return value
+def _remove(client: SyncPrefectClient, found: DeploymentResponse) -> None:
+    client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+    client.delete_deployment(found.id)

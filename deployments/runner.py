@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deployments.register import FLOWS, HEARTBEAT_SECONDS, TAG, register, require_server
+from deployments.automation_config import load_automations
+from deployments.register import register, require_server
+from deployments.specification import FLOWS, HEARTBEAT_SECONDS, TAG
 from perennial.definition import load_definitions
-from perennial.errors import PerennialError, ServiceError
+from perennial.errors import DefinitionError, PerennialError, ServiceError
 from perennial.servers import healthy, prefect_environment
 from perennial.settings import load_settings
 
@@ -138,9 +140,16 @@ def main(flows: Mapping[str, str] = FLOWS) -> int:
     for name, value in prefect_environment(settings).items():
         os.environ.setdefault(name, value)
     try:
-        for change in register(load_definitions(settings.model_folders), flows):
+        if settings.pool:
+            raise DefinitionError(
+                f"PERENNIAL_POOL = {settings.pool!r}: the pool's workers execute the runs, not this runner",
+                f"Start one: prefect worker start --pool {settings.pool}; or unset PERENNIAL_POOL",
+            )
+        definitions = load_definitions(settings.model_folders)
+        automations = load_automations(settings.model_folders, definitions)
+        for change in register(definitions, flows, automations=automations):
             if change.action != "unchanged":
-                print(f"{change.action} {change.name}", flush=True)
+                print(change.line(), flush=True)
         asyncio.run(serve())
     except PerennialError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -30,6 +30,9 @@ from pydantic import (
 
 from perennial.errors import DefinitionError
 
+# Files beside the definitions that define no model.
+AUTOMATIONS_FILE = "automations.yaml"
+NOT_MODELS = ("prefect.yaml", AUTOMATIONS_FILE)
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -458,7 +461,7 @@ def load_definitions(folders: list[Path]) -> dict[str, ModelDefinition]:
         if not folder.is_dir():
             raise DefinitionError(f"the models' folder {folder} does not exist", "Make it, or set PERENNIAL_MODELS")
         for path in sorted(folder.glob("*.yaml")):
-            if path.name == "prefect.yaml":
+            if path.name in NOT_MODELS:
                 continue
             definition = load_definition(path)
             if definition.name in found:

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     tracking_uri: str | None = Field(None, description="MLflow's database or server; default: HOME/mlflow.db.")
     artifacts: str | None = Field(None, description="MLflow's artifact root; default: HOME/artifacts.")
     prefect_api_url: str | None = Field(None, description="An existing Prefect server's /api address.")
+    pool: str | None = Field(None, description="The Prefect work pool whose workers execute the runs.")
+    image: str | None = Field(None, description="The image that the pool runs, instead of its template's.")
     host: str = Field("127.0.0.1", description="The address that our servers bind to.")
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from perennial.definition import ModelDefinition, load_definition, load_definitions
+from perennial.definition import NOT_MODELS, ModelDefinition, load_definition, load_definitions
 from perennial.errors import NotFoundError
 from perennial.ledger import Ledger
 from perennial.locks import exclusive
@@ -84,7 +84,7 @@ class Workspace:
 
     def _files(self) -> Iterator[Path]:
         for folder in self.settings.model_folders:
-            yield from sorted(folder.glob("*.yaml"))
+            yield from (path for path in sorted(folder.glob("*.yaml")) if path.name not in NOT_MODELS)
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:

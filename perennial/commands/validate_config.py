@@ -64,13 +64,17 @@ def _findings(settings: Settings) -> list[Finding]:
     Raises:
         DefinitionError: A folder is missing, or none has a definition.
     """
+    from perennial.definition import NOT_MODELS
     from perennial.errors import DefinitionError
 
     for folder in settings.model_folders:
         if not folder.is_dir():
             raise DefinitionError(f"the models' folder {folder} does not exist", "Make it, or set PERENNIAL_MODELS")
     paths = [
-        path for folder in settings.model_folders for path in sorted(folder.glob("*.yaml")) if path.stem != "prefect"
+        path
+        for folder in settings.model_folders
+        for path in sorted(folder.glob("*.yaml"))
+        if path.name not in NOT_MODELS
     ]
     if not paths:
         raise DefinitionError(f"no model is defined in {settings.models}", "Write a NAME.yaml there")
@@ -81,7 +85,20 @@ def _findings(settings: Settings) -> list[Finding]:
         if first.setdefault(path.stem, path) != path:
             problems.append(f"{path}: name: {path.stem!r} is taken by {first[path.stem]}. Rename one.")
         findings.append(Finding(path, tuple(problems)))
-    return findings
+    return findings + _automations(settings, list(first))
+
+
+def _automations(settings: Settings, models: list[str]) -> list[Finding]:
+    from deployments.automation_config import load_automations
+    from perennial.definition import AUTOMATIONS_FILE
+    from perennial.errors import DefinitionError
+
+    paths = [path for folder in settings.model_folders if (path := folder / AUTOMATIONS_FILE).exists()]
+    try:
+        load_automations(settings.model_folders, dict.fromkeys(models))
+    except DefinitionError as error:
+        return [Finding(paths[0], (str(error),))]
+    return [Finding(path, ()) for path in paths]
 
 
 def _problems(path: Path, settings: Settings) -> list[str]:

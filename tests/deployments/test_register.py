@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,17 +12,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from deployments.register import (
-    FLOWS,
-    TAG,
-    ZOMBIE_AUTOMATION,
-    Change,
-    build_deployments,
-    register,
-    registered,
-    require_server,
-    zombie_automation,
-)
+from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
+from deployments.changes import Change
+from deployments.register import register, registered, require_server
+from deployments.specification import FLOWS, TAG, build_deployments
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
@@ -129,7 +123,7 @@ def client(prefect_url: str, tiny_folder: Path) -> Iterator[Any]:
 
 
 def actions(changes: list[Change]) -> dict[str, str]:
-    return {change.name: change.action for change in changes if change.name != ZOMBIE_AUTOMATION}
+    return {change.name: change.action for change in changes if change.kind == "deployment"}
 
 
 class TestRegister:
@@ -196,7 +190,7 @@ class TestRegister:
 
     def test_the_zombie_automation_is_made_once_and_corrected(self, client: Any) -> None:
         (automation,) = client.read_automations_by_name(ZOMBIE_AUTOMATION)
-        changed = zombie_automation().model_copy(update={"description": "somebody's edit"})
+        changed = zombie_automation(timedelta(seconds=90)).model_copy(update={"description": "somebody's edit"})
         client.update_automation(automation.id, changed)
         (change,) = [item for item in register({}, TINY_FLOWS) if item.name == ZOMBIE_AUTOMATION]
         assert change.action == "updated"

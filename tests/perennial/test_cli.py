@@ -219,7 +219,7 @@ def test_deploy_without_and_with_a_server(
     assert "Start it with: perennial up." in capsys.readouterr().err
     monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", prefect_url)
     assert main(["deploy"]) == 0
-    assert "created   retrain/toy" in capsys.readouterr().out
+    assert "+ deployment retrain/toy" in capsys.readouterr().out
     assert main(["deploy", "--json"]) == 0
     assert {change["action"] for change in json.loads(capsys.readouterr().out)} == {"unchanged"}
 
