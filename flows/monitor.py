@@ -7,13 +7,12 @@ from typing import Any
 
 from prefect import flow
 from prefect.deployments import run_deployment
-from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from flows.recording import moment, publish_markdown, run_is_alive, step
+from flows.recording import announce, announce_reign, moment, publish_markdown, run_is_alive, step
 from perennial.definition import ModelDefinition
-from perennial.events import decision_event, model_resource
+from perennial.events import decision_event
 from perennial.workspace import Workspace, open_workspace
 from tasks.decision import Decision
 from tasks.decision_text import render_markdown
@@ -40,11 +39,15 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     if newcomer and step("end-probation", end_probation)(workspace, definition, newcomer, as_of=at):
         publish_markdown("rollback", model, f"# {model}: rolled back\n\n{newcomer.reason}.\n", "Rolled back")
         get_run_logger().warning("%s was rolled back to version %s: %s", model, newcomer.former, newcomer.reason)
+        if reign := workspace.registry.reign(model):
+            announce_reign(model, reign)
     decision = step("check", run_check)(workspace, definition, as_of=at)
     step("record", record_decision)(workspace, decision)
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
     if trigger:
         _ask_for_runs(workspace, definition, decision)
+        if decision.verdict == "repair":
+            _ask_for_a_person(model, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None}
 
@@ -58,13 +61,21 @@ def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: D
     model = definition.name
     for entry in open_decisions(workspace, model, as_of=decision.as_of, is_alive=run_is_alive):
         if entry["decision_id"] == decision.decision_id and not entry["claims"]:
-            emit_event(
-                event=decision_event(entry["verdict"]),
-                resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
-                payload={"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
+            announce(
+                decision_event(entry["verdict"]),
+                model,
+                {"decision_id": entry["decision_id"], "as_of": entry["as_of"]},
             )
         elif entry["claims"] or decision.as_of - datetime.fromisoformat(entry["as_of"]) >= _EVENT_PATIENCE:
             _start_directly(model, entry)
+
+
+def _ask_for_a_person(model: str, decision: Decision) -> None:
+    payload = {
+        "model": model, "decision_id": decision.decision_id, "as_of": decision.as_of.isoformat(),
+        "subject": f"{model}: its data needs repair", "text": "\n".join(decision.reasons),
+    }  # fmt: skip
+    announce(decision_event("repair"), model, payload)
 
 
 def _start_directly(model: str, entry: dict[str, Any]) -> None:

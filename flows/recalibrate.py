@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import moment, publish_markdown, run_is_alive, step, tell_waiting
+from flows.recording import announce_gate, moment, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.workspace import open_workspace
 from tasks import recalibrating
 from tasks.gate import render_markdown
@@ -50,10 +50,12 @@ def recalibrate(
         step("record", recalibrating.record_recalibration)(
             workspace, found, report, by=by, decision_id=decision_id, version=version.number
         )
+    waits = tell_waiting(workspace, definition, version.number)
+    announce_gate(model, version.number, report.verdict, report.reasons, reign, waits=waits)
     return {
         "version": version.number,
         "gate": report.verdict,
         "promoted": reign is not None,
-        "waits_for_approval": tell_waiting(workspace, definition, version.number),
+        "waits_for_approval": waits,
         "reason": report.reasons[0] if report.reasons else "",
     }

@@ -1,4 +1,4 @@
-"""How flows show what they did: step names, artifacts and the clock at the edge. No step and no order of steps.
+"""How flows show what they did: step names, artifacts, events, and the clock at the edge. No step, no order of steps.
 
 Prefect runs a flow's file as a script of its own, so nothing here may be a class or an exception.
 """
@@ -16,11 +16,14 @@ from uuid import UUID
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 
 from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
 from perennial.workspace import Workspace
+from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
+from perennial.registry import Reign
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +66,34 @@ def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int)
     told = where_to_answer(version, definition.gate.approval_expires)
     publish_markdown("approval", definition.name, f"# {definition.name}: waits for a person\n\n{told}\n", told[:250])
     return True
+def announce_reign(model: str, reign: Reign) -> None:
+    """Tell of a change of champion; a run that is run again tells it again, under the same sequence."""
+    announce(reign_event(reign), model, reign_payload(model, reign))
+
+
+def announce(event: str, model: str, payload: dict[str, Any]) -> None:
+    """Tell whoever listens, best effort: what counts is in the tables already."""
+    emit_event(
+        event=event,
+        resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
+        payload=payload,
+    )
+
+
+def announce_gate(
+    model: str, version: int, verdict: str, reasons: tuple[str, ...], reign: Reign | None, *, waits: bool
+) -> None:
+    """Tell what a gate's verdict led to: a new champion, a version that waits for a person, or none."""
+    if reign is not None:
+        announce_reign(model, reign)
+        return
+    reason = reasons[0] if reasons else verdict
+    what = "waits for a person" if waits else "was kept out by the gate"
+    payload = {
+        "model": model, "version": version, "reason": reason, "subject": f"{model}: version {version} {what}",
+        "text": f"Version {version} of {model} {what}: {reason}.",
+    }  # fmt: skip
+    announce(WAITING if waits else REFUSED, model, payload)
 
 
 def run_is_alive(run_id: str) -> bool:

@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.recording import (
+    announce_gate,
     inline_image,
     moment,
     publish_markdown,
@@ -86,11 +87,13 @@ def retrain(
         step("record", retraining.record_outcome)(
             workspace, prepared, judged, by=by, decision_id=decision_id, version=version.number
         )
+    waits = tell_waiting(workspace, definition, version.number)
+    announce_gate(model, version.number, judged.report.verdict, judged.report.reasons, reign, waits=waits)
     return {
         "version": version.number,
         "gate": judged.report.verdict,
         "promoted": reign is not None,
-        "waits_for_approval": tell_waiting(workspace, definition, version.number),
+        "waits_for_approval": waits,
         "reason": judged.report.reasons[0] if judged.report.reasons else "",
     }
 

@@ -1,4 +1,11 @@
-"""The names of the events that the flows emit and the deployments wait for. No sending and no waiting."""
+"""The events that flows and commands emit and automations wait for: names and contents. No sending and no waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perennial.registry import Reign
 
 PROMOTED = "perennial.model.promoted"
 ROLLED_BACK = "perennial.model.rolled-back"
@@ -14,3 +21,28 @@ def decision_event(verdict: str) -> str:
 def model_resource(model: str) -> str:
     """The resource id of a model's events."""
     return f"perennial.model.{model}"
+
+
+def reign_event(reign: Reign) -> str:
+    """The event of a change of champion."""
+    return ROLLED_BACK if reign.action == "rollback" else PROMOTED
+
+
+def reign_payload(model: str, reign: Reign) -> dict[str, Any]:
+    """What a change of champion tells: the history's line, and a sentence for people."""
+    back = reign.action == "rollback"
+    what = f"version {reign.version} is champion{' again' if back else ''}"
+    return {
+        "model": model,
+        "version": reign.version,
+        "previous": reign.previous,
+        "sequence": reign.sequence,
+        "action": reign.action,
+        "at": reign.at.isoformat(),
+        "by": reign.by,
+        "reason": reign.reason,
+        "decision_id": reign.decision_id,
+        "subject": f"{model}: {what}",
+        "text": f"Since {reign.at:%Y-%m-%d %H:%M} UTC {what} of {model}, instead of "
+        f"{reign.previous or 'none'}: {reign.reason}.",
+    }

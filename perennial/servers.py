@@ -382,12 +382,12 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
     try:
         with use_prefect(settings, f"{service.address}/api"):
             yield f"{service.address}/api"
-            _send_what_is_queued()
+            send_what_is_queued()
     finally:
         child.stop()
 
 
-def _send_what_is_queued(seconds: float = 5.0) -> None:
+def send_what_is_queued(seconds: float = 5.0) -> None:
     """Let this process's Prefect client send its last logs and events while there is somebody to receive them."""
     for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
         if module in sys.modules:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from perennial.commands.output import print_json
-from perennial.commands.running import json_option
+from perennial.commands.running import announce, json_option
 
 
 def _answer(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,6 +38,7 @@ def approve(model: str, number: int | None, by: str, reason: str, as_json: bool)
         workspace.registry, model, number, by=by, reason=reason, at=datetime.now(UTC),
         expires=definition.gate.approval_expires,
     )  # fmt: skip
+    announce(model, reign)
     if as_json:
         print_json(reign)
         return

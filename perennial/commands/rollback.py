@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from perennial.commands.output import print_json
-from perennial.commands.running import json_option
+from perennial.commands.running import announce, json_option
 
 
 @click.command()
@@ -27,6 +27,7 @@ def rollback(model: str, version: int | None, reason: str, by: str | None, as_js
     reign = workspace.registry.rollback(
         model, to=version, at=now, recorded_at=now, by=by or getpass.getuser(), reason=reason
     )
+    announce(model, reign)
     if as_json:
         print_json(reign)
         return

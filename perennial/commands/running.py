@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from perennial.registry import Reign
 
 
 class Moment(click.ParamType[datetime]):
@@ -30,6 +33,23 @@ as_of_option: Callable[[Any], Any] = click.option(
     "--as-of", type=Moment(), help="The moment to act at, ISO 8601; only what was known then is used. Default: now."
 )
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def announce(model: str, reign: Reign) -> None:
+    """Tell whoever listens on the running Prefect server of a new champion; where none runs, nobody listens."""
+    from perennial.events import model_resource, reign_event, reign_payload
+    from perennial.servers import running_prefect, send_what_is_queued, use_prefect
+    from perennial.settings import load_settings
+
+    settings = load_settings()
+    if (url := running_prefect(settings)) is None:
+        return
+    with use_prefect(settings, url):
+        from prefect.events import emit_event
+
+        resource = {"prefect.resource.id": model_resource(model), "prefect.resource.name": model}
+        emit_event(event=reign_event(reign), resource=resource, payload=reign_payload(model, reign))
+        send_what_is_queued()
 
 
 @contextmanager

@@ -11,115 +11,18 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from tiny_world import MODULE, TINY_FLOWS, by_name, definition, eventually
 
 from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
 from deployments.changes import Change
 from deployments.register import register, registered, require_server
 from deployments.specification import FLOWS, TAG, build_deployments
-from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
 from perennial.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.slow
-
-TINY = '''
-import os
-import time
-from datetime import datetime
-from pathlib import Path
-
-from prefect import flow
-
-
-@flow
-def retrain(
-    model: str, as_of: datetime | None = None, decision_id: str | None = None, force: bool = False
-) -> None:
-    """Waits when it is forced, for tests of stopping."""
-    if force:
-        Path(os.environ["TINY_FOLDER"], f"{model}.pid").write_text(str(os.getpid()))
-        time.sleep(600)
-
-
-@flow
-def recalibrate(model: str, as_of: datetime | None = None, decision_id: str | None = None) -> None:
-    pass
-
-
-@flow
-def monitor(model: str, as_of: datetime | None = None) -> None:
-    pass
-
-
-@flow
-def ingest(model: str, files: list[str] | None = None, as_of: datetime | None = None) -> None:
-    pass
-
-
-@flow
-def score(model: str, input: str | None = None, output: str | None = None, as_of: datetime | None = None) -> None:
-    pass
-
-
-@flow
-def backtest(model: str) -> None:
-    pass
-
-
-@flow
-def approve(model: str, by: str, reason: str) -> None:
-    pass
-'''
-MODULE = "perennial_tiny_flows"
-TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}
-
-
-def eventually(true: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.1)
-    return found
-
-
-def definition(name: str, **sections: Any) -> ModelDefinition:
-    raw = {
-        "name": name,
-        "task": "regression",
-        "description": "Rows of nothing.",
-        "data": {"source": {"csv": "rows.csv"}, "id": "id", "time": "time", "target": "y"},
-        "features": {"numeric": ["a"]},
-    }
-    return ModelDefinition.model_validate({**raw, **sections})
-
-
-def by_name(*definitions: ModelDefinition) -> dict[str, ModelDefinition]:
-    return {item.name: item for item in definitions}
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / f"{MODULE}.py").write_text(TINY)
-    sys.path.insert(0, str(folder))
-    yield folder
-    sys.path.remove(str(folder))
-    sys.modules.pop(MODULE, None)
-
-
-@pytest.fixture
-def client(prefect_url: str, tiny_folder: Path) -> Iterator[Any]:
-    """A client of a server on which nothing of ours is registered."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        register({}, TINY_FLOWS)
-        assert registered(client) == {}
-        yield client
-        register({}, TINY_FLOWS)
 
 
 def actions(changes: list[Change]) -> dict[str, str]:
