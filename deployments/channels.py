@@ -58,13 +58,18 @@ class Channels:
         """What has to change among the blocks that carry something.
 
         Raises:
-            DefinitionError: Variables are not set that a new block needs; all of them are named.
+            DefinitionError: Variables that a new block needs are not set, all of them are named; or hold no address.
         """
         missing: list[str] = []
         steps = []
         for notification in self.config.notifications:
             if notification.url_env:
                 url = secret(notification.url_env)
+                if url and not _known_to_apprise(url):
+                    raise DefinitionError(
+                        f"notification {notification.name}: {notification.url_env} holds no address that Apprise knows",
+                        "Give a Slack webhook's, mailtos://…, jsons://…, or another of Apprise's",
+                    )
                 data = {"url": url} if url else None
                 missing += self._missing(notification, "notification", [notification.url_env])
                 steps.append(self._step("notification", notification.name, data))
@@ -130,6 +135,16 @@ def _make(kind: Kind, data: dict[str, Any]) -> Block:
     from prefect.blocks.webhook import Webhook
 
     return SlackWebhook(**data) if kind == "notification" else Webhook(**data)
+
+
+def _known_to_apprise(url: str) -> bool:
+    """Whether a message could be sent there; Prefect would keep any text, and send nothing."""
+    import logging
+
+    from apprise import Apprise
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it would log the address
+    return Apprise.instantiate(url) is not None
 
 
 def _variables(delivery: Delivery) -> list[str]:

@@ -330,6 +330,7 @@ def running_prefect(settings: Settings) -> str | None:
 @contextlib.contextmanager
 def use_prefect(settings: Settings, url: str) -> Iterator[None]:
     """Point this process, and what it starts, at a Prefect server; afterwards all is as before."""
+    prepare_home(settings)
     environment = prefect_environment(settings, url)
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
