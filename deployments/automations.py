@@ -5,6 +5,7 @@ Ours are recognised by their tag and belong to no deployment; others are never t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
@@ -56,12 +57,16 @@ def build_automations(config: Automations, block_of: BlockOf) -> list[Automation
 
 def plan_automations(client: SyncPrefectClient, config: Automations, block_of: BlockOf) -> Iterator[Step]:
     """What has to change on the server; carried out after the channels' steps, when the blocks stand."""
-    present = {automation.name: automation for automation in ours(client)}
+    present: dict[str, list[Automation]] = {}
+    for item in ours(client):
+        present.setdefault(item.name, []).append(item)
     for automation in build_automations(config, block_of):
-        found = present.pop(automation.name, None)
+        standing = present.get(automation.name, [])
+        found = standing.pop(0) if standing else None
         yield _step(client, automation.name, automation, found, config, block_of)
-    for name, found in present.items():
-        yield Step(Change(name, "removed", "automation"), partial(client.delete_automation, found.id))
+    # Those that nothing asks for; and second ones, where two hosts deployed for the first time at once.
+    for item in itertools.chain.from_iterable(present.values()):
+        yield Step(Change(item.name, "removed", "automation"), partial(client.delete_automation, item.id))
 
 
 def ours(client: SyncPrefectClient) -> list[Automation]:

@@ -23,7 +23,7 @@ PoolType = Literal["process", "docker", "kubernetes"]
 POOL_TYPES: tuple[PoolType, ...] = get_args(PoolType)
 TEMPLATES = {
     "docker": PROJECT_ROOT / "docker" / "job-template.json",
-    "kubernetes": PROJECT_ROOT / "docker" / "kubernetes" / "job-template.json",
+    "kubernetes": PROJECT_ROOT / "docker" / "kubernetes" / "base" / "job-template.json",
 }
 
 

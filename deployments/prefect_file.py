@@ -22,17 +22,30 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Made from the definitions by `perennial deploy --prefect-file deployments/prefect.yaml`; edit those instead.
 # Deploy with Prefect's own command, from the root of the checkout, to a work pool that exists:
-#   PERENNIAL_POOL=NAME PERENNIAL_IMAGE=IMAGE prefect deploy --all --prefect-file deployments/prefect.yaml
-# Without PERENNIAL_IMAGE the pool's own image is used. The code is in the image: nothing is pulled.
+#   PERENNIAL_POOL=NAME prefect deploy --all --prefect-file deployments/prefect.yaml
+# The pool's own image is used, with the code in it: nothing is pulled. To name another: `perennial deploy --image`.
 """
 
 
-def render(definitions: Mapping[str, ModelDefinition], flows: Mapping[str, str] = FLOWS) -> str:
-    """The file's text."""
-    from ruamel.yaml import YAML
+def render(
+    definitions: Mapping[str, ModelDefinition],
+    flows: Mapping[str, str] = FLOWS,
+    *,
+    pool: str | None = None,
+    image: str | None = None,
+) -> str:
+    """The file's text.
 
-    variables: dict[str, Any] = {"env": Pool("").job_variables["env"], "image": "{{ $PERENNIAL_IMAGE }}"}
-    work_pool = {"name": "{{ $PERENNIAL_POOL }}", "job_variables": variables}
+    Args:
+        pool: Named in the file; by default the file takes it from the environment.
+        image: Named in the file; by default the pool's own is used.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    variables = Pool("", image=image).job_variables
+    work_pool = CommentedMap({"name": pool or "{{ $PERENNIAL_POOL }}", "job_variables": variables})
+    work_pool.yaml_set_anchor("work_pool")
     deployments = [
         _entry(deployment, work_pool)
         for definition in definitions.values()
@@ -40,7 +53,7 @@ def render(definitions: Mapping[str, ModelDefinition], flows: Mapping[str, str] 
     ]
     document = {"name": "perennial", "pull": [], "definitions": {"work_pool": work_pool}, "deployments": deployments}
     yaml = YAML()
-    yaml.width = 120
+    yaml.width = 100
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = io.StringIO()
     yaml.dump(document, stream)

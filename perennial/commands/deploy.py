@@ -51,15 +51,15 @@ def deploy(
     from perennial.settings import load_settings
 
     settings = load_settings()
+    definitions = load_definitions(settings.model_folders)
+    if prefect_file is not None:
+        _write(prefect_file, definitions, pool, image)
+        return
     pool, image = pool or settings.pool, image or settings.image
     if pool is None and (pool_type or image):
         raise click.UsageError("--pool-type and --image need --pool")
     if pool_template and not pool_type:
         raise click.UsageError("--pool-template needs --pool-type")
-    definitions = load_definitions(settings.model_folders)
-    if prefect_file is not None:
-        _write(prefect_file, definitions)
-        return
     from deployments.pools import Pool
 
     chosen = Pool(pool, pool_type, image, pool_template) if pool else None
@@ -92,8 +92,8 @@ def _register(
         return register(definitions, automations=automations, pool=pool, dry_run=dry_run)
 
 
-def _write(path: Path, definitions: Mapping[str, ModelDefinition]) -> None:
+def _write(path: Path, definitions: Mapping[str, ModelDefinition], pool: str | None, image: str | None) -> None:
     from deployments.prefect_file import render
 
-    path.write_text(render(definitions), encoding="utf-8")
+    path.write_text(render(definitions, pool=pool, image=image), encoding="utf-8")
     click.echo(f"wrote {path}")

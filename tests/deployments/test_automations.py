@@ -101,6 +101,13 @@ class TestPlan:
         assert client.read_automation(identity).name == "theirs"
         client.delete_automation(identity)
 
+    def test_of_two_of_one_name_one_stays(self, client: Any) -> None:
+        apply(config())
+        client.create_automation(zombie_automation(timedelta(seconds=90)))
+        changes = [change for change in apply(config()) if change.action != "unchanged"]
+        assert [(change.name, change.action) for change in changes] == [(ZOMBIE_AUTOMATION, "removed")]
+        assert [item.name for item in ours(client)].count(ZOMBIE_AUTOMATION) == 1
+
     def test_a_changed_rule_is_told_and_made(self, client: Any) -> None:
         apply(config())
         (change,) = [item for item in apply(config(zombies={"after": "2m"}), dry_run=True) if item.action == "updated"]
