@@ -58,7 +58,9 @@ while arguments:
 image = rest.index("{image}")
 with Path("{note}").open("a") as note:
     note.write(json.dumps({{"flags": rest[:image], "command": rest[image + 1:], "environment": environment}}) + "\\n")
-environment |= {{"PATH": "{path}", "PYTHONPATH": "{flows}", "PREFECT_HOME": "{home}", "HOME": "{home}"}}
+environment |= {{"PATH": "{path}", "PYTHONPATH": "{flows}", "PREFECT_HOME": "{home}", "HOME": "{flows}"}}
+if not environment.get("PREFECT_API_AUTH_STRING"):  # the fake API has no Secrets
+    environment.pop("PREFECT_API_AUTH_STRING", None)
 os.execvpe(rest[image + 1], rest[image + 1:], environment)
 """
 IMAGE = "perennial-worker:test"
