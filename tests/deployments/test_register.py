@@ -194,14 +194,17 @@ class TestRunner:
         assert client.read_flow_run(waiting.id).state.is_cancelled()
         assert not any(item.paused for item in registered(client).values())
 
-    def test_a_killed_run_is_marked_as_crashed(self, runner: Child, client: Any, tmp_path: Path) -> None:
+    def test_a_killed_run_is_marked_as_crashed_and_run_again(self, runner: Child, client: Any, tmp_path: Path) -> None:
         from prefect.deployments import run_deployment
 
         run = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)
         note = tmp_path / "toy.pid"
         assert eventually(lambda: note.exists() and note.read_text())
-        psutil.Process(int(note.read_text())).kill()
+        killed = note.read_text()
+        psutil.Process(int(killed)).kill()
         assert eventually(lambda: client.read_flow_run(run.id).state.is_crashed())
+        assert eventually(lambda: note.read_text() not in ("", killed), 90), client.read_flow_run(run.id).state
+        assert client.read_flow_run(run.id).run_count == 2
 
 
 def test_a_runner_without_a_server_fails_with_the_remedy(tmp_path: Path) -> None:
@@ -217,6 +220,14 @@ def test_a_runner_without_a_server_fails_with_the_remedy(tmp_path: Path) -> None
     assert eventually(lambda: child.exit_code() is not None, 60)
     assert child.exit_code() == 1
     assert f"no Prefect server answers at {address}" in str(child.failure("ended"))
+    child.stop()
+
+
+def test_a_runner_leaves_a_pool_to_its_workers(tmp_path: Path) -> None:
+    child = Child(Service("runner", (sys.executable, "-c", RUNNER), {"PERENNIAL_POOL": "cluster"}), tmp_path)
+    assert eventually(lambda: child.exit_code() is not None, 60)
+    assert child.exit_code() == 1
+    assert "PERENNIAL_POOL = 'cluster': the pool's workers execute the runs, not this runner" in str(child.failure("-"))
     child.stop()
 
 

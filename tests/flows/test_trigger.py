@@ -104,6 +104,16 @@ def runs(model: str) -> list[Any]:
         )
 
 
+def announced(model: str) -> dict[str, dict[str, Any]]:
+    """The payloads of the model's events on the server, by the event's name."""
+    from prefect.client.orchestration import get_client
+
+    wanted = {"resource": {"id": [f"perennial.model.{model}"]}, "occurred": {"since": "2020-01-01T00:00:00Z"}}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+    return {item["event"]: item["payload"] for item in found}
+
+
 def finished(model: str) -> Any:
     found = runs(model)
     return found if found and all(run.state.is_final() for run in found) else None
@@ -114,7 +124,7 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
 
     decision = monitor("event", as_of=day(13), report=False)
     assert decision["verdict"] == "retrain", decision["reasons"]
-    (run,) = eventually(lambda: finished("event")) or [None]
+    (run,) = eventually(lambda: finished("event"), 150) or [None]
     assert run, runs("event")
     assert run.state_name == "Completed", run.state.message
     assert run.parameters["decision_id"] == decision["decision_id"]
@@ -125,6 +135,10 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
     assert [(line.version, line.decision_id) for line in history] == [(1, None), (2, decision["decision_id"])]
     aliases = world.registry.client.get_registered_model("event").aliases
     assert (int(aliases["champion"]), int(aliases["previous"])) == (2, 1)
+    told = eventually(lambda: announced("event").get("perennial.model.promoted"))
+    assert (told["version"], told["previous"], told["sequence"], told["action"]) == (2, 1, 2, "promote")
+    assert told["subject"] == "event: version 2 is champion"
+    assert told["reason"] in told["text"]
     # The same check again: nobody is asked a second time.
     monitor("event", as_of=day(13), report=False)
     monitor("event", as_of=day(13.1), report=False)
@@ -141,7 +155,7 @@ def test_a_lost_event_is_made_up_for_by_the_next_check(world: Workspace, runner:
     assert world.ledger("lost").entries()[0]["claimed_by"] is None
     later = monitor("lost", as_of=day(13.01), report=False)
     assert later["verdict"] == "hold"  # the cooldown of the first
-    (run,) = eventually(lambda: finished("lost")) or [None]
+    (run,) = eventually(lambda: finished("lost"), 150) or [None]
     assert run, runs("lost")
     assert run.idempotency_key == f"{decision['decision_id']}:1"
     assert run.state_name == "Completed", run.state.message
@@ -160,3 +174,17 @@ def test_broken_data_starts_nothing(world: Workspace, runner: Child) -> None:
     assert decision["verdict"] == "repair"
     time.sleep(4)
     assert runs("broken") == []
+    told = announced("broken")["perennial.decision.repair"]
+    assert (told["decision_id"], told["subject"]) == (decision["decision_id"], "broken: its data needs repair")
+    assert told["text"].splitlines() == list(decision["reasons"])
+
+
+def test_a_rollback_by_hand_is_announced(world: Workspace, runner: Child, prefect_url: str) -> None:
+    from perennial.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERENNIAL_PREFECT_API_URL", prefect_url)
+        assert main(["rollback", "event", "--by", "ann", "--reason", "complaints"]) == 0
+    told = eventually(lambda: announced("event").get("perennial.model.rolled-back"))
+    assert (told["version"], told["previous"], told["by"], told["reason"]) == (1, 2, "ann", "complaints")
+    assert told["subject"] == "event: version 1 is champion again"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -218,10 +219,26 @@ def test_deploy_without_and_with_a_server(
     assert main(["deploy"]) == 1
     assert "Start it with: perennial up." in capsys.readouterr().err
     monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", prefect_url)
+    assert main(["deploy", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "+ deployment retrain/toy" in told
+    assert re.search(r"\d+ of \d+ would change$", told)
     assert main(["deploy"]) == 0
-    assert "+ deployment retrain/toy" in capsys.readouterr().out
+    assert capsys.readouterr().out == "".join(told.splitlines(keepends=True)[:-1])
+    assert main(["deploy", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing would change"
+    assert main(["deploy", "--pool", "nowhere"]) == 1
+    assert "no work pool 'nowhere'. Make it: perennial deploy --pool nowhere --pool-type" in capsys.readouterr().err
     assert main(["deploy", "--json"]) == 0
     assert {change["action"] for change in json.loads(capsys.readouterr().out)} == {"unchanged"}
+
+
+def test_options_of_deploy_that_need_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(folder)
+    assert main(["deploy", "--image", "worker:1"]) == 2
+    assert "--pool-type and --image need --pool" in capsys.readouterr().err
+    assert main(["deploy", "--pool", "a", "--pool-template", str(folder / "models" / "toy.yaml")]) == 2
+    assert "--pool-template needs --pool-type" in capsys.readouterr().err
 
 
 class Colour(Enum):
