@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.recording import publish_markdown
+from flows.recording import announce_reign, publish_markdown
 from perennial import approval
 from perennial.errors import DataError
 from perennial.workspace import open_workspace
@@ -39,9 +39,9 @@ def approve(
     if answer == "refuse":
         number = approval.refuse(workspace.registry, model, version, by=by, reason=reason).number
     else:
-        number = approval.approve(
-            workspace.registry, model, version, by=by, reason=reason, at=now, expires=expires
-        ).version  # fmt: skip
+        reign = approval.approve(workspace.registry, model, version, by=by, reason=reason, at=now, expires=expires)
+        announce_reign(model, reign)
+        number = reign.version
     told = f"{by} answered {answer} for version {number} of {model}: {reason}"
     publish_markdown("approval", model, f"# {model}: {answer}\n\n{told}\n", told[:250])
     return {"model": model, "version": number, "answer": answer, "by": by, "reason": reason}

@@ -21,9 +21,9 @@ from prefect.futures import PrefectFuture
 
 from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
-from perennial.workspace import Workspace
 from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
 from perennial.registry import Reign
+from perennial.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +66,8 @@ def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int)
     told = where_to_answer(version, definition.gate.approval_expires)
     publish_markdown("approval", definition.name, f"# {definition.name}: waits for a person\n\n{told}\n", told[:250])
     return True
+
+
 def announce_reign(model: str, reign: Reign) -> None:
     """Tell of a change of champion; a run that is run again tells it again, under the same sequence."""
     announce(reign_event(reign), model, reign_payload(model, reign))
