@@ -39,10 +39,13 @@ format: setup
 typecheck: setup
 	@$(BIN)/mypy
 
-# Needs uv; resolves for every supported Python at once.
+# Needs uv; resolves for every supported Python at once. The images' locks are parts of the whole one.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--no-header --quiet
 lock:
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --group server --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group server --constraint requirements.lock --output-file requirements-worker.lock
+	$(COMPILE) --group serving --constraint requirements.lock --output-file requirements-serving.lock
 
 clean:
 	rm -rf .venv .perennial

@@ -7,11 +7,13 @@ later too. When the server stays away it ends with an error, for the supervisor 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from prefect.runner import Runner
 
 READY_TEXT = "perennial runner ready"
+ALIVE_FILE = "runner.alive"
 REFRESH_SECONDS = 5.0
 LOST_SECONDS = 60.0
 _STARTED_POLL_SECONDS = 0.05
@@ -59,7 +62,8 @@ async def _serve_new(runner: Runner, known: set[UUID]) -> int:
     return len(known) - before
 
 
-async def _refresh(runner: Runner, known: set[UUID]) -> None:
+async def _refresh(runner: Runner, known: set[UUID], alive: Path) -> None:
+    """Serve what is deployed later; `alive` is touched whenever the server answered, for health checks."""
     import httpx
 
     while True:
@@ -67,6 +71,8 @@ async def _refresh(runner: Runner, known: set[UUID]) -> None:
         try:
             if count := await _serve_new(runner, known):
                 print(f"serving {count} more deployments", flush=True)
+            with contextlib.suppress(OSError):  # an unhealthy container says enough
+                alive.touch()
         except httpx.HTTPError as error:  # the runner's own polling decides when the server is lost
             print(f"could not look for new deployments: {error!r}", flush=True)
 
@@ -117,7 +123,7 @@ async def serve(lost_seconds: float = LOST_SECONDS) -> None:
     helpers = [
         lost,
         asyncio.create_task(_announce_and_handle_signals(runner, count)),
-        asyncio.create_task(_refresh(runner, known)),
+        asyncio.create_task(_refresh(runner, known, load_settings().home_path / ALIVE_FILE)),
     ]
     try:
         await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)

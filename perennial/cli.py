@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("approve", "Promote the version that waits for a person."),
     "refuse": ("approve", "Refuse the version that waits for a person."),
     "rollback": ("rollback", "Make an earlier champion the champion again."),
+    "containerize": ("containerize", "Write one version as a folder that an image of its own is built from."),
     "validate-config": ("validate_config", "Check every definition, its expectation suite and the code that it names."),
 }
 

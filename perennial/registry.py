@@ -20,6 +20,7 @@ import pandas as pd
 
 from perennial.artifacts import folder_digest
 from perennial.errors import ConflictError, NotFoundError, RegistryError
+from perennial.live import publish_manifest, write_manifest
 from perennial.store import Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -66,16 +67,21 @@ class Registry:
 
     Args:
         tracking_uri: A database or server address, as MLflow takes it.
-        artifacts_root: Where new experiments keep their artifacts: a folder or an object-store URL.
+        artifacts_root: Where new experiments keep their artifacts: a folder or an object-store URL; None where
+            MLflow's server decides it.
         store: The tables, for the history.
         live_folder: Where the manifests are that the serving API watches.
+        publish: Whether manifests go into the tables too, for APIs on other machines.
     """
 
-    def __init__(self, tracking_uri: str, artifacts_root: str, store: Store, live_folder: Path) -> None:
+    def __init__(
+        self, tracking_uri: str, artifacts_root: str | None, store: Store, live_folder: Path, *, publish: bool = False
+    ) -> None:
         self.tracking_uri = tracking_uri
         self._artifacts_root = artifacts_root
         self._store = store
         self._live_folder = live_folder
+        self._publish = publish
         self._client: Any = None
 
     @property
@@ -100,10 +106,11 @@ class Registry:
         found = self.client.get_experiment_by_name(model)
         if found is None:
             location = self._artifacts_root
-            if "://" not in location:
-                location = Path(location).resolve().as_uri()
+            if location is not None:
+                location = location if "://" in location else Path(location).resolve().as_uri()
+                location = f"{location}/{model}"
             try:
-                return str(self.client.create_experiment(model, artifact_location=f"{location}/{model}"))
+                return str(self.client.create_experiment(model, artifact_location=location))
             except MlflowException:
                 found = self.client.get_experiment_by_name(model)  # another process made it meanwhile
                 if found is None:
@@ -279,7 +286,6 @@ class Registry:
             raise RegistryError(f"the artifact {uri} can't be read: {error}", "Check the artifact storage") from error
 
     def _write_manifest(self, version: Version, reign: Reign) -> None:
-        self._live_folder.mkdir(parents=True, exist_ok=True)
         manifest: dict[str, Any] = {
             **self._whereabouts(version), "sequence": reign.sequence, "at": reign.at.isoformat(),
             "reason": reign.reason, "action": reign.action, "by": reign.by,
@@ -290,13 +296,10 @@ class Registry:
             number = registered.get(role)
             if number is not None and int(number) != version.number:
                 manifest[role] = self._whereabouts(self.version(version.model, int(number)))
-        final = self._live_folder / f"{version.model}.json"
         text = json.dumps(manifest, indent=2, sort_keys=True)
-        if final.exists() and final.read_text(encoding="utf-8") == text:
-            return
-        staged = final.with_suffix(f".{os.getpid()}.tmp")
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(final)
+        if self._publish:
+            publish_manifest(self._store, version.model, text, reign.sequence)
+        write_manifest(self._live_folder, version.model, text)
 
     def _whereabouts(self, version: Version) -> dict[str, Any]:
         """What the API needs to fetch and check a version, with the storage's own addresses: no registry is asked."""

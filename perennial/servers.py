@@ -275,7 +275,7 @@ def mlflow_service(settings: Settings, port: int | None = None) -> Service:
         command=(
             *(sys.executable, "-m", "mlflow", "server", "--host", settings.host, "--port", str(port)),
             *("--workers", "1", "--backend-store-uri", settings.mlflow_uri),
-            *("--artifacts-destination", settings.artifacts_root),
+            *("--artifacts-destination", settings.artifacts_root or str(settings.home_path / "artifacts")),
         ),
         environment={
             "DO_NOT_TRACK": "1",

@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     )
     tables: str | None = Field(None, description="The tables' root: a folder or s3://…; default: HOME/tables.")
     tracking_uri: str | None = Field(None, description="MLflow's database or server; default: HOME/mlflow.db.")
-    artifacts: str | None = Field(None, description="MLflow's artifact root; default: HOME/artifacts.")
+    artifacts: str | None = Field(
+        None, description="MLflow's artifact root; default: HOME/artifacts, or what a remote server has."
+    )
     prefect_api_url: str | None = Field(None, description="An existing Prefect server's /api address.")
     pool: str | None = Field(None, description="The Prefect work pool whose workers execute the runs.")
     image: str | None = Field(None, description="The image that the pool runs, instead of its template's.")
@@ -40,6 +42,7 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
     api_port: int = Field(8000, ge=1, le=65535)
+    revision: str = Field("", description="The code's commit, where it runs without its repository: in an image.")
 
     @property
     def home_path(self) -> Path:
@@ -62,8 +65,11 @@ class Settings(BaseSettings):
         return self.tracking_uri or f"sqlite:///{self.home_path / 'mlflow.db'}"
 
     @property
-    def artifacts_root(self) -> str:
-        return self.artifacts or str(self.home_path / "artifacts")
+    def artifacts_root(self) -> str | None:
+        """Where experiments keep their artifacts; None where MLflow's server is remote and decides it."""
+        if self.artifacts:
+            return self.artifacts
+        return None if self.mlflow_uri.startswith(("http://", "https://")) else str(self.home_path / "artifacts")
 
     @property
     def prefect_url(self) -> str:

@@ -89,6 +89,8 @@ LAYOUT: Mapping[str, pa.Schema] = {
     "statistics": pa.schema(
         [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
     ),
+    # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
+    "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
     # Who became champion, when and why; `sequence` counts from 1 without gaps.
     "history": pa.schema(
         [

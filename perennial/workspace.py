@@ -31,7 +31,10 @@ class Workspace:
     @cached_property
     def registry(self) -> Registry:
         settings = self.settings
-        return Registry(settings.mlflow_uri, settings.artifacts_root, self.store, self.home / "live")
+        return Registry(
+            settings.mlflow_uri, settings.artifacts_root, self.store, self.home / "live",
+            publish=settings.tables is not None,
+        )  # fmt: skip
 
     @property
     def home(self) -> Path:

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial import pins
 from perennial.definition import ModelDefinition
 from perennial.plugins import loaded_modules
 from perennial.registry import Registry, Version
-from perennial.settings import PROJECT_ROOT
+from perennial.settings import PROJECT_ROOT, load_settings
 from perennial.transformers import TRUSTED_TYPES
 
 GOLDEN_FILE = "golden.parquet"
@@ -76,7 +77,8 @@ def register_training(registry: Registry, record: TrainingRecord) -> Version:
     log_run(registry, run_id, record)
     source = log_model(registry, run_id, record)
     registry.client.set_terminated(run_id)
-    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=record.lineage)
+    tags = {**record.lineage, **pins.facts()}
+    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags)
 
 
 def log_run(registry: Registry, run_id: str, record: TrainingRecord) -> None:
@@ -150,7 +152,9 @@ def requirements() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """The commit of the checkout that runs, with `+changes` where files differ from it; empty outside git."""
+    """The commit that runs, with `+changes` where the checkout's files differ from it; empty where nobody knows."""
+    if revision := load_settings().revision:
+        return revision
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -194,6 +198,8 @@ def _log_files(registry: Registry, run_id: str, record: TrainingRecord) -> None:
         for name, content in record.reports.items():
             text = content if isinstance(content, str) else json.dumps(content, allow_nan=False)
             (Path(folder) / name).write_text(text, encoding="utf-8")
+        if lock := pins.serving_lock():
+            (Path(folder) / pins.LOCK_FILE).write_text(lock, encoding="utf-8")
         registry.client.log_artifacts(run_id, folder)
 
 

@@ -35,10 +35,15 @@ class About:
         return {
             "status": state,
             "models": {name: served.champion.version for name, served in self._service.host.served.items()},
-            "registry": "up" if self._service.host.registry_up else "down",
+            "registry": self._registry(),
             "spool_bytes": self._service.spool.used_bytes,
             "problems": problems,
         }
+
+    def _registry(self) -> str:
+        if self._service.settings.baked is not None:
+            return "none"
+        return "up" if self._service.host.registry_up else "down"
 
     def describe(self, model: str) -> dict[str, Any]:
         """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""

@@ -1,6 +1,7 @@
 """Which versions this process serves: watches the manifests, loads in the background, swaps one reference.
 
-A version that fails a check is refused and the present one stays. What the last look found is in `status`.
+A version that fails a check is refused and the present one stays. What the last look found is in `status`. Versions
+that are baked into an image are loaded once, and nothing is watched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from perennial.definition import ModelDefinition
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, RegistryError
+from perennial.live import Follower
 from perennial.serving.cache import Cache, Manifest, read_manifest
 from perennial.serving.model import LoadedModel, load_version
 from perennial.workspace import Workspace
@@ -25,6 +27,7 @@ LOG = logging.getLogger("perennial.serving")
 _IN_MEMORY = 3
 _REGISTRY_SECONDS = 10.0
 _RETRY_SECONDS = 30.0
+_FIRST_FOLLOW_SECONDS = 15.0
 SwapListener = Callable[[str, int, str], None]
 
 
@@ -54,37 +57,59 @@ class Host:
         workspace: Definitions, registry address, home.
         poll_seconds: How often the manifests are looked at.
         on_swap: Called with model, version and `swapped`, `refused` or `cached`.
+        follow_seconds: How often shared tables are asked for newer manifests.
+        baked: A folder of versions to serve instead of what the manifests say.
     """
 
     def __init__(
-        self, workspace: Workspace, poll_seconds: float = 0.25, on_swap: SwapListener = lambda *_: None
-    ) -> None:
+        self, workspace: Workspace, poll_seconds: float = 0.25, on_swap: SwapListener = lambda *_: None, *,
+        follow_seconds: float = 2.0, baked: Path | None = None,
+    ) -> None:  # fmt: skip
         self._workspace = workspace
         self._live = workspace.home / "live"
+        self._baked = baked
+        shared = workspace.settings.tables is not None and baked is None
+        self._follower = Follower(workspace.store, self._live) if shared else None
+        self._follow_seconds = follow_seconds
+        self._follow_failing = ""
+        self._followed = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._cache = Cache(workspace.home, workspace.settings.mlflow_uri)
         self._poll_seconds = poll_seconds
         self._on_swap = on_swap
         self._watches: dict[str, _Watch] = {}
         self._memory: OrderedDict[tuple[str, str, str], LoadedModel] = OrderedDict()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self.served: Mapping[str, Served] = {}
         self.registry_up = True
         self._registry_at = 0.0
 
     def start(self) -> None:
-        """Load every champion, then keep watching in a thread."""
+        """Load every champion, then keep watching in a thread.
+
+        Raises:
+            RegistryError: A baked version is not what was baked: then nothing is served.
+        """
+        if self._baked is not None:
+            self._load_baked(self._baked)
+            return
+        if self._follower is not None:
+            self._start(self._follow_tables)
+            self._followed.wait(_FIRST_FOLLOW_SECONDS)
         self.look()
         for model in self._models():
             if model not in self.served:
                 self._fall_back(model)
-        self._thread = threading.Thread(target=self._run, name="perennial-host", daemon=True)
-        self._thread.start()
+        self._start(self._run)
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _start(self, target: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=target, name="perennial-host", daemon=True))
+        self._threads[-1].start()
 
     def status(self, model: str) -> dict[str, Any]:
         """The last refusal and the number of swaps."""
@@ -94,6 +119,8 @@ class Host:
     def problems(self) -> list[str]:
         """What an operator should know, in sentences."""
         found = [] if self.registry_up else ["the model registry does not answer; serving goes on from local copies"]
+        if self._follow_failing:
+            found.append(f"the shared tables don't tell of new champions: {self._follow_failing}")
         for model, watch in list(self._watches.items()):
             if watch.refused:
                 found.append(f"{model}: version {watch.refused['version']} was refused: {watch.refused['reason']}")
@@ -119,6 +146,36 @@ class Host:
                 self._check_registry()
             except Exception:
                 LOG.exception("watching the manifests failed; trying again")
+
+    def _follow_tables(self) -> None:
+        """Bring the manifests here in line with the shared tables; storage that hangs delays nothing else."""
+        assert self._follower is not None
+        while not self._stop.is_set():
+            try:
+                for folder in self._workspace.settings.model_folders:
+                    for path in folder.glob("*.yaml"):
+                        self._follower.follow(path.stem)
+                self._follow_failing = ""
+            except Exception as error:  # noqa: BLE001 - whatever the storage does, the present champions go on
+                if not self._follow_failing:
+                    LOG.warning("the shared tables do not answer", extra={"facts": {"reason": str(error)[:500]}})
+                self._follow_failing = str(error)[:200] or type(error).__name__
+            self._followed.set()
+            self._stop.wait(self._follow_seconds)
+
+    def _load_baked(self, folder: Path) -> None:
+        paths = sorted(folder.glob("*/manifest.json"))
+        for path in paths:
+            manifest = read_manifest(path)
+            if manifest is None:
+                raise RegistryError(f"{path} is not whole", "Build the image anew: `perennial containerize`")
+            model = str(manifest["model"])
+            champion = load_version(path.parent, manifest, self._workspace.definition(model))
+            self.served = {**self.served, model: Served(champion)}
+            LOG.info("serving", extra={"facts": {"model": model, "version": champion.version, "baked": True}})
+            self._on_swap(model, champion.version, "swapped")
+        if not paths:
+            raise RegistryError(f"{folder} holds no version", "Build the image anew: `perennial containerize`")
 
     def _models(self) -> list[str]:
         known = {path.stem for path in self._live.glob("*.json")}

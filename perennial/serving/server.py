@@ -30,6 +30,7 @@ LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _BACKLOG = 2048
+_NOT_STARTED = 3  # a worker's exit code
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
 _SOCKET = "PERENNIAL_SERVING_SOCKET"
 METRICS_VARIABLE, PARENT_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "PERENNIAL_SERVING_PARENT"
@@ -106,6 +107,11 @@ class _Watcher:
             return
         self._mark_dead(process.pid)
         self._processes[index] = None
+        if code == _NOT_STARTED and self._serving.baked is not None:
+            raise ServiceError(
+                f"the versions in {self._serving.baked} can't be served; the log above says why",
+                "Build the image anew: `perennial containerize`",
+            )
         # One that lived for a while starts anew at once; one that can't live must not eat the machine.
         self._deaths[index] = 1 if now - self._started_at[index] > 30 else self._deaths[index] + 1
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._deaths[index] - 1))
@@ -195,7 +201,7 @@ def work() -> None:
     listener = socket.socket(fileno=os.dup(int(os.environ[_SOCKET])))
     server.run(sockets=[listener])
     if not server.started:
-        raise SystemExit(3)
+        raise SystemExit(_NOT_STARTED)
 
 
 def _Server(config: Any, service: Any) -> Any:

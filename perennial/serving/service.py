@@ -65,7 +65,10 @@ class Service:
     ) -> None:  # fmt: skip
         self.workspace, self.settings = workspace, settings
         self.metrics = Metrics(metrics_folder)
-        self.host = Host(workspace, settings.poll_seconds, self._swapped)
+        self.host = Host(
+            workspace, settings.poll_seconds, self._swapped, follow_seconds=settings.follow_seconds,
+            baked=settings.baked,
+        )  # fmt: skip
         self.batcher = Batcher()
         self.coalescer = Coalescer()
         home = workspace.home

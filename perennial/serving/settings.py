@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
@@ -39,6 +40,12 @@ class ServingSettings(BaseSettings):
     )
     compact_commits: int = Field(50, ge=2, description="After so many commits small files are merged.")
     poll_seconds: float = Field(0.25, gt=0, description="How often the manifests are looked at.")
+    follow_seconds: float = Field(
+        2.0, gt=0, description="How often shared tables (PERENNIAL_TABLES) are asked for a new champion."
+    )
+    baked: Path | None = Field(
+        None, description="A folder that `perennial containerize` made: its versions are served, no registry is asked."
+    )
 
     @field_validator("tokens")
     @classmethod
