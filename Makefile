@@ -7,7 +7,7 @@ WORKERS ?= 2
 # The suite starts hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-quick lint format typecheck lock clean
+.PHONY: setup system demo test test-quick test-containers lint format typecheck lock clean
 
 setup: .venv/.ready
 
@@ -22,11 +22,19 @@ setup: .venv/.ready
 demo: setup
 	@$(BIN)/perennial demo
 
-test: setup
+# Debian packages for the tests that need more than Python, where this is root's machine.
+system:
+	@tests/system-packages.sh
+
+test: setup system
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-quick: setup
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not long"
+
+# Builds the images, runs them, and brings the whole of docker/compose.yaml up; minutes.
+test-containers: setup system
+	@$(BIN)/pytest -m oci
 
 lint: setup
 	@$(BIN)/ruff check .

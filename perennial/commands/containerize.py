@@ -25,8 +25,8 @@ def containerize(
     model: str, number: int | None, output: Path | None, wanted: bool, trained_lock: bool, as_json: bool
 ) -> None:
     """Write one version as a folder that an image is built from; the image needs no registry."""
-    from perennial import baking
     from perennial.errors import NotFoundError
+    from perennial.serving import baking
     from perennial.workspace import open_workspace
 
     workspace = open_workspace()

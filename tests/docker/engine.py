@@ -1,0 +1,120 @@
+"""Building and running containers for the tests, with buildah, podman and runc as root. Also a command:
+
+`python tests/docker/engine.py` builds all images that the tests need, and prints their sizes and times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+OCI = ROOT.parent / "shared" / "oci"
+BASE = "docker.io/library/python:3.11-slim"
+COMPOSE = ROOT / "docker" / "compose.yaml"
+STAND_INS = ("postgres", "storage", "proxy", "prometheus")
+TARGETS = ("serving", "worker", "server")
+TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "unshare")
+BUILD_SECONDS = 900
+
+
+def why_not() -> str:
+    """Why containers can't be tried here; empty where they can."""
+    if os.geteuid() != 0:
+        return "containers are tried as root only"
+    if missing := [name for name in TOOLS if shutil.which(name) is None]:
+        return f"{', '.join(missing)} not installed: tests/system-packages.sh"
+    if not (OCI / "make-base-image").is_file():
+        return f"no {OCI}/make-base-image, which makes the stand-in for {BASE}"
+    return ""
+
+
+@cache
+def environment() -> dict[str, str]:
+    """The variables that podman and buildah run with: a configuration of ours, nothing of the machine's."""
+    folder = Path(tempfile.mkdtemp(prefix="perennial-containers-"))
+    (folder / "containers.conf").write_text(
+        '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "limited"\n'
+        f'[engine.runtimes]\nlimited = ["{OCI / "runc-norlimit"}"]\n[network]\nnetwork_backend = "netavark"\n'
+    )
+    return {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf"), "BUILDAH_ISOLATION": "chroot"}
+
+
+def run(*command: str, check: bool = True, seconds: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command; its output is in the error where it fails."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds, check=False, env=environment(), **options
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done
+
+
+def podman(*arguments: str, **options: Any) -> str:
+    return run("podman", *arguments, **options).stdout.strip()
+
+
+def has_image(name: str) -> bool:
+    return run("podman", "image", "exists", name, check=False).returncode == 0
+
+
+def make_base() -> None:
+    """The stand-in for the official base image; one to three minutes the first time."""
+    if not has_image(BASE):
+        run(str(OCI / "make-base-image"), seconds=BUILD_SECONDS)
+
+
+def build(target: str, tag: str, file: Path = ROOT / "docker" / "Dockerfile", context: Path = ROOT) -> float:
+    """Build one target; the seconds that it took. Layers that are there already are taken."""
+    make_base()
+    mounts: list[str] = []
+    for name in ("/etc/pip.conf", "/etc/ssl/certs"):
+        if Path(name).exists():
+            mounts += ["--volume", f"{name}:{name}:ro"]
+    started = time.monotonic()
+    run(
+        "buildah", "bud", "--layers", "--isolation", "chroot", "--pull-never", "--format", "docker",
+        "--network", "host", *mounts, "--file", str(file), "--target", target, "--tag", tag, str(context),
+        seconds=BUILD_SECONDS,
+    )  # fmt: skip
+    return time.monotonic() - started
+
+
+def stand_in_image(service: str) -> str:
+    """The name that compose.yaml has for a service's image."""
+    found: str = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"][service]["image"]
+    return found
+
+
+def make_stand_ins(services: Sequence[str] = STAND_INS) -> None:
+    folder = Path(__file__).parent / "stand_ins"
+    for service in services:
+        if not has_image(stand_in_image(service)):
+            build(service, stand_in_image(service), folder / "Dockerfile", folder)
+
+
+def inspect(name: str) -> Any:
+    return json.loads(podman("inspect", name))[0]
+
+
+if __name__ == "__main__":
+    if reason := why_not():
+        sys.exit(reason)
+    for target in TARGETS:
+        seconds = build(target, f"perennial-{target}")
+        print(f"{target}: {seconds:.0f} s, {inspect(f'perennial-{target}')['Size'] / 1e6:.0f} MB", flush=True)
+    for service in STAND_INS:
+        started = time.monotonic()
+        make_stand_ins([service])
+        print(f"stand-in for {service}: {time.monotonic() - started:.0f} s", flush=True)

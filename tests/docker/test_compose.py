@@ -1,0 +1,119 @@
+"""compose.yaml is safe as it stands: no secret by default, loopback only, read-only roots, limits, pinned images."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from perennial.serving.settings import ServingSettings, Tokens
+from perennial.settings import PROJECT_ROOT
+
+DOCKER = PROJECT_ROOT / "docker"
+TEXT = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+SECRETS = {"POSTGRES_PASSWORD", "PREFECT_DATABASE_PASSWORD", "MLFLOW_DATABASE_PASSWORD", "PREFECT_AUTH"} | {
+    "S3_ACCESS_KEY", "S3_SECRET_KEY", "GRAFANA_PASSWORD", "SERVING_TOKENS",
+}  # fmt: skip
+PODMAN_COMPOSE = Path(sys.executable).with_name("podman-compose")
+
+
+def variables(text: str) -> dict[str, str]:
+    """The set variables of an env file."""
+    return dict(re.findall(r"(?m)^([A-Z0-9_]+)=(.+)$", text))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    return variables(subprocess.run([DOCKER / "make-env"], capture_output=True, text=True, check=True).stdout)
+
+
+def test_no_secret_has_a_default_and_a_missing_one_is_named(made: dict[str, str], tmp_path: Path) -> None:
+    asked = dict(re.findall(r"\$\{([A-Z0-9_]+):?([^}]*)\}", TEXT))
+    assert {name for name, rule in asked.items() if rule.startswith("?")} == SECRETS
+    assert {name for name, rule in asked.items() if rule.startswith("-")} - {
+        "REVISION", "API_PORT", "PREFECT_PORT", "MLFLOW_PORT", "S3_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT",
+    } == set()  # fmt: skip
+    for name in sorted(SECRETS):
+        file = tmp_path / "env"
+        file.write_text("".join(f"{key}={value}\n" for key, value in made.items() if key != name))
+        command = [PODMAN_COMPOSE, "--env-file", str(file), "-f", DOCKER / "compose.yaml", "config"]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        )
+        assert done.returncode != 0, name
+        assert name in done.stderr
+
+
+def test_the_example_names_every_variable_and_has_no_value(made: dict[str, str]) -> None:
+    example = (DOCKER / ".env.example").read_text(encoding="utf-8")
+    assert variables(example) == {}
+    named = set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", example))
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+)", TEXT)) - {"REVISION"}
+    assert asked <= named
+    assert SECRETS | {"METRICS_TOKEN", "PREDICT_TOKEN", "LABEL_TOKEN"} == set(made)
+
+
+def test_made_secrets_are_fresh_and_the_tokens_open_what_they_should(made: dict[str, str]) -> None:
+    again = variables(subprocess.run([DOCKER / "make-env"], capture_output=True, text=True, check=True).stdout)
+    assert [name for name in made if made[name] == again[name]] == []
+    tokens = Tokens(ServingSettings(tokens=made["SERVING_TOKENS"]).tokens)
+    assert tokens.scopes(made["PREDICT_TOKEN"]) == {"predict"}
+    assert tokens.scopes(made["LABEL_TOKEN"]) == {"label"}
+    assert "admin" in tokens.scopes(made["METRICS_TOKEN"])
+    assert all(re.fullmatch(r"[\w:-]+", made[name]) for name in made if name != "SERVING_TOKENS")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_held_tight(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert service["healthcheck" if "build" not in service else "image"]
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    for port in service.get("ports", []):
+        assert port.startswith("127.0.0.1:"), f"{name} publishes {port} beyond loopback"
+    if "build" not in service:  # ours say it themselves
+        assert int(service["user"].split(":")[0]) > 0
+        assert re.fullmatch(r"docker\.io/[\w/-]+:v?\d+(\.\d+)+", service["image"])
+
+
+def test_everything_that_is_mounted_is_there() -> None:
+    for name, service in SERVICES.items():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                assert (DOCKER / source).exists(), f"{name} mounts {source}"
+
+
+def test_what_is_waited_for_exists_and_says_when_it_is_ready() -> None:
+    for name, service in SERVICES.items():
+        for needed, condition in service.get("depends_on", {}).items():
+            assert needed in SERVICES, name
+            if condition["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[needed] or "build" in SERVICES[needed]
+
+
+def test_two_apis_answer_behind_the_proxy_and_are_both_watched() -> None:
+    assert SERVICES["api"]["deploy"]["replicas"] >= 2
+    assert "ports" not in SERVICES["api"]
+    assert "name api" in (DOCKER / "proxy" / "Caddyfile").read_text(encoding="utf-8")
+    watched = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
+    assert watched["scrape_configs"][0]["dns_sd_configs"][0]["names"] == ["api"]
+
+
+def test_replicas_share_a_folder_but_not_their_counters() -> None:
+    assert "api:/var/lib/perennial" in SERVICES["api"]["volumes"]
+    assert any(mount.startswith("/var/lib/perennial/serving/metrics:") for mount in SERVICES["api"]["tmpfs"])

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that some tests need: containers, Prometheus' checker. `make test` calls it. It does what
+# it can and never fails: where a package is missing, the tests that need it are skipped and say so.
+# SYSTEM_PACKAGES=no leaves the machine as it is.
+set -u
+packages=(
+  # tests/docker: images are built, run and brought up together
+  buildah podman runc netavark aardvark-dns iptables mmdebstrap catatonit uidmap
+)
+tools=${PERENNIAL_TEST_TOOLS:-/usr/local/bin}
+
+say() { echo "system packages: $*" >&2; }
+
+if [ "${SYSTEM_PACKAGES:-}" = no ]; then exit 0; fi
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+if ! command -v promtool >/dev/null 2>&1; then missing+=(promtool); fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  say "not root, or no apt: without ${missing[*]} some tests are skipped"
+  exit 0
+fi
+say "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update >/dev/null || { say "apt-get update failed: some tests are skipped"; exit 0; }
+for package in "${missing[@]}"; do
+  if [ "$package" = promtool ]; then
+    # Of the package only this program: installed whole, it would start a server.
+    folder=$(mktemp -d)
+    (cd "$folder" && apt-get -qq download prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && install usr/bin/promtool "$tools") ||
+      say "no promtool: tests of the alarms are skipped"
+    rm -rf "$folder"
+  else
+    apt-get -qq install --yes --no-install-recommends "$package" >/dev/null 2>&1 || say "can't install $package"
+  fi
+done
+exit 0
