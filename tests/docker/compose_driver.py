@@ -40,7 +40,7 @@ class Project:
             "PERENNIAL_HOME": str(folder / "laptop"),
             "PERENNIAL_MODELS": str(folder / "deployments"),
             "PERENNIAL_EXPECTATIONS": str(folder / "expectations"),
-            "PERENNIAL_TABLES": "s3://perennial/tables",
+            "PERENNIAL_TABLES": "s3://perennial-state/tables",
             "PERENNIAL_TRACKING_URI": "http://127.0.0.1:5000",
             "PERENNIAL_PREFECT_API_URL": "http://127.0.0.1:4200/api",
             "PREFECT_API_AUTH_STRING": self.secrets["PREFECT_AUTH"],
