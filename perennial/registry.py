@@ -148,8 +148,9 @@ class Registry:
             **{f"perennial.{name}": value for name, value in tags.items()},
         }
         made = self.client.create_model_version(
-            model, source, run_id, tags=all_tags, description=tags.get("gate.reason")
-        )
+            model, source, run_id, tags=all_tags, description=tags.get("gate.reason"),
+            model_id=_logged_model(source),  # a remote server refuses the source without it
+        )  # fmt: skip
         self.client.set_registered_model_alias(model, CHALLENGER, made.version)
         self.settle(model)  # the manifest names the challenger too
         return _version(made)
@@ -304,8 +305,8 @@ class Registry:
     def _whereabouts(self, version: Version) -> dict[str, Any]:
         """What the API needs to fetch and check a version, with the storage's own addresses: no registry is asked."""
         source = version.source
-        if source.startswith("models:/m-"):
-            source = self.client.get_logged_model(source.removeprefix("models:/")).artifact_location
+        if (model_id := _logged_model(source)) is not None:
+            source = self.client.get_logged_model(model_id).artifact_location
         return {
             "model": version.model, "version": version.number, "digest": version.digest, "source": version.source,
             "run_id": version.run_id, "model_uri": source,
@@ -313,6 +314,11 @@ class Registry:
             "definition_hash": version.tag("definition_hash"),
             "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate.verdict"),
         }  # fmt: skip
+
+
+def _logged_model(source: str) -> str | None:
+    """The id of the logged model that a version's source names; None for any other source."""
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
 def _version(item: Any) -> Version:
