@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from perennial.serving.metrics import Metrics
+from perennial.serving.metrics import Metrics, ShippingMetrics
 from perennial.settings import PROJECT_ROOT
 
 DOCKER = PROJECT_ROOT / "docker"
@@ -20,7 +20,7 @@ FROM_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": set()}
 def exported() -> dict[str, set[str]]:
     """Each series that the API can export, with its labels."""
     found: dict[str, set[str]] = dict(FROM_PROMETHEUS)
-    for metric in vars(Metrics()).values():
+    for metric in [*vars(Metrics()).values(), *vars(ShippingMetrics()).values()]:
         if not isinstance(metric, Counter | Gauge | Histogram):
             continue
         name, labels = metric._name, set(metric._labelnames)
