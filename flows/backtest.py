@@ -39,7 +39,7 @@ def backtest(
         write: Whether to write the recommended policy into the model's YAML.
         jobs: Threads, one fit each.
     """
-    workspace = open_workspace()
+    workspace = open_workspace(patient=True)
     definition = workspace.definition(model)
     found = step("backtest", backtest_model)(
         workspace, definition, [Path(each) for each in policies or []],

@@ -10,6 +10,7 @@ from prefect import flow
 from flows.recording import moment, publish_markdown, step
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
+from perennial.leases import Lease
 from perennial.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
 from tasks.data import read_file
@@ -36,9 +37,9 @@ def ingest(
     Raises:
         ValidationRefused: A batch failed a critical expectation and is in quarantine; the others are in.
     """
-    workspace = open_workspace()
-    with workspace.ingesting(model, wait_seconds=60):
-        done = _ingest(workspace, workspace.definition(model), files, moment(as_of), history)
+    workspace = open_workspace(patient=True)
+    with workspace.ingesting(model, wait_seconds=60) as lease:
+        done = _ingest(workspace, workspace.definition(model), files, moment(as_of), history, lease)
         step("compact", _compact)(workspace, model)
         return done
 
@@ -49,8 +50,9 @@ def _compact(workspace: Workspace, model: str) -> list[str]:
 
 
 def _ingest(
-    workspace: Workspace, definition: ModelDefinition, files: list[str] | None, at: datetime, history: bool
-) -> dict[str, Any]:
+    workspace: Workspace, definition: ModelDefinition, files: list[str] | None, at: datetime, history: bool,
+    lease: Lease,
+) -> dict[str, Any]:  # fmt: skip
     model = definition.name
     suite = load_suite(find_suite(model, workspace.settings.expectation_folders))
     labelled = 0
@@ -66,6 +68,7 @@ def _ingest(
             labelled = added.new + added.corrected
     receipts = []
     for name, frame in batches:
+        lease.require()
         validated = step("validate-and-store", ingest_batch)
         receipt, report = validated(workspace.store, definition, frame, suite, source=name, as_of=at, history=history)
         receipts.append(receipt)

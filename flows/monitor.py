@@ -33,7 +33,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         report: Whether to make the Evidently report for people; it decides nothing.
         trigger: Whether a verdict to retrain or recalibrate asks for that run, or is only written down.
     """
-    workspace, at = open_workspace(), moment(as_of)
+    workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     newcomer = step("probation", check_newcomer)(workspace, definition, as_of=at)
     if newcomer and step("end-probation", end_probation)(workspace, definition, newcomer, as_of=at):

@@ -31,10 +31,10 @@ def recalibrate(
         ConflictError: The decision is claimed, or the model is being retrained.
         DataError: There are too few mature labels.
     """
-    workspace, at = open_workspace(), moment(as_of)
+    workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "recalibrate")
-    with workspace.retraining(model, wait_seconds=wait_seconds):
+    with workspace.retraining(model, wait_seconds=wait_seconds) as lease:
         if decision_id:
             workspace.ledger(model).claim(
                 decision_id, by, as_of=at, recorded_at=datetime.now(UTC), is_alive=run_is_alive
@@ -43,6 +43,7 @@ def recalibrate(
         report = step("gate", recalibrating.judge_map)(found)
         publish_markdown("gate", model, render_markdown(report), f"Gate: {report.verdict}")
         record = step("describe", recalibrating.describe_map)(workspace, found, report, decision_id=decision_id)
+        lease.require()
         version = step("register", register_training)(workspace.registry, record)
         reign = step("promote", recalibrating.promote_map)(
             workspace, found, version, report, by=by, decision_id=decision_id

@@ -50,12 +50,12 @@ def retrain(
     Raises:
         ConflictError: The decision is claimed, the model is being retrained, or its data is broken.
     """
-    workspace, at = open_workspace(), moment(as_of)
+    workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "retrain")
     if not force:
         require_sound_data(workspace, model, as_of=at)
-    with workspace.retraining(model, wait_seconds=wait_seconds):
+    with workspace.retraining(model, wait_seconds=wait_seconds) as lease:
         if decision_id:
             _claim(workspace, model, decision_id, by, at)
         seconds: dict[str, float] = {}
@@ -80,6 +80,7 @@ def retrain(
         twin = refitting.result() if refitting else None
         if won and twin:
             record = with_twin(record, twin)
+        lease.require()
         version = step("register", register_training)(workspace.registry, record)
         reign = step("promote", retraining.promote)(
             workspace, prepared, version, judged.report, by=by, decision_id=decision_id

@@ -28,7 +28,7 @@ def score(
         output: With `input`: the parquet or CSV file to write.
         as_of: The moment of scoring; now by default.
     """
-    workspace = open_workspace()
+    workspace = open_workspace(patient=True)
     definition, at = workspace.definition(model), moment(as_of)
     champion = require_champion(workspace.registry, model, as_of=at)
     if input:

@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "refuse": ("approve", "Refuse the version that waits for a person."),
     "rollback": ("rollback", "Make an earlier champion the champion again."),
     "containerize": ("containerize", "Write one version as a folder that an image of its own is built from."),
+    "doctor": ("doctor", "Look for what is wrong with this installation, and name the remedy of each finding."),
+    "backup": ("backup", "Copy everything that is ours into a new folder, while it runs."),
+    "restore": ("backup", "Put a backup into an empty home."),
+    "migrate": ("migrate", "Bring home and tables to this version's layout."),
     "validate-config": ("validate_config", "Check every definition, its expectation suite and the code that it names."),
 }
 

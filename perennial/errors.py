@@ -7,9 +7,11 @@ keeps its traceback.
 
 from __future__ import annotations
 
+from perennial.redaction import redact
+
 
 class PerennialError(Exception):
-    """A refusal or failure with its remedy.
+    """A refusal or failure with its remedy; what looks like a secret in either is hidden.
 
     Args:
         problem: What is wrong, naming the thing and its value.
@@ -17,9 +19,9 @@ class PerennialError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = problem.rstrip(".")
-        self.remedy = remedy.rstrip(".")
-        super().__init__(f"{self.problem}. {self.remedy}." if remedy else f"{self.problem}.")
+        self.problem = redact(problem.rstrip("."))
+        self.remedy = redact(remedy.rstrip("."))
+        super().__init__(f"{self.problem}. {self.remedy}." if self.remedy else f"{self.problem}.")
 
     def __reduce__(self) -> tuple[type[PerennialError], tuple[str, str]]:
         return type(self), (self.problem, self.remedy)
@@ -51,3 +53,7 @@ class RegistryError(PerennialError):
 
 class ServiceError(PerennialError):
     """A server (Prefect, MLflow, the API) could not be started or reached."""
+
+
+class StorageError(PerennialError):
+    """The storage of tables or artifacts is full, refuses, or does not answer."""

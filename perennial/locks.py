@@ -1,4 +1,4 @@
-"""Locks between processes of one machine: one retraining and one promotion of a model at a time. No waiting policy.
+"""Locks between processes of one machine, over what that machine alone holds: spool, cache. For more see leases.py.
 
 A lock is the operating system's (a locked file under HOME/locks), so a killed process can't leave one behind.
 """

@@ -7,12 +7,16 @@ the manifest that the API watches follow it, and are mended by whoever looks nex
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import pandas as pd
 from perennial.artifacts import folder_digest
 from perennial.errors import ConflictError, NotFoundError, RegistryError
 from perennial.live import publish_manifest, write_manifest
+from perennial.patience import Patient, ask
 from perennial.store import Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -72,16 +77,19 @@ class Registry:
         store: The tables, for the history.
         live_folder: Where the manifests are that the serving API watches.
         publish: Whether manifests go into the tables too, for APIs on other machines.
+        patience_seconds: How long a registry that is away is asked again; 0 tells at once.
     """
 
     def __init__(
-        self, tracking_uri: str, artifacts_root: str | None, store: Store, live_folder: Path, *, publish: bool = False
-    ) -> None:
+        self, tracking_uri: str, artifacts_root: str | None, store: Store, live_folder: Path, *,
+        publish: bool = False, patience_seconds: float = 0.0,
+    ) -> None:  # fmt: skip
         self.tracking_uri = tracking_uri
         self._artifacts_root = artifacts_root
         self._store = store
         self._live_folder = live_folder
         self._publish = publish
+        self.patience_seconds = patience_seconds
         self._client: Any = None
 
     @property
@@ -96,7 +104,8 @@ class Registry:
 
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             mlflow.set_tracking_uri(self.tracking_uri)
-            self._client = mlflow.MlflowClient(self.tracking_uri)
+            client = ask(lambda: mlflow.MlflowClient(self.tracking_uri), self.patience_seconds)
+            self._client = Patient(client, self.patience_seconds)
         return self._client
 
     def experiment_id(self, model: str) -> str:
@@ -135,25 +144,33 @@ class Registry:
         """
         from mlflow.exceptions import MlflowException
 
-        if existing := self.find(model, training_key):
-            return existing
-        try:
-            self.client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        all_tags = {
-            _KEY_TAG: training_key,
-            _DIGEST_TAG: folder_digest(self._download(source)),
-            **{f"perennial.{name}": value for name, value in tags.items()},
-        }
-        made = self.client.create_model_version(
-            model, source, run_id, tags=all_tags, description=tags.get("gate.reason"),
-            model_id=_logged_model(source),  # a remote server refuses the source without it
-        )  # fmt: skip
-        self.client.set_registered_model_alias(model, CHALLENGER, made.version)
+        version = self.find(model, training_key)
+        if version is None:
+            try:
+                self.client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            all_tags = {
+                _KEY_TAG: training_key,
+                _DIGEST_TAG: folder_digest(self._download(source)),
+                **{f"perennial.{name}": value for name, value in tags.items()},
+            }
+            version = _version(
+                self.client.create_model_version(
+                    model, source, run_id, tags=all_tags, description=tags.get("gate.reason"),
+                    model_id=_logged_model(source),  # a remote server refuses the source without it
+                )
+            )  # fmt: skip
+        self._name_challenger(version)
         self.settle(model)  # the manifest names the challenger too
-        return _version(made)
+        return version
+
+    def _name_challenger(self, version: Version) -> None:
+        """Let the alias follow; who registered it may have died, or lost the answer, before it did."""
+        named = self.client.get_registered_model(version.model).aliases.get(CHALLENGER)
+        if named is None or int(named) < version.number:
+            self.client.set_registered_model_alias(version.model, CHALLENGER, version.number)
 
     def find(self, model: str, training_key: str) -> Version | None:
         """The version with this training key, if it was registered."""
@@ -281,10 +298,20 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         mlflow.set_tracking_uri(self.tracking_uri)  # models:/ addresses are looked up there, whatever is passed
+        target = None if self._is_local(uri) else tempfile.mkdtemp(dir=_downloads())
         try:
-            return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.client.tracking_uri))
+            return Path(
+                ask(
+                    lambda: mlflow.artifacts.download_artifacts(uri, tracking_uri=self.tracking_uri, dst_path=target),
+                    self.patience_seconds,
+                )
+            )
         except (MlflowException, OSError) as error:
             raise RegistryError(f"the artifact {uri} can't be read: {error}", "Check the artifact storage") from error
+
+    def _is_local(self, uri: str) -> bool:
+        """Whether an artifact is read where it lies, or downloaded."""
+        return self._artifacts_root is not None and "://" not in self._artifacts_root and not self.tracking_uri.startswith("http") and "s3://" not in uri
 
     def _write_manifest(self, version: Version, reign: Reign) -> None:
         manifest: dict[str, Any] = {
@@ -319,6 +346,14 @@ class Registry:
 def _logged_model(source: str) -> str | None:
     """The id of the logged model that a version's source names; None for any other source."""
     return source.removeprefix("models:/") if source.startswith("models:/m-") else None
+
+
+@cache
+def _downloads() -> str:
+    """Where this process keeps what it downloads, until it ends."""
+    folder = tempfile.mkdtemp(prefix="perennial-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _version(item: Any) -> Version:

@@ -5,6 +5,7 @@ Every setting has a default that works on a laptop; `PERENNIAL_HOME` alone moves
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -31,7 +32,9 @@ class Settings(BaseSettings):
         description=f"Folders of expectation suites, separated by {os.pathsep!r}.",
     )
     tables: str | None = Field(None, description="The tables' root: a folder or s3://…; default: HOME/tables.")
-    tracking_uri: str | None = Field(None, description="MLflow's database or server; default: HOME/mlflow.db.")
+    tracking_uri: str | None = Field(
+        None, repr=False, description="MLflow's database or server; default: HOME/mlflow.db."
+    )
     artifacts: str | None = Field(
         None, description="MLflow's artifact root; default: HOME/artifacts, or what a remote server has."
     )
@@ -43,6 +46,12 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535)
     api_port: int = Field(8000, ge=1, le=65535)
     revision: str = Field("", description="The code's commit, where it runs without its repository: in an image.")
+    patience_seconds: float = Field(
+        120.0, ge=0, description="How long a flow waits for a registry or a storage that is away before it fails."
+    )
+    lease_seconds: float = Field(
+        60.0, ge=2, description="After so long without a sign of life a retraining or ingestion may be taken over."
+    )
 
     @property
     def home_path(self) -> Path:
@@ -62,7 +71,12 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_uri(self) -> str:
-        return self.tracking_uri or f"sqlite:///{self.home_path / 'mlflow.db'}"
+        """MLflow's database or server; of PostgreSQL's drivers the one that is installed with Perennial, or yours."""
+        uri = self.tracking_uri or f"sqlite:///{self.home_path / 'mlflow.db'}"
+        scheme, separator, rest = uri.partition("://")
+        if scheme in ("postgres", "postgresql") and importlib.util.find_spec("psycopg2") is None:
+            return f"postgresql+pg8000{separator}{rest}"
+        return uri
 
     @property
     def artifacts_root(self) -> str | None:

@@ -8,7 +8,9 @@ takes one: that is the data version which a training records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,9 +22,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
+from perennial.storage import storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
+_APPEND = "perennial.append"
 
 # Our columns beside a model's features, which never start with an underscore.
 ROW_BATCH, ROW_ID, ROW_TIME, ROW_INGESTED_AT, ROW_TRUTH = "_batch_id", "_id", "_time", "_ingested_at", "_truth"
@@ -121,12 +125,16 @@ class Store:
 
     Args:
         root: A folder or an object-store URL.
-        storage_options: What the object store needs, as `deltalake` takes it.
+        options: What the object store needs, as `deltalake` takes it; by default what the environment says.
+        before_first: Called before a table is made.
     """
 
-    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: str, options: Mapping[str, str] | None = None, before_first: Callable[[], None] = lambda: None
+    ) -> None:
         self.root = root.rstrip("/")
-        self._options = dict(storage_options or {})
+        self._options = storage_options(self.root) if options is None else dict(options)
+        self._before_first = before_first
 
     def location(self, model: str, table: str) -> str:
         if table not in LAYOUT:
@@ -141,17 +149,22 @@ class Store:
         Raises:
             DataError: A column is missing, or its type differs from the table's.
             ConflictError: Other writers won every one of many attempts.
+            StorageError: The storage is full, refuses, or does not answer; nothing was appended.
         """
         conformed = _conform(table, rows)
-        properties = CommitProperties(app_transactions=[Transaction(key, sequence)]) if key else None
-        for _ in range(_ATTEMPTS):
-            try:
-                delta = self._open_or_create(model, table, conformed.schema)
-                if key and (delta.transaction_version(key) or 0) >= sequence:
-                    return Appended(int(delta.version()), False)
-                return _commit(delta, conformed, properties)
-            except CommitFailedError:
-                continue  # somebody else committed in between: look again
+        nonce = uuid.uuid4().hex
+        transactions = [Transaction(key, sequence)] if key else None
+        properties = CommitProperties(custom_metadata={_APPEND: nonce}, app_transactions=transactions)
+        for attempt in range(_ATTEMPTS):
+            with self._told(f"append to {model}/{table}"):
+                try:
+                    delta = self._open_or_create(model, table, conformed.schema)
+                    if key and (delta.transaction_version(key) or 0) >= sequence:
+                        # After a lost answer it may have been this very append.
+                        return Appended(int(delta.version()), attempt > 0 and _was_committed(delta, nonce))
+                    return _commit(delta, conformed, properties)
+                except CommitFailedError:
+                    continue  # somebody else committed in between: look again
         raise ConflictError(f"the table {model}/{table} is being written by too many at once", "Try again")
 
     def read(
@@ -174,9 +187,10 @@ class Store:
         if delta is None:
             empty = LAYOUT[table].empty_table()
             return empty.select([name for name in columns if name in empty.column_names]) if columns else empty
-        dataset = delta.to_pyarrow_dataset()
-        wanted = [name for name in columns if name in dataset.schema.names] if columns is not None else None
-        return dataset.to_table(columns=wanted, filter=where)
+        with self._told(f"read {model}/{table}"):
+            dataset = delta.to_pyarrow_dataset()
+            wanted = [name for name in columns if name in dataset.schema.names] if columns is not None else None
+            return dataset.to_table(columns=wanted, filter=where)
 
     def frame(self, model: str, table: str, **reading: Any) -> pd.DataFrame:
         """`read` as a DataFrame: times in UTC microseconds, text as pandas `str`."""
@@ -202,11 +216,12 @@ class Store:
         delta = self._open(model, table, None)
         if delta is None or len(delta.file_uris()) < least_files:
             return False
-        try:
-            delta.optimize.compact()
-        except CommitFailedError:
-            return False
-        delta.create_checkpoint()
+        with self._told(f"compact {model}/{table}"):
+            try:
+                delta.optimize.compact()
+            except CommitFailedError:
+                return False
+            delta.create_checkpoint()
         return True
 
     def _open(self, model: str, table: str, version: int | None) -> DeltaTable | None:
@@ -220,18 +235,42 @@ class Store:
                 ) from None
             if isinstance(error, TableNotFoundError):
                 return None
-            raise
+            raise self._meaning(error, f"read {model}/{table}") from error
+        except OSError as error:
+            raise storage_error(self.root, error, f"read {model}/{table}") from error
 
     def _open_or_create(self, model: str, table: str, schema: pa.Schema) -> DeltaTable:
         found = self._open(model, table, None)
         if found is not None:
             return found
+        self._before_first()
         return DeltaTable.create(
             self.location(model, table), schema=schema, mode="ignore", storage_options=self._options or None
         )
 
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """Failures of the storage as what they mean."""
+        try:
+            yield
+        except CommitFailedError:
+            raise
+        except DeltaError as error:
+            raise self._meaning(error, doing) from error
+        except OSError as error:
+            raise storage_error(self.root, error, doing) from error
 
-def _commit(delta: DeltaTable, rows: pa.Table, properties: CommitProperties | None) -> Appended:
+    def _meaning(self, error: DeltaError, doing: str) -> Exception:
+        text = str(error)
+        signs = ("os error", "No space left", "Generic S3", "Error performing", "LocalFileSystem")
+        return storage_error(self.root, error, doing) if any(sign in text for sign in signs) else error
+
+
+def _was_committed(delta: DeltaTable, nonce: str) -> bool:
+    return any(commit.get(_APPEND) == nonce for commit in delta.history(50))
+
+
+def _commit(delta: DeltaTable, rows: pa.Table, properties: CommitProperties) -> Appended:
     write_deltalake(delta, _fit(delta, rows), mode="append", schema_mode="merge", commit_properties=properties)
     return Appended(int(delta.version()), True)
 
@@ -288,9 +327,13 @@ def read_table(location: str) -> pd.DataFrame:
 
     Raises:
         NotFoundError: There is none.
+        StorageError: Its storage does not answer.
     """
     try:
-        frame: pd.DataFrame = DeltaTable(location).to_pyarrow_dataset().to_table().to_pandas()
+        delta = DeltaTable(location, storage_options=storage_options(location) or None)
+        frame: pd.DataFrame = delta.to_pyarrow_dataset().to_table().to_pandas()
     except TableNotFoundError:
         raise NotFoundError(f"there is no Delta table at {location}", "Correct the path") from None
+    except OSError as error:
+        raise storage_error(location, error, "read the table") from error
     return frame

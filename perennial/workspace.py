@@ -11,22 +11,39 @@ from pathlib import Path
 
 from perennial.definition import NOT_MODELS, ModelDefinition, load_definition, load_definitions
 from perennial.errors import NotFoundError
+from perennial.layout import require, stamp
+from perennial.leases import Lease, hold
 from perennial.ledger import Ledger
-from perennial.locks import exclusive
 from perennial.registry import Registry
 from perennial.settings import Settings, load_settings
+from perennial.storage import Objects, storage_options
 from perennial.store import Store
+
+_IMPATIENT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """What the settings lead to; everything is opened when it is first asked for."""
+    """What the settings lead to; everything is opened when it is first asked for.
+
+    Args:
+        patient: Whether a registry or storage that is away is waited for, as flows do, or told at once.
+    """
 
     settings: Settings
+    patient: bool = False
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.settings.tables_root)
+        """The tables.
+
+        Raises:
+            ConflictError: Home or tables have another layout than this program's.
+        """
+        require(self.settings)
+        root, patience = self.settings.tables_root, self.settings.patience_seconds if self.patient else None
+        options = storage_options(root, patience_seconds=_IMPATIENT_SECONDS if patience is None else patience)
+        return Store(root, options, before_first=lambda: stamp(self.settings))
 
     @cached_property
     def registry(self) -> Registry:
@@ -34,6 +51,7 @@ class Workspace:
         return Registry(
             settings.mlflow_uri, settings.artifacts_root, self.store, self.home / "live",
             publish=settings.tables is not None,
+            patience_seconds=settings.patience_seconds if self.patient else 0.0,
         )  # fmt: skip
 
     @property
@@ -73,23 +91,27 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def retraining(self, model: str, *, wait_seconds: float) -> AbstractContextManager[None]:
-        """The right to retrain the model: one process at a time."""
-        return exclusive(
-            self.home / "locks", f"retrain-{model}", wait_seconds=wait_seconds, busy=f"{model} is being retrained"
-        )
+    def retraining(self, model: str, *, wait_seconds: float) -> AbstractContextManager[Lease]:
+        """The right to retrain the model: one process at a time, on whatever machine."""
+        return self._lease(f"retrain-{model}", wait_seconds, f"{model} is being retrained")
 
-    def ingesting(self, model: str, *, wait_seconds: float) -> AbstractContextManager[None]:
+    def ingesting(self, model: str, *, wait_seconds: float) -> AbstractContextManager[Lease]:
         """The right to add batches to the model's tables: two at once could both take an id for new."""
-        return exclusive(
-            self.home / "locks", f"ingest-{model}", wait_seconds=wait_seconds, busy=f"{model} is being ingested"
-        )
+        return self._lease(f"ingest-{model}", wait_seconds, f"{model} is being ingested")
+
+    def _lease(self, name: str, wait_seconds: float, busy: str) -> AbstractContextManager[Lease]:
+        require(self.settings)
+        stamp(self.settings)
+        # A holder must know in time that it can't renew: the storage is not asked for longer than that.
+        seconds = self.settings.lease_seconds
+        objects = Objects(self.settings.tables_root, patience_seconds=seconds / 4)
+        return hold(objects, name, wait_seconds=wait_seconds, busy=busy, lease_seconds=seconds)
 
     def _files(self) -> Iterator[Path]:
         for folder in self.settings.model_folders:
             yield from (path for path in sorted(folder.glob("*.yaml")) if path.name not in NOT_MODELS)
 
 
-def open_workspace(settings: Settings | None = None) -> Workspace:
+def open_workspace(settings: Settings | None = None, *, patient: bool = False) -> Workspace:
     """The workspace of these settings; of the environment's by default."""
-    return Workspace(settings or load_settings())
+    return Workspace(settings or load_settings(), patient)

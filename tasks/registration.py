@@ -22,6 +22,7 @@ import pandas as pd
 
 from perennial import pins
 from perennial.definition import ModelDefinition
+from perennial.patience import ask
 from perennial.plugins import loaded_modules
 from perennial.registry import Registry, Version
 from perennial.settings import PROJECT_ROOT, load_settings
@@ -67,10 +68,16 @@ class TrainingRecord:
 
 
 def register_training(registry: Registry, record: TrainingRecord) -> Version:
-    """Log the run and register its model, once for the record's key."""
+    """Log the run and register its model, once for the record's key; begun anew where the registry was away."""
+    return ask(lambda: _register_once(registry, record), registry.patience_seconds)
+
+
+def _register_once(registry: Registry, record: TrainingRecord) -> Version:
     model = record.definition.name
     if existing := registry.find(model, record.key):
-        return existing
+        return registry.register(
+            model, training_key=record.key, run_id=existing.run_id, source=existing.source, tags=record.lineage
+        )
     run_id = registry.run_for(
         model, record.key, name=f"{model} {record.lineage.get('as_of', '')[:16]}", tags=_run_tags(record)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -112,7 +113,8 @@ def log_predictions(
             "raw_score": pa.array(raw, type=pa.float64()),
         }
     )
-    store.append(model, "predictions", table)
+    # A commit whose answer was lost is tried again: only with a key it happens once.
+    store.append(model, "predictions", table, key=f"score:{uuid.uuid4().hex}")
 
 
 def predictions_between(

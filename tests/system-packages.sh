@@ -1,19 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that some tests need: containers, Prometheus' checker. `make test` calls it. It does what
-# it can and never fails: where a package is missing, the tests that need it are skipped and say so.
+# Installs the Debian packages that some tests need: PostgreSQL, containers, Prometheus' checker. `make test` calls it.
+# It does what it can and never fails: where a package is missing, the tests that need it are skipped and say so.
 # SYSTEM_PACKAGES=no leaves the machine as it is.
 set -u
-packages=(
-  # tests/docker: images are built, run and brought up together
-  buildah podman runc netavark aardvark-dns iptables mmdebstrap catatonit uidmap
-)
+databases=(postgresql)
+containers=(buildah podman runc netavark aardvark-dns iptables mmdebstrap catatonit uidmap)
 tools=${PERENNIAL_TEST_TOOLS:-/usr/local/bin}
 
 say() { echo "system packages: $*" >&2; }
 
 if [ "${SYSTEM_PACKAGES:-}" = no ]; then exit 0; fi
 missing=()
-for package in "${packages[@]}"; do
+for package in "${databases[@]}" "${containers[@]}"; do
   dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 if ! command -v promtool >/dev/null 2>&1; then missing+=(promtool); fi
@@ -24,6 +22,10 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 fi
 say "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# Of PostgreSQL only the programs are wanted: no cluster is made, and no server started.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] ||
+  echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
 apt-get -qq update >/dev/null || { say "apt-get update failed: some tests are skipped"; exit 0; }
 for package in "${missing[@]}"; do
   if [ "$package" = promtool ]; then

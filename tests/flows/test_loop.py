@@ -168,7 +168,7 @@ def test_one_retraining_of_a_model_at_a_time(flow_workspace: Workspace) -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(10)
-    with pytest.raises(ConflictError, match=r"busy is being retrained. Wait for it to end, then try again"):
+    with pytest.raises(ConflictError, match=r"busy is being retrained by process \d+ on .*\. Wait for it to end"):
         retrain("busy", as_of=day(10), wait_seconds=0.2)
     done.set()
     thread.join()

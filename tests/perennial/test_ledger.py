@@ -18,8 +18,8 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(Store(str(tmp_path / "tables")), "m")
+def ledger(tables_root: str) -> Ledger:
+    return Ledger(Store(tables_root), "m")
 
 
 def decision(name: str, at: datetime = T, verdict: str = "retrain") -> dict[str, Any]:
@@ -56,10 +56,12 @@ def test_a_decision_is_recorded_once(ledger: Ledger) -> None:
     assert (entry["claims"], entry["claimed_by"], entry["outcome"]) == ([], None, None)
 
 
-def test_of_two_racing_processes_one_claims(ledger: Ledger, tmp_path: Path) -> None:
+def test_of_two_racing_processes_one_claims(tmp_path: Path) -> None:
+    root = str(tmp_path / "tables")
+    ledger = Ledger(Store(root), "m")
     ledger.record(decision("d"), recorded_at=T)
     results, barrier = SPAWN.Queue(), SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=race, args=(barrier, n, str(tmp_path / "tables"), results)) for n in range(2)]
+    processes = [SPAWN.Process(target=race, args=(barrier, n, root, results)) for n in range(2)]
     for process in processes:
         process.start()
     found = dict(results.get(timeout=60) for _ in processes)

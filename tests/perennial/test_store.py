@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import queue
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,8 +37,8 @@ def batch(ids: list[str], **features: Any) -> pd.DataFrame:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "tables"))
+def store(tables_root: str) -> Store:
+    return Store(tables_root)
 
 
 def in_processes(target: Callable[..., None], *arguments: Any, count: int = 4) -> None:
@@ -75,20 +78,33 @@ def line(sequence: int, version: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_four_processes_append_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
-    in_processes(append_many, str(tmp_path / "tables"), 5)
+def test_four_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "tables"))
+    in_processes(append_many, store.root, 5)
     found = store.frame("m", "labels")
     assert len(found) == 4 * 5 * 2
     assert found["id"].is_unique
 
 
-def test_of_racing_processes_one_writes_a_key(store: Store, tmp_path: Path) -> None:
+def test_of_racing_processes_one_writes_a_key(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "tables"))
     results = SPAWN.Queue()
-    in_processes(append_same, str(tmp_path / "tables"), results)
+    in_processes(append_same, store.root, results)
     assert sorted(results.get(timeout=5) for _ in range(4)) == [False, False, False, True]
     assert len(store.read("m", "labels")) == 1
     history = store.frame("m", "history").sort_values("sequence")
     assert history["sequence"].tolist() == [1, 2, 3]
+
+
+def test_of_racing_writers_to_one_root_none_is_lost_and_one_writes_a_key(tables_root: str) -> None:
+    barrier, results = threading.Barrier(4), queue.SimpleQueue[bool]()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: append_many(barrier, number, tables_root, 3), range(4)))
+        list(pool.map(lambda number: append_same(barrier, number, tables_root, results), range(4)))
+    store = Store(tables_root)
+    assert sorted(results.get(timeout=5) for _ in range(4)) == [False, False, False, True]
+    assert len(store.read("m", "labels")) == 4 * 3 * 2 + 1
+    assert sorted(store.frame("m", "history")["sequence"]) == [1, 2, 3]
 
 
 def test_a_key_is_written_once(store: Store) -> None:
@@ -200,11 +216,11 @@ def test_models_don_t_share_tables(store: Store) -> None:
     assert len(store.read("other", "labels")) == 0
 
 
-def test_somebody_elses_table(tmp_path: Path, store: Store) -> None:
+def test_somebody_elses_table(store: Store) -> None:
     store.append("m", "labels", labels("a"))
-    assert read_table(str(tmp_path / "tables" / "m" / "labels"))["id"].tolist() == ["a"]
+    assert read_table(f"{store.root}/m/labels")["id"].tolist() == ["a"]
     with pytest.raises(NotFoundError, match=r"there is no Delta table at .*none. Correct the path"):
-        read_table(str(tmp_path / "none"))
+        read_table(f"{store.root}/none")
 
 
 def test_too_many_writers_is_an_error_and_no_silence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

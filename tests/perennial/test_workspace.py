@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from pathlib import Path
 
@@ -60,7 +62,10 @@ def test_one_retraining_of_a_model_at_a_time(workspace: Workspace) -> None:
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-    assert errors == ["digits is being retrained. Wait for it to end, then try again."]
+    (told,) = errors
+    assert re.fullmatch(
+        rf"digits is being retrained by process {os.getpid()} on \S+\. Wait for it to end, then try again\.", told
+    )
 
 
 def test_opens_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
