@@ -35,6 +35,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     """
     workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
+    workspace.registry.settle(model)  # a promoter may have died before aliases and manifest followed
     newcomer = step("probation", check_newcomer)(workspace, definition, as_of=at)
     if newcomer and step("end-probation", end_probation)(workspace, definition, newcomer, as_of=at):
         publish_markdown("rollback", model, f"# {model}: rolled back\n\n{newcomer.reason}.\n", "Rolled back")

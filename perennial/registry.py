@@ -311,7 +311,9 @@ class Registry:
 
     def _is_local(self, uri: str) -> bool:
         """Whether an artifact is read where it lies, or downloaded."""
-        return self._artifacts_root is not None and "://" not in self._artifacts_root and not self.tracking_uri.startswith("http") and "s3://" not in uri
+        root = self._artifacts_root
+        folder = root is not None and "://" not in root
+        return folder and not self.tracking_uri.startswith("http") and "s3://" not in uri
 
     def _write_manifest(self, version: Version, reign: Reign) -> None:
         manifest: dict[str, Any] = {

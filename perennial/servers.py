@@ -238,6 +238,9 @@ def prefect_environment(settings: Settings, url: str | None = None) -> dict[str,
         "PREFECT_API_URL": url or settings.prefect_url,
         "PREFECT_HOME": str(folder),
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        # A server whose database is away answers 500 or 503, one that restarts not at all: asked again for a minute.
+        "PREFECT_CLIENT_MAX_RETRIES": "6",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # A forgotten server address must fail, not start a server without schedules or triggers.
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
@@ -274,10 +277,12 @@ def mlflow_service(settings: Settings, port: int | None = None) -> Service:
         name="mlflow",
         command=(
             *(sys.executable, "-m", "mlflow", "server", "--host", settings.host, "--port", str(port)),
-            *("--workers", "1", "--backend-store-uri", settings.mlflow_uri),
+            *("--workers", "1"),
             *("--artifacts-destination", settings.artifacts_root or str(settings.home_path / "artifacts")),
         ),
         environment={
+            # Not among the arguments, which everybody on the machine can see: it may hold a password.
+            "MLFLOW_BACKEND_STORE_URI": settings.mlflow_uri,
             "DO_NOT_TRACK": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

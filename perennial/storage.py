@@ -6,6 +6,7 @@ AWS_* variables, which deltalake, obstore and MLflow all read; nothing here stor
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from perennial.errors import StorageError
+from perennial.errors import NotFoundError, StorageError
 
 PATIENCE_SECONDS = 20.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -110,6 +111,34 @@ class Objects:
                 return False
         return True
 
+    def download(self, name: str, target: Path) -> str:
+        """Copy an object into a new file, in pieces; its SHA-256 as hex.
+
+        Raises:
+            NotFoundError: There is no such object.
+        """
+        import obstore
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        total = hashlib.sha256()
+        with self._told(f"read {name}"):
+            try:
+                pieces = obstore.get(self._store(), name)
+            except FileNotFoundError:
+                raise NotFoundError(f"{self.root}/{name} is gone", "Try again") from None
+            with target.open("xb") as file:
+                for piece in pieces:
+                    total.update(piece)
+                    file.write(piece)
+        return total.hexdigest()
+
+    def upload(self, source: Path, name: str) -> None:
+        """Write an object from a file, in pieces."""
+        import obstore
+
+        with self._told(f"write {name}"):
+            obstore.put(self._store(make=True), name, source)
+
     def delete(self, name: str) -> None:
         """Remove an object; one that is gone is no error."""
         import obstore
@@ -181,7 +210,7 @@ class Objects:
 
 def storage_error(root: str, error: Exception, doing: str) -> StorageError:
     """What a storage's failure means to a person: full, refused, or away."""
-    text = " ".join(_COLOUR.sub("", str(error)).split())
+    text = " ".join(_COLOUR.sub("", str(error)).split()).partition(" Debug source:")[0]
     if "No space left" in text or "os error 28" in text or "quota exceeded" in text.lower():
         return StorageError(
             f"{root} is full (could not {doing})", "Free space there, then run it again: nothing is lost"

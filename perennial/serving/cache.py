@@ -111,10 +111,14 @@ class Cache:
 
     def _download(self, manifest: Manifest, target: Path) -> None:
         command = [
-            sys.executable, "-m", "perennial.serving.fetch", self._tracking_uri, str(manifest["source"]),
+            sys.executable, "-m", "perennial.serving.fetch", str(manifest["source"]),
             f"runs:/{manifest['run_id']}/{GOLDEN_FILE}", str(target),
         ]  # fmt: skip
-        environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+        # The address is not among the arguments, which everybody on the machine can see: it may hold a password.
+        environment = {
+            **os.environ, "MLFLOW_TRACKING_URI": self._tracking_uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        }  # fmt: skip
         try:
             done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
                 command, env=environment, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False

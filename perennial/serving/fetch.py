@@ -1,4 +1,7 @@
-"""`python -m perennial.serving.fetch URI SOURCE GOLDEN FOLDER`: fetch a version by MLflow, and end. Checks nothing."""
+"""`python -m perennial.serving.fetch SOURCE GOLDEN FOLDER`: fetch a version by MLflow, and end. Checks nothing.
+
+The registry is the one in MLFLOW_TRACKING_URI.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import sys
 from pathlib import Path
 
 
-def fetch(tracking_uri: str, source: str, golden: str, folder: Path) -> None:
+def fetch(source: str, golden: str, folder: Path) -> None:
     """Put the model's files into FOLDER/model and the golden rows beside it."""
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri)
     downloads = folder / "download"
     model = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(downloads)))
     shutil.copytree(model, folder / "model")
@@ -21,4 +23,4 @@ def fetch(tracking_uri: str, source: str, golden: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    fetch(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

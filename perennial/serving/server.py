@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from perennial.errors import ServiceError
+from perennial.redaction import redact
 from perennial.serving.settings import ServingSettings, Tokens, check_exposure, load_serving_settings
 from perennial.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -243,7 +244,7 @@ class JsonLines(logging.Formatter):
         line |= getattr(record, "facts", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return redact(json.dumps(line, default=str))
 
 
 def _bind(host: str, port: int) -> socket.socket:
