@@ -18,6 +18,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+
+from perennial.patience import is_away, patiently
 
 from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
@@ -27,6 +30,7 @@ from perennial.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SERVER_SECONDS = 90.0
 
 
 def step(name: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -51,11 +55,21 @@ def moment(as_of: datetime | None) -> datetime:
 
 def publish_markdown(name: str, model: str, text: str, description: str) -> None:
     """A report for people on the run's page, and the newest of its name for the model."""
-    create_markdown_artifact(text, key=_key(name, model), description=description)
+    _show(lambda: create_markdown_artifact(text, key=_key(name, model), description=description))
 
 
 def publish_table(name: str, model: str, rows: list[dict[Any, Any]], description: str) -> None:
-    create_table_artifact(rows, key=_key(name, model), description=description)
+    _show(lambda: create_table_artifact(rows, key=_key(name, model), description=description))
+
+
+def _show(publish: Callable[[], object]) -> None:
+    """Publish, waiting for a server that restarts. A page that can't be shown fails no run: all of it is recorded."""
+    try:
+        patiently(publish, _SERVER_SECONDS)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        get_run_logger().warning("an artifact was not published: %s", type(error).__name__)
 
 
 def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int) -> bool:
@@ -103,9 +117,12 @@ def run_is_alive(run_id: str) -> bool:
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
 
-    try:
+    def read() -> Any:
         with get_client(sync_client=True) as client:
-            state = client.read_flow_run(UUID(run_id)).state
+            return client.read_flow_run(UUID(run_id)).state
+
+    try:
+        state = patiently(read, _SERVER_SECONDS)
     except (ObjectNotFound, ValueError):
         return False
     return state is not None and not state.is_final()

@@ -277,9 +277,7 @@ def _champions(settings: Settings) -> Iterator[Finding]:
         told = json.loads(manifest.read_text(encoding="utf-8"))["sequence"] if manifest.is_file() else None
         if told != reign.sequence:
             detail = f"{model}: the API is told line {told or 'none'} of the history, the newest is {reign.sequence}"
-            yield Finding(
-                "champions", "warning", detail, f"Nothing: the next check mends it; or now: perennial check {model}"
-            )
+            yield Finding("champions", "warning", detail, f"Let a check mend it: perennial check {model}")
             continue
         yield Finding("champions", "ok", f"{model}: version {champion.number}, its files are whole")
 

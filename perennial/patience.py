@@ -19,6 +19,7 @@ LOG = logging.getLogger("perennial.registry")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 _NOT_TWICE = ("create_run", "create_model_version", "create_registered_model", "create_experiment", "log_table")
 _STORAGE_AWAY = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
+_HTTP_AWAY = ("ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "RemoteProtocolError", "WriteError")
 _AWAY_STATUS = (429, 502, 503, 504)
 # PostgreSQL: shut down by its administrator, crashed, starting up; too many connections.
 _AWAY_TEXTS = ("57P01", "57P02", "57P03", "53300", "database is locked")
@@ -96,6 +97,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _says_away(error: BaseException) -> bool:
     kind = type(error)
     if kind.__module__.startswith("requests") and kind.__name__ in ("ConnectionError", "Timeout", "ReadTimeout"):
+        return True
+    if kind.__module__.startswith("httpx") and kind.__name__ in _HTTP_AWAY:
+        return True
+    if getattr(getattr(error, "response", None), "status_code", None) in _AWAY_STATUS:
         return True
     if getattr(error, "connection_invalidated", False) or (isinstance(error, ConnectionError)):
         return True

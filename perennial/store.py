@@ -22,7 +22,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
-from perennial.storage import storage_error, storage_options
+from perennial.storage import Objects, storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
@@ -161,7 +161,10 @@ class Store:
                     delta = self._open_or_create(model, table, conformed.schema)
                     if key and (delta.transaction_version(key) or 0) >= sequence:
                         # After a lost answer it may have been this very append.
-                        return Appended(int(delta.version()), attempt > 0 and _was_committed(delta, nonce))
+                        return Appended(
+                            int(delta.version()),
+                            attempt > 0 and self._was_committed(model, table, int(delta.version()), nonce),
+                        )
                     return _commit(delta, conformed, properties)
                 except CommitFailedError:
                     continue  # somebody else committed in between: look again
@@ -224,6 +227,15 @@ class Store:
             delta.create_checkpoint()
         return True
 
+    def _was_committed(self, model: str, table: str, newest: int, nonce: str) -> bool:
+        """Whether one of the last commits is the append of this nonce."""
+        objects = Objects(self.root)
+        for version in range(newest, max(-1, newest - 2 * _ATTEMPTS), -1):
+            content = objects.get(f"{model}/{table}/_delta_log/{version:020d}.json")
+            if content is not None and nonce.encode() in content:
+                return True
+        return False
+
     def _open(self, model: str, table: str, version: int | None) -> DeltaTable | None:
         try:
             return DeltaTable(self.location(model, table), version=version, storage_options=self._options or None)
@@ -264,10 +276,6 @@ class Store:
         text = str(error)
         signs = ("os error", "No space left", "Generic S3", "Error performing", "LocalFileSystem")
         return storage_error(self.root, error, doing) if any(sign in text for sign in signs) else error
-
-
-def _was_committed(delta: DeltaTable, nonce: str) -> bool:
-    return any(commit.get(_APPEND) == nonce for commit in delta.history(50))
 
 
 def _commit(delta: DeltaTable, rows: pa.Table, properties: CommitProperties) -> Appended:

@@ -36,11 +36,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Postgres]:
+def postgres() -> Iterator[services.Postgres]:
     """A PostgreSQL server of this session."""
-    server = services.Postgres(tmp_path_factory.mktemp("postgres"))
+    server = services.Postgres()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture(scope="session")

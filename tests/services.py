@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -40,26 +41,23 @@ def _postgres_binary(name: str) -> str:
 class Postgres:
     """A cluster of its own, run by `nobody` where we are root, whom it refuses."""
 
-    def __init__(self, folder: Path, password: str | None = None) -> None:
-        self._folder, self.port = folder, free_port()
+    def __init__(self, password: str | None = None) -> None:
+        # Not among the session's folders: pytest takes from those what `nobody` needs.
+        self._folder, self.port = Path(tempfile.mkdtemp(prefix="perennial-postgres-")), free_port()
         self._as: list[str] = []
-        folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._as = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-            shutil.chown(folder, 65534, 65534)
-            for parent in [folder, *folder.parents]:
-                if parent.owner() == "root" and str(parent).startswith("/tmp/"):
-                    parent.chmod(parent.stat().st_mode | 0o055)
+            shutil.chown(self._folder, 65534, 65534)
         self.password = password
         more = ["-A", "trust"]
+        secret = self._folder / "password"
         if password:
-            (folder / "password").write_text(password)
+            secret.write_text(password)
             if self._as:
-                shutil.chown(folder / "password", 65534, 65534)
-            more = ["-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
+                shutil.chown(secret, 65534, 65534)
+            more = ["-A", "scram-sha-256", f"--pwfile={secret}"]
         self._run("initdb", "-U", "test", *more, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        if password:
-            (folder / "password").unlink()
+        secret.unlink(missing_ok=True)
         self.start()
 
     def start(self) -> None:
@@ -68,6 +66,12 @@ class Postgres:
 
     def stop(self, how: str = "immediate") -> None:
         self._run("pg_ctl", "-m", how, "-w", "stop")
+
+    def close(self) -> None:
+        """Stop it and remove all of it."""
+        if (self._folder / "data" / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self._folder)
 
     def database(self, name: str) -> str:
         """Make a database; its address without a scheme."""
@@ -149,6 +153,8 @@ class FaultProxy:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        # Clients hang up on what is broken for them: no news.
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         self.address = f"http://127.0.0.1:{self._server.server_port}"
