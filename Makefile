@@ -7,7 +7,7 @@ WORKERS ?= 2
 # The suite starts hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system demo test test-quick test-containers lint format typecheck lock clean
+.PHONY: setup system demo test test-quick test-containers lint format typecheck audit lock clean
 
 setup: .venv/.ready
 
@@ -46,6 +46,13 @@ format: setup
 
 typecheck: setup
 	@$(BIN)/mypy
+
+# Needs the network: known weaknesses of what is locked (accepted ones, with their reason, in tests/audit-ignore.txt),
+# and the licences of what is installed.
+audit: setup
+	@$(BIN)/pip-audit --requirement requirements.lock --disable-pip --require-hashes --progress-spinner off \
+		$$(sed -n 's/^\([A-Z][A-Za-z0-9-]*\).*/--ignore-vuln \1/p' tests/audit-ignore.txt)
+	@$(BIN)/pytest -q tests/test_licences.py
 
 # Needs uv; resolves for every supported Python at once. The images' locks are parts of the whole one.
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -25,7 +25,7 @@ import pandas as pd
 from perennial.artifacts import folder_digest
 from perennial.errors import ConflictError, NotFoundError, RegistryError
 from perennial.live import publish_manifest, write_manifest
-from perennial.patience import Patient, ask
+from perennial.patience import Patient, ask, is_away
 from perennial.store import Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -104,6 +104,7 @@ class Registry:
 
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             mlflow.set_tracking_uri(self.tracking_uri)
+            ask(lambda: _probe(self.tracking_uri), self.patience_seconds)
             client = ask(lambda: mlflow.MlflowClient(self.tracking_uri), self.patience_seconds)
             self._client = Patient(client, self.patience_seconds)
         return self._client
@@ -348,6 +349,27 @@ class Registry:
 def _logged_model(source: str) -> str | None:
     """The id of the logged model that a version's source names; None for any other source."""
     return source.removeprefix("models:/") if source.startswith("models:/m-") else None
+
+
+def _probe(uri: str) -> None:
+    """Connect to a database server before MLflow does: it would try for an hour before it says so.
+
+    Raises:
+        RegistryError: The server answers, and refuses: the database, user or password is wrong.
+    """
+    if "://" not in uri or uri.startswith(("sqlite", "http", "file")):
+        return
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
+
+    try:
+        with sqlalchemy.create_engine(uri, poolclass=NullPool).connect():
+            return
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        if is_away(error):
+            raise
+        reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+        raise RegistryError(f"the registry's database refuses: {reason}", "Correct PERENNIAL_TRACKING_URI") from None
 
 
 @cache

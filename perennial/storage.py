@@ -187,15 +187,14 @@ class Objects:
             self._opened = self._opened or LocalStore(self._folder())
         elif self._opened is None:
             options = storage_options(self.root)
-            self._opened = from_url(
-                self.root,
-                config={name: value for name, value in options.items() if name in ("aws_endpoint_url", "aws_region")},
-                client_options={
-                    "allow_http": options.get("aws_allow_http") == "true",
-                    "timeout": timedelta(seconds=30), "connect_timeout": timedelta(seconds=5),
-                },
-                retry_config={"max_retries": 1000, "retry_timeout": timedelta(seconds=self._patience_seconds)},
-            )  # fmt: skip
+            # Their types are those of one service each; which one it is, the URL says.
+            config: Any = {name: options[name] for name in ("aws_endpoint_url", "aws_region") if name in options}
+            client: Any = {
+                "allow_http": options.get("aws_allow_http") == "true",
+                "timeout": timedelta(seconds=30), "connect_timeout": timedelta(seconds=5),
+            }  # fmt: skip
+            retry: Any = {"max_retries": 1000, "retry_timeout": timedelta(seconds=self._patience_seconds)}
+            self._opened = from_url(self.root, config=config, client_options=client, retry_config=retry)
         return self._opened
 
     @contextmanager

@@ -125,10 +125,20 @@ def workspace(tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Wo
     return make_workspace(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def mlflow_template(postgres: services.Postgres) -> str:
+    """A database with all of MLflow's migrations: to be copied."""
+    import mlflow
+
+    mlflow.MlflowClient(f"postgresql+pg8000://{postgres.database('mlflow')}").search_experiments()
+    return "mlflow"
+
+
 @pytest.fixture
 def remote_workspace(
-    tmp_path: Path, postgres: services.Postgres, s3_environment: services.S3, make_workspace: Callable[..., Workspace]
-) -> Workspace:
+    tmp_path: Path, postgres: services.Postgres, s3_environment: services.S3, mlflow_template: str,
+    make_workspace: Callable[..., Workspace],
+) -> Workspace:  # fmt: skip
     """A workspace whose tables and artifacts are in a bucket, and whose registry is on PostgreSQL."""
     name = f"w-{uuid.uuid4().hex}"
     bucket = s3_environment.bucket(name)
@@ -136,7 +146,7 @@ def remote_workspace(
     (workspace.home / "mlflow.db").unlink()
     remote = {
         "tables": f"{bucket}/tables", "artifacts": f"{bucket}/artifacts",
-        "tracking_uri": f"postgresql://{postgres.database(name)}",
+        "tracking_uri": f"postgresql://{postgres.database(name, mlflow_template)}",
     }  # fmt: skip
     return Workspace(workspace.settings.model_copy(update=remote))
 

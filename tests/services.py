@@ -73,14 +73,16 @@ class Postgres:
             self.stop()
         shutil.rmtree(self._folder)
 
-    def database(self, name: str) -> str:
-        """Make a database; its address without a scheme."""
+    def database(self, name: str, template: str = "template1") -> str:
+        """Make a database, perhaps as a copy of another that nobody may be using; its address without a scheme."""
         import sqlalchemy
 
         where = f"test{':' + self.password if self.password else ''}@127.0.0.1:{self.port}"
         engine = sqlalchemy.create_engine(f"postgresql+pg8000://{where}/postgres", isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(f'create database "{name}"'))
+            others = sqlalchemy.text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name")
+            connection.execute(others, {"name": template})
+            connection.execute(sqlalchemy.text(f'create database "{name}" template "{template}"'))
         engine.dispose()
         return f"{where}/{name}"
 

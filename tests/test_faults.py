@@ -222,8 +222,9 @@ def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.s3
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_a_database_that_goes_away_in_the_middle_of_a_retraining(
-    remote_workspace: Workspace, postgres: services.Postgres, monkeypatch: pytest.MonkeyPatch
+    remote_workspace: Workspace, postgres: services.Postgres, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """PostgreSQL is killed as the run is being logged, and comes back after a while: the training goes on by itself."""
     from tasks import registration
@@ -239,7 +240,7 @@ def test_a_database_that_goes_away_in_the_middle_of_a_retraining(
         calls += 1
         if calls == 1:
             postgres.stop()
-            threading.Timer(3, postgres.start).start()
+            threading.Timer(seconds, postgres.start).start()
         return log_model(*arguments)
 
     monkeypatch.setattr(registration, "log_model", stop_it)

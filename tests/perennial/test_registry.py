@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ from perennial.workspace import Workspace
 
 T = datetime(2024, 3, 1, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
+
+
+# On PostgreSQL and S3 as well, where it matters that what is written there is the same.
+ANYWHERE = pytest.mark.parametrize(
+    "workspace",
+    ["embedded", pytest.param("remote", marks=[pytest.mark.postgres, pytest.mark.s3])],
+    indirect=True,
+)
+
+
+@pytest.fixture
+def workspace(request: pytest.FixtureRequest, tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Workspace:
+    if getattr(request, "param", "embedded") == "embedded":
+        return make_workspace(tmp_path)
+    found: Workspace = request.getfixturevalue("remote_workspace")
+    return found
 
 
 @pytest.fixture
@@ -68,6 +85,7 @@ def race(barrier: Any, number: int, uri: str, artifacts: str, tables: str, live:
 # --- registering ---
 
 
+@ANYWHERE
 def test_registration_is_idempotent_by_key(registry: Registry) -> None:
     first = make(registry, "k", data_version="batches@1")
     again = registry.register("m", training_key="k", run_id=first.run_id, source=first.source, tags={})
@@ -88,6 +106,7 @@ def test_a_training_has_one_run(registry: Registry) -> None:
     assert registry.experiment_id("m") == registry.experiment_id("m")
 
 
+@ANYWHERE
 def test_a_half_made_run_is_replaced(registry: Registry) -> None:
     """What it logged may differ from what the restarted training logs, which MLflow would refuse."""
     run = registry.run_for("m", "k", name="once", tags={})
@@ -105,6 +124,7 @@ def test_tags_are_written_under_our_name(registry: Registry) -> None:
     assert registry.version("m", 1).tags["perennial.approval"] == "pending"
 
 
+@ANYWHERE
 def test_what_does_not_exist(registry: Registry) -> None:
     assert registry.champion("m") is None
     assert registry.versions("m") == []
@@ -121,6 +141,7 @@ def test_what_does_not_exist(registry: Registry) -> None:
 # --- promoting ---
 
 
+@ANYWHERE
 def test_the_first_champion_and_the_next(registry: Registry, workspace: Workspace) -> None:
     one, two = make(registry, "one"), make(registry, "two", definition_hash="abc")
     assert crown(registry, one).previous is None
@@ -146,6 +167,7 @@ def test_promoting_the_champion_changes_nothing(registry: Registry, workspace: W
     assert (workspace.home / "live" / "m.json").stat().st_mtime_ns == before
 
 
+@ANYWHERE
 def test_who_was_champion_when(registry: Registry) -> None:
     one, two = make(registry, "one"), make(registry, "two")
     crown(registry, one)
@@ -191,6 +213,7 @@ def test_a_promoter_that_was_overtaken_leaves_the_newest(registry: Registry, wor
     assert aliases(registry)[CHAMPION] == manifest(workspace)["version"] == 2
 
 
+@ANYWHERE
 def test_a_crash_after_the_history_is_mended(registry: Registry, workspace: Workspace) -> None:
     one, two = make(registry, "one"), make(registry, "two")
     crown(registry, one)
@@ -250,6 +273,7 @@ def back(registry: Registry, to: int | None = None) -> Reign:
     return registry.rollback("m", to=to, at=T + timedelta(days=9), recorded_at=T, by="ada", reason="worse")
 
 
+@ANYWHERE
 def test_rollback_goes_to_the_one_before_and_further(three: Registry, workspace: Workspace) -> None:
     reign = back(three)
     assert (reign.version, reign.previous, reign.action, reign.by) == (2, 3, "rollback", "ada")
