@@ -85,12 +85,12 @@ def test_a_retraining_outlives_its_database_and_its_server(
 
     timers: list[threading.Timer] = []
     before("train", stop_database)
-    before("refit", stop_server)
+    before("judge_challenger", stop_server)
     try:
         servers[0].wait_until_ready()
         with use_prefect(workspace.settings, f"{service.address}/api"):
             made = retrain("digits", as_of=day(10))
-            assert broken == ["train", "refit"], "nothing was broken: the test shows nothing"
+            assert broken == ["train", "judge_challenger"], "nothing was broken: the test shows nothing"
             assert made["promoted"]
             with get_client(sync_client=True) as client:
                 (run,) = client.read_flow_runs()
