@@ -7,6 +7,7 @@ that are baked into an image are loaded once, and nothing is watched.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 import urllib.request
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError, RegistryError
@@ -271,9 +273,16 @@ class Host:
 
 
 def registry_answers(uri: str) -> bool:
-    """Whether the registry's server answers, or its database file is there; never creates anything."""
+    """Whether the registry's server answers, or its database is there; never creates anything."""
     if uri.startswith("sqlite:///"):
         return Path(uri.removeprefix("sqlite:///")).is_file()
+    if uri.startswith("postgresql"):
+        parts = urlsplit(uri)
+        try:
+            with socket.create_connection((parts.hostname or "localhost", parts.port or 5432), timeout=3):
+                return True
+        except OSError:
+            return False
     if not uri.startswith(("http://", "https://")):
         return True
     try:

@@ -144,6 +144,12 @@ def serve_one(remote: Remote) -> None:
             answer = post(f"http://127.0.0.1:{port}/models/digits/invocations", body)
             assert len(json.loads(answer)["predictions"]) == 1
             remote.arguments += command_lines()
+            # The registry goes away: the API says so, answers on, and recovers by itself.
+            remote.postgres.stop()
+            services.wait_for(lambda: "registry does not answer" in str(health(port)["problems"]), 60, "the notice")
+            assert len(json.loads(post(f"http://127.0.0.1:{port}/models/digits/invocations", body))["predictions"]) == 1
+            remote.postgres.start()
+            services.wait_for(lambda: health(port)["problems"] == [], 60, "the recovery")
         finally:
             api.send_signal(signal.SIGTERM)
             assert api.wait(60) == 0
