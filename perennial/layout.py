@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from perennial import __version__
 from perennial.errors import ConflictError, StorageError
@@ -21,8 +20,8 @@ from perennial.storage import Objects, dump
 LAYOUT_VERSION = 2
 RECORD = "_perennial/layout.json"
 RESTORING = "_perennial/restoring.json"
-# What only we put into a home. The registry's database and Prefect's folder have versions of their own.
-_OF_OURS = ("live", "locks", "serving", "tables", "work", "reports")
+# What a home of layout 1 has once a model lives in it. What a server or a command makes at its start does not count.
+_OF_LAYOUT_1 = ("live", "tables", "locks/retrain-*.lock", "locks/ingest-*.lock")
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,10 @@ def places(settings: Settings) -> list[Place]:
         ConflictError: A restore was broken off there.
         StorageError: The tables' storage does not answer, or a record can't be read.
     """
-    home, tables = str(settings.home_path), settings.tables_root
-    return [
-        _look("the home", home, lambda found: any((Path(home) / name).exists() for name in found)),
-        _look("the tables", tables, lambda _: any(name != "_perennial" for name in Objects(tables).folders())),
-    ]
+    home, tables = settings.home_path, settings.tables_root
+    lived_in = any(any(home.glob(pattern)) for pattern in _OF_LAYOUT_1)
+    filled = any(name != "_perennial" for name in Objects(tables).folders())
+    return [_look("the home", str(home), in_use=lived_in), _look("the tables", tables, in_use=filled)]
 
 
 def require(settings: Settings) -> None:
@@ -127,7 +125,7 @@ def _to_leases(settings: Settings, place: Place) -> Iterator[str]:
 _STEPS: dict[int, Callable[[Settings, Place], Iterator[str]]] = {1: _to_leases}
 
 
-def _look(name: str, root: str, in_use: Callable[[tuple[str, ...]], bool]) -> Place:
+def _look(name: str, root: str, *, in_use: bool) -> Place:
     objects = Objects(root)
     if objects.get(RESTORING) is not None:
         raise ConflictError(
@@ -135,7 +133,7 @@ def _look(name: str, root: str, in_use: Callable[[tuple[str, ...]], bool]) -> Pl
         )
     content = objects.get(RECORD)
     if content is None:
-        return Place(name, root, 1 if in_use(_OF_OURS) else None)
+        return Place(name, root, 1 if in_use else None)
     try:
         record = json.loads(content)
         return Place(name, root, int(record["layout"]), str(record["written_by"]))

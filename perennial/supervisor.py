@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from perennial.errors import ConflictError, DefinitionError, ServiceError
+from perennial.layout import require
 from perennial.servers import (
     START_SECONDS,
     Child,
@@ -279,6 +280,7 @@ def check_before_up(settings: Settings) -> list[str]:
     Raises:
         ServiceError: The home's parent is missing, or the home can't be made.
         DefinitionError: A folder of models is missing or empty, or a definition is wrong.
+        ConflictError: Home or tables have another layout than this program's.
     """
     from perennial.definition import load_definitions
 
@@ -291,6 +293,7 @@ def check_before_up(settings: Settings) -> list[str]:
     if not models:
         folders = ", ".join(str(folder) for folder in settings.model_folders) or "(none)"
         raise DefinitionError(f"no model is defined in {folders}", "Write a NAME.yaml there, or set PERENNIAL_MODELS")
+    require(settings)
     prepare_home(settings)
     return models
 

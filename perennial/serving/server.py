@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from perennial.errors import ServiceError
+from perennial.layout import require
 from perennial.redaction import redact
 from perennial.serving.settings import ServingSettings, Tokens, check_exposure, load_serving_settings
 from perennial.settings import PROJECT_ROOT, Settings, load_settings
@@ -44,8 +45,10 @@ def serve(host: str, port: int, settings: Settings, serving: ServingSettings) ->
     Raises:
         DefinitionError: The address needs tokens and there are none.
         ServiceError: The address can't be bound.
+        ConflictError: Home or tables have another layout than this program's.
     """
     check_exposure(host, Tokens(serving.tokens))
+    require(settings)
     log_as_json()
     listener = _bind(host, port)
     metrics = _metrics_folder(settings.home_path, listener.getsockname()[1])

@@ -45,6 +45,15 @@ def test_looking_makes_nothing(settings: Settings) -> None:
     assert [place.version for place in places(settings)] == [None, None]
 
 
+def test_what_a_server_makes_at_its_start_is_no_old_layout(settings: Settings) -> None:
+    for name in ("serving/spool", "locks", "logs", "prefect", "work", "reports"):
+        (settings.home_path / name).mkdir(parents=True)
+    (settings.home_path / "locks" / "demo.lock").touch()
+    assert [place.version for place in places(settings)] == [None, None]
+    Workspace(settings).store.append("m", "labels", LABEL)
+    assert [place.version for place in places(settings)] == [LAYOUT_VERSION, LAYOUT_VERSION]
+
+
 def test_the_first_row_is_written_with_the_records(settings: Settings) -> None:
     Workspace(settings).store.append("m", "labels", LABEL)
     for root in (str(settings.home_path), settings.tables_root):
@@ -111,3 +120,14 @@ def test_a_torn_record_is_told(settings: Settings) -> None:
     Objects(settings.tables_root).put(RECORD, b'{"layout": ')
     with pytest.raises(StorageError, match=r"layout\.json can't be read"):
         require(settings)
+
+
+def test_servers_refuse_it_before_they_start(old: Settings) -> None:
+    from perennial.serving.server import serve
+    from perennial.serving.settings import ServingSettings
+    from perennial.supervisor import check_before_up
+
+    with pytest.raises(ConflictError, match="run: perennial migrate"):
+        check_before_up(old)
+    with pytest.raises(ConflictError, match="run: perennial migrate"):
+        serve("127.0.0.1", 0, old, ServingSettings())

@@ -286,7 +286,7 @@ class TestEnvironment:
         prefect, mlflow = prefect_service(settings), mlflow_service(settings)
         assert prefect.port == ("127.0.0.1", 4321, "PERENNIAL_PREFECT_PORT")
         assert mlflow.health_url == "http://127.0.0.1:5555/health"
-        assert str(tmp_path / "mlflow.db") in " ".join(mlflow.command)
+        assert mlflow.environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 def test_a_home_that_can_not_be_made(tmp_path: Path) -> None:
