@@ -153,10 +153,24 @@ class _Copy:
         self._add(target, digest)
 
     def folder(self, folder: Path, target: str) -> None:
-        """Every file of a folder; those that go while it is copied were shipped, or are nobody's."""
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            if path.is_file() and path.suffix not in (".lock", ".tmp"):
-                self.object(Objects(str(path.parent)), path.name, f"{target}/{path.relative_to(folder).as_posix()}")
+        """Every file of a folder that others write to, move within and remove from meanwhile.
+
+        It is looked through until nothing new is found: what was there under another name is not missed. Hidden
+        folders come last, as what leaves a segment without going into the tables waits there.
+        """
+        found = True
+        while found:
+            found = False
+            for path in sorted(folder.rglob("*") if folder.is_dir() else [], key=_hidden_last):
+                name = f"{target}/{path.relative_to(folder).as_posix()}"
+                if path.is_file() and path.suffix not in (".lock", ".tmp") and name not in self.files:
+                    found = True
+                    self.object(Objects(str(path.parent)), path.name, name)
+        for name in [name for name in self.files if name.startswith(f"{target}/")]:
+            # A segment that was sealed in between: the half that was copied before would take its key.
+            if name.removesuffix(".jsonl") + ".sealed.jsonl" in self.files:
+                (self.root / name).unlink()
+                del self.files[name]
 
     def written(self, target: str) -> None:
         """Take note of a file that somebody else wrote."""
@@ -165,6 +179,10 @@ class _Copy:
 
     def _add(self, target: str, digest: str) -> None:
         self.files[target] = {"sha256": digest, "bytes": (self.root / target).stat().st_size}
+
+
+def _hidden_last(path: Path) -> tuple[bool, str]:
+    return any(part.startswith(".") for part in path.parts), str(path)
 
 
 def _copy_tables(objects: Objects, copy: _Copy) -> dict[str, int]:

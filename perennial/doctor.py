@@ -304,7 +304,8 @@ def _spool(settings: Settings) -> Iterator[Finding]:
 
     waiting = 0
     for kind in ("spool", "labels"):
-        for folder in sorted((settings.home_path / "serving" / kind).glob("*")):
+        # Hidden ones belong to no process: labels of ids that nobody knows yet wait there.
+        for folder in sorted((settings.home_path / "serving" / kind).glob("[!.]*")):
             segments = [path for path in folder.glob("*/*.jsonl") if path.stat().st_size]
             if not segments:
                 continue

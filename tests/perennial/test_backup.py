@@ -161,6 +161,37 @@ def test_a_registry_elsewhere_is_refused_or_left_out(trained: World, tmp_path: P
     assert not (tmp_path / "b" / "artifacts").exists()
 
 
+def test_a_segment_that_is_sealed_meanwhile_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer writes on and renames it: once after it was listed, once after it was copied."""
+    folder = tmp_path / "spool" / "owner" / "m"
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / f"{name}.jsonl").write_text(f"{name} first\n")
+    download = Objects.download
+
+    def seal(name: str) -> None:
+        path = folder / f"{name}.jsonl"
+        path.write_text(path.read_text() + f"{name} second\n")
+        path.rename(folder / f"{name}.sealed.jsonl")
+
+    def moved(self: Objects, name: str, target: Path) -> str:
+        if name == "b.jsonl":
+            seal("b")
+        digest = download(self, name, target)
+        if name == "a.jsonl":
+            seal("a")
+        return digest
+
+    monkeypatch.setattr(Objects, "download", moved)
+    copy = module._Copy(tmp_path / "copy")
+    copy.folder(tmp_path / "spool", "spool")
+    assert {name: (copy.root / name).read_text() for name in copy.files} == {
+        "spool/owner/m/a.sealed.jsonl": "a first\na second\n",
+        "spool/owner/m/b.sealed.jsonl": "b first\nb second\n",
+    }
+    assert not (copy.root / "spool/owner/m/a.jsonl").exists()
+
+
 def test_it_is_consistent_while_rows_come_in(make_workspace: Callable[[Path], Workspace], tmp_path: Path) -> None:
     """Each batch is a row in batches and then its receipt: no receipt may come back without its row."""
     workspace = make_workspace(tmp_path / "busy")
