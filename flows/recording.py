@@ -20,11 +20,10 @@ from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from perennial.patience import is_away, patiently
-
 from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
 from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
+from perennial.patience import is_away, patiently
 from perennial.registry import Reign
 from perennial.workspace import Workspace
 

@@ -161,7 +161,9 @@ class _Copy:
         found = True
         while found:
             found = False
-            for path in sorted(folder.rglob("*") if folder.is_dir() else [], key=_hidden_last):
+            for path in sorted(
+                folder.rglob("*") if folder.is_dir() else [], key=lambda path: _hidden_last(path.relative_to(folder))
+            ):
                 name = f"{target}/{path.relative_to(folder).as_posix()}"
                 if path.is_file() and path.suffix not in (".lock", ".tmp") and name not in self.files:
                     found = True

@@ -1,4 +1,8 @@
-"""No dependency phones home: loop and servers run with every connection watched, and none leaves the machine."""
+"""No dependency phones home: loop and servers run with every connection watched, and none leaves the machine.
+
+The short form is in tests/flows/test_remote_loop.py: the loop there is watched too. Here nothing but the defaults is
+set, and MLflow's server runs as well.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +14,12 @@ from pathlib import Path
 
 import pytest
 from small_model import RAW, SUITE, day, rows
+from watching import abroad, watch
 from yaml import safe_dump
 
 from perennial import doctor
 from perennial.settings import PROJECT_ROOT
 
-# Python runs this in every process of ours: it writes down who is called, and refuses whoever is not on this machine.
-WATCH = """
-import ipaddress, os, sys
-
-def _watch(event, arguments):
-    if event == "socket.connect":
-        address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else ""
-    elif event == "socket.getaddrinfo":
-        host = arguments[0]
-    else:
-        return
-    if isinstance(host, bytes):
-        host = host.decode()
-    local = host in (None, "", "localhost", os.uname().nodename)
-    if not local:
-        try:
-            local = ipaddress.ip_address(host).is_loopback or ipaddress.ip_address(host).is_unspecified
-        except ValueError:
-            pass
-    with open(os.environ["WATCH_LOG"], "a") as log:
-        log.write(f"{'local' if local else 'ABROAD'} {event} {host}\\n")
-    if not local:
-        raise OSError(f"watched: {host}")
-
-sys.addaudithook(_watch)
-"""
 LOOP = """
 import os, sys
 from perennial.cli import main
@@ -74,22 +52,38 @@ def test_each_switch_is_set_by_the_package_itself() -> None:
     )
 
 
-@pytest.mark.slow
+def test_the_watch_sees_and_refuses(tmp_path: Path) -> None:
+    environment = watch(tmp_path / "watch")
+    code = """
+import urllib.request
+for address in ("http://127.0.0.1:9", "http://example.com"):
+    try:
+        urllib.request.urlopen(address)
+    except OSError as error:
+        print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert "watched: example.com" in run.stdout
+    assert abroad(environment) == ["ABROAD socket.getaddrinfo example.com"]
+
+
+@pytest.mark.long
 def test_nothing_leaves_the_machine(tmp_path: Path, mlflow_database: Path) -> None:
-    for name in ("home", "models", "expectations", "watch"):
+    for name in ("home", "models", "expectations"):
         (tmp_path / name).mkdir()
     (tmp_path / "home" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCH)
     rows(0, 20).to_parquet(tmp_path / "models" / "rows.parquet")
     (tmp_path / "models" / "digits.yaml").write_text(safe_dump(RAW))
     (tmp_path / "expectations" / "digits.json").write_text(json.dumps(SUITE))
-    log = tmp_path / "calls.log"
+    watched = watch(tmp_path / "watch")
     bare = {
         name: value for name, value in os.environ.items()
         if name not in doctor._TELEMETRY and not name.startswith(("PERENNIAL_", "PREFECT_"))
     }  # fmt: skip
     environment = {
-        **bare, "PYTHONPATH": os.pathsep.join([str(tmp_path / "watch"), str(PROJECT_ROOT)]), "WATCH_LOG": str(log),
+        **bare, **watched, "PYTHONPATH": os.pathsep.join([watched["PYTHONPATH"], str(PROJECT_ROOT)]),
         "PERENNIAL_HOME": str(tmp_path / "home"), "PERENNIAL_MODELS": str(tmp_path / "models"),
         "PERENNIAL_EXPECTATIONS": str(tmp_path / "expectations"),
     }  # fmt: skip
@@ -98,6 +92,4 @@ def test_nothing_leaves_the_machine(tmp_path: Path, mlflow_database: Path) -> No
         capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
-    calls = log.read_text().splitlines()
-    assert any(line.startswith("local socket.connect 127.0.0.1") for line in calls), "the watch saw nothing"
-    assert sorted({line for line in calls if line.startswith("ABROAD")}) == []
+    assert abroad(watched) == []
