@@ -277,8 +277,7 @@ def mlflow_service(settings: Settings, port: int | None = None) -> Service:
         name="mlflow",
         command=(
             *(sys.executable, "-m", "mlflow", "server", "--host", settings.host, "--port", str(port)),
-            *("--workers", "1"),
-            *("--artifacts-destination", settings.artifacts_root or str(settings.home_path / "artifacts")),
+            *("--workers", "1", "--artifacts-destination", settings.artifacts_root),
         ),
         environment={
             # Not among the arguments, which everybody on the machine can see: it may hold a password.

@@ -79,11 +79,15 @@ class Settings(BaseSettings):
         return uri
 
     @property
-    def artifacts_root(self) -> str | None:
-        """Where experiments keep their artifacts; None where MLflow's server is remote and decides it."""
-        if self.artifacts:
-            return self.artifacts
-        return None if self.mlflow_uri.startswith(("http://", "https://")) else str(self.home_path / "artifacts")
+    def artifacts_root(self) -> str:
+        """Where artifacts are kept that this installation keeps itself."""
+        return self.artifacts or str(self.home_path / "artifacts")
+
+    @property
+    def experiments_root(self) -> str | None:
+        """Where new experiments are told to keep their artifacts; None where MLflow's server is remote and decides."""
+        remote = self.mlflow_uri.startswith(("http://", "https://"))
+        return None if remote and not self.artifacts else self.artifacts_root
 
     @property
     def prefect_url(self) -> str:

@@ -49,7 +49,7 @@ class Workspace:
     def registry(self) -> Registry:
         settings = self.settings
         return Registry(
-            settings.mlflow_uri, settings.artifacts_root, self.store, self.home / "live",
+            settings.mlflow_uri, settings.experiments_root, self.store, self.home / "live",
             publish=settings.tables is not None,
             patience_seconds=settings.patience_seconds if self.patient else 0.0,
         )  # fmt: skip

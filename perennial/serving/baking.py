@@ -19,8 +19,8 @@ from perennial import pins
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, NotFoundError, ServiceError
 from perennial.registry import Version
-from perennial.serving.cache import GOLDEN_FILE
-from perennial.serving.model import PROOF_FILE, load_version
+from perennial.serving.cache import GOLDEN_FILE, PROOF_FILE
+from perennial.serving.model import load_version
 from perennial.settings import PROJECT_ROOT
 from perennial.workspace import Workspace
 
