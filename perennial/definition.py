@@ -321,6 +321,28 @@ class Serving(Section):
     redact: tuple[str, ...] = Field((), description="Features that are left out of the log; images always are.")
 
 
+_DASK = re.compile(r"local|\$[A-Za-z_]\w*|(tcp|tls|ws|wss)://[^\s/]+:\d+")
+
+
+class Runner(Section):
+    """Where trials, backtests, large scorings and large checks are computed; results are the same everywhere."""
+
+    dask: str = Field(
+        description="A Dask scheduler, tcp://HOST:PORT or tls://HOST:PORT; $NAME of an environment variable that "
+        "holds one; or local: one process a core of this machine."
+    )
+    timeout: Duration = Field(
+        timedelta(seconds=30), description="So long the scheduler, and a worker where it has none, are waited for."
+    )
+
+    @field_validator("dask")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if not _DASK.fullmatch(value):
+            raise ValueError("an address is tcp://HOST:PORT, tls://HOST:PORT, $VARIABLE or local")
+        return value
+
+
 class ModelDefinition(Section):
     """One model, whole: what `deployments/NAME.yaml` says."""
 
@@ -337,6 +359,7 @@ class ModelDefinition(Section):
     ingestion: Schedule = Schedule()
     scoring: Schedule = Schedule()
     serving: Serving = Serving()
+    runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
 
     @model_validator(mode="after")
@@ -369,8 +392,8 @@ class ModelDefinition(Section):
 
     @property
     def hash(self) -> str:
-        """The definition's version: 16 hex digits of its canonical JSON's SHA-256."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The definition's version: 16 hex digits of its canonical JSON's SHA-256. Where it is computed is no part."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"runner"}), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -490,6 +513,8 @@ def _nearest(location: tuple[Any, ...]) -> str:
         field = getattr(section, "model_fields", {}).get(part)
         # Of a mapping, such as gate.limits, the part is any key and the section its values' type.
         section = field.annotation if field else get_args(section)[-1] if get_origin(section) is dict else None
+        # Of an optional section, such as runner, the section.
+        section = next((kind for kind in get_args(section) if hasattr(kind, "model_fields")), section)
     names = [name for name in getattr(section, "model_fields", {}) if name != "path"]
     near = difflib.get_close_matches(str(location[-1]), names, n=1)
     if near:

@@ -8,12 +8,14 @@ are compare-and-set, so two runs that race for a decision can't both get it, on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pandas as pd
+import pyarrow.compute as pc
 
 from perennial.errors import ConflictError, NotFoundError
 from perennial.store import Store
@@ -29,6 +31,43 @@ class Claim:
     decision_id: str
     by: str
     attempt: int
+
+
+class _Head(msgspec.Struct):
+    """What is asked of every row, while of most the signals and the evidence are never looked at."""
+
+    decision_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    verdict: str | msgspec.UnsetType = msgspec.UNSET
+    champion_version: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class LedgerRow(Mapping[str, Any]):
+    """A row's body with its `kind`; read whole only when something is asked for that is not in its head."""
+
+    __slots__ = ("_body", "_head", "_kind", "_text")
+
+    def __init__(self, kind: str, text: str) -> None:
+        self._kind, self._text = kind, text
+        self._body: dict[str, Any] | None = None
+        head = msgspec.json.decode(text, type=_Head)
+        given = {name: getattr(head, name) for name in head.__struct_fields__}
+        self._head = {name: value for name, value in given.items() if value is not msgspec.UNSET} | {"kind": kind}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        if self._body is None:
+            self._body = json.loads(self._text) | {"kind": self._kind}
+        return self._body
+
+    def __getitem__(self, name: str) -> Any:
+        return self._head[name] if name in self._head else self.body[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.body)
+
+    def __len__(self) -> int:
+        return len(self.body)
 
 
 class Ledger:
@@ -57,9 +96,7 @@ class Ledger:
             NotFoundError: There is no such decision.
             ConflictError: A living run holds it, or it has its outcome already.
         """
-        entry = next((entry for entry in self.entries() if entry["decision_id"] == decision_id), None)
-        if entry is None:
-            raise NotFoundError(f"{self._model} has no decision {decision_id}", f"See `perennial ledger {self._model}`")
+        entry = self.entry(decision_id)
         if entry["outcome"] is not None:
             raise ConflictError(f"decision {decision_id} was carried out by {entry['claimed_by']}", "Nothing is to do")
         claims = entry["claims"]
@@ -97,19 +134,37 @@ class Ledger:
             NotFoundError: There is no such decision.
         """
         decision_id = acceptance["decision_id"]
-        if not any(entry["decision_id"] == decision_id for entry in self.entries()):
-            raise NotFoundError(f"{self._model} has no decision {decision_id}", f"See `perennial ledger {self._model}`")
+        self.entry(decision_id)
         return self._append(
             "acceptance", decision_id, acceptance, acceptance["as_of"], recorded_at, by=acceptance["by"],
             key=f"acceptance:{decision_id}",
         )  # fmt: skip
 
-    def rows(self, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
-        """Every row's body but claims, with its `kind`, oldest first; up to `as_of` where it is given."""
+    def rows(self, *, as_of: datetime | None = None) -> list[LedgerRow]:
+        """Every row but claims, oldest first; up to `as_of` where it is given."""
         frame = self._frame(as_of)
-        return [
-            json.loads(str(row.body)) | {"kind": str(row.kind)} for row in frame[frame["kind"] != "claim"].itertuples()
-        ]
+        return [LedgerRow(str(row.kind), str(row.body)) for row in frame[frame["kind"] != "claim"].itertuples()]
+
+    def entry(self, decision_id: str, *, as_of: datetime | None = None) -> dict[str, Any]:
+        """One of `entries`.
+
+        Raises:
+            NotFoundError: There is no such decision.
+        """
+        found = _entries(self._frame(as_of, decision_id))
+        if not found:
+            raise NotFoundError(f"{self._model} has no decision {decision_id}", f"See `perennial ledger {self._model}`")
+        return found[0]
+
+    def newest(self, *verdicts: str, as_of: datetime) -> dict[str, Any] | None:
+        """The newest of `entries` with one of the verdicts, or with any; None where there is none."""
+        frame = self._frame(as_of)
+        decisions = frame[frame["kind"] == "decision"]
+        for body in reversed(decisions["body"].tolist()):
+            row = LedgerRow("decision", body)
+            if not verdicts or row["verdict"] in verdicts:
+                return _entries(frame[frame["decision_id"] == row["decision_id"]])[0]
+        return None
 
     def entries(self, *, as_of: datetime | None = None) -> list[dict[str, Any]]:
         """The decisions, oldest first, each with `claims` (runs), `claimed_by` (the last one) and `outcome`.
@@ -117,26 +172,11 @@ class Ledger:
         Args:
             as_of: Only what had happened by then: later decisions, claims and outcomes are left out.
         """
-        entries: dict[str, dict[str, Any]] = {}
-        holders: dict[str, dict[int, str]] = {}
-        # By kind first: a claim may carry an earlier moment than its decision.
-        for row in self._frame(as_of).sort_values("rank", kind="stable").itertuples():
-            body, decision_id = json.loads(str(row.body)), str(row.decision_id)
-            if row.kind == "decision":
-                entries[decision_id] = body | {"claims": [], "claimed_by": None, "outcome": None}
-            elif row.kind == "claim":
-                holders.setdefault(decision_id, {})[body["attempt"]] = str(row.by)
-            elif entry := entries.get(decision_id):
-                entry[_FACETS[str(row.kind)]] = body
-        for decision_id, attempts in holders.items():
-            if entry := entries.get(decision_id):
-                # By attempt: machines' clocks differ.
-                entry["claims"] = [attempts[number] for number in sorted(attempts)]
-                entry["claimed_by"] = entry["claims"][-1]
-        return list(entries.values())
+        return _entries(self._frame(as_of))
 
-    def _frame(self, as_of: datetime | None) -> pd.DataFrame:
-        frame = self._store.frame(self._model, "decisions")
+    def _frame(self, as_of: datetime | None, decision_id: str | None = None) -> pd.DataFrame:
+        where = None if decision_id is None else pc.field("decision_id") == decision_id
+        frame = self._store.frame(self._model, "decisions", where=where)
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
         rank = frame["kind"].map(
@@ -159,3 +199,24 @@ class Ledger:
             }
         )
         return self._store.append(self._model, "decisions", row, key=key, sequence=sequence).written
+
+
+def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Decisions with what belongs to each, from rows in order."""
+    entries: dict[str, dict[str, Any]] = {}
+    holders: dict[str, dict[int, str]] = {}
+    # By kind first: a claim may carry an earlier moment than its decision.
+    for row in frame.sort_values("rank", kind="stable").itertuples():
+        body, decision_id = json.loads(str(row.body)), str(row.decision_id)
+        if row.kind == "decision":
+            entries[decision_id] = body | {"claims": [], "claimed_by": None, "outcome": None}
+        elif row.kind == "claim":
+            holders.setdefault(decision_id, {})[body["attempt"]] = str(row.by)
+        elif entry := entries.get(decision_id):
+            entry[_FACETS[str(row.kind)]] = body
+    for decision_id, attempts in holders.items():
+        if entry := entries.get(decision_id):
+            # By attempt: machines' clocks differ.
+            entry["claims"] = [attempts[number] for number in sorted(attempts)]
+            entry["claimed_by"] = entry["claims"][-1]
+    return list(entries.values())

@@ -200,6 +200,11 @@ class Store:
         frame: pd.DataFrame = self.read(model, table, **reading).to_pandas()
         return frame
 
+    def count(self, model: str, table: str, *, where: pc.Expression | None = None, version: int | None = None) -> int:
+        """How many rows `read` would give."""
+        delta = self._open(model, table, version)
+        return 0 if delta is None else int(delta.to_pyarrow_dataset().count_rows(filter=where))
+
     def version(self, model: str, table: str) -> int | None:
         """The table's newest version; None where it does not exist yet."""
         delta = self._open(model, table, None)

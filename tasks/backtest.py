@@ -8,7 +8,7 @@ policies walk in step, moment by moment, so that no more than one moment's rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from perennial.errors import DataError
 from tasks.backtest_advice import Advice, advise, share_interval
 from tasks.backtest_history import Floats, Moment, Past, Positions, micros
 from tasks.backtest_policies import Candidate
-from tasks.backtest_training import ScoredFit, Trainings
+from tasks.backtest_training import Costed, Elsewhere, ScoredFit, Trainings
 from tasks.backtest_walker import Action, Walker
 from tasks.decision import Decision
 from tasks.quality import additive_loss, row_losses
@@ -115,6 +115,7 @@ def run_backtest(
     tuning_folder: Path | None = None,
     jobs: int = 2,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Backtest:
     """Replay the history under every policy and the baselines.
 
@@ -128,40 +129,57 @@ def run_backtest(
         tuning_folder: Tune at each fit, and remember the trials there.
         jobs: Threads; each fit uses one.
         progress: Called with moments done, moments in all, and what is being done.
+        elsewhere: The past on a cluster, where fits are made then; this process asks for as many as it has threads.
 
     Raises:
         DataError: The history is too short for a first training and two windows.
     """
     definition = past.definition
     reach = max([every, definition.data.label_delay, *(each.policy.window for each in candidates)])
-    trainings = Trainings(past, parameters, tuning_folder, reach)
+    trainings = Trainings(past, parameters, tuning_folder, reach, elsewhere)
     told = progress or _tell_nobody
     moments = _moments(past, trainings, every, start, until)
     walkers = [Walker(each, past, trainings) for each in candidates]
-    fits: list[ScoredFit] = []
-    costs: list[float] = []
+    fits: list[Costed[ScoredFit]] = []
 
-    def always(moment: Moment) -> None:
-        prepared = trainings.prepare(moment, definition, None)
-        found = trainings.final(moment, prepared)
-        fits.append(found.value)
-        costs.append(found.cpu_seconds)
+    def always(moment: Moment) -> Costed[ScoredFit]:
+        return trainings.final(moment, trainings.prepare(moment, definition, None))
 
-    with _threads(jobs) as pool:
+    threads = max(jobs, min(elsewhere.cluster.threads, len(walkers) + 1)) if elsewhere else jobs
+    with _threads(threads) as pool, _ahead(elsewhere, lambda at: always(past.at(at)), moments[:-1]) as begun:
         for number, as_of in enumerate(moments):
             told(number, len(moments), f"{as_of:%Y-%m-%d}")
             moment = past.at(as_of)
+            retrained = begun[as_of].result if as_of in begun else partial(always, moment)
             if as_of == moments[-1]:
-                steps: list[Callable[[], Any]] = [partial(walker.score, moment) for walker in walkers]
+                list(pool.map(_run, [partial(walker.score, moment) for walker in walkers]))
             elif number == 0:
-                always(moment)
-                steps = [partial(walker.begin, moment) for walker in walkers]
+                fits.append(retrained())
+                list(pool.map(_run, [partial(walker.begin, moment) for walker in walkers]))
             else:
-                steps = [partial(always, moment), *(partial(walker.step, moment) for walker in walkers)]
-            list(pool.map(lambda step: step(), steps))
+                steps = [retrained, *(partial(walker.step, moment) for walker in walkers)]
+                found, *_ = pool.map(_run, steps)
+                fits.append(found)
             trainings.leave(moment)
         told(len(moments), len(moments), "measuring")
-    return _measure(past, moments, every, walkers, fits, costs, trainings.fits)
+    costs = [found.cpu_seconds for found in fits]
+    return _measure(past, moments, every, walkers, [found.value for found in fits], costs, trainings.fits)
+
+
+def _run(step: Callable[[], Any]) -> Any:
+    return step()
+
+
+@contextmanager
+def _ahead(
+    elsewhere: Elsewhere | None, work: Callable[[datetime], Costed[ScoredFit]], moments: Sequence[datetime]
+) -> Iterator[dict[datetime, Future[Costed[ScoredFit]]]]:
+    """What always retraining needs depends on no decision: a cluster, which has the room, makes it beforehand."""
+    if elsewhere is None:
+        yield {}
+        return
+    with _threads(elsewhere.cluster.threads) as pool:
+        yield {as_of: pool.submit(work, as_of) for as_of in moments}
 
 
 def _tell_nobody(done: int, total: int, note: str) -> None:

@@ -6,9 +6,9 @@ is judged or decided here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import pickle
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,17 +20,18 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from perennial.definition import ModelDefinition
+from tasks.backtest_fits import Made, Order, carry_out
 from tasks.backtest_history import Floats, Moment, Past, Positions, micros
+from tasks.cluster import Cluster, Shared
 from tasks.data import LabelledRows
 from tasks.description import measure_importance, reference
 from tasks.reference import Reference
-from tasks.retraining import Judged, Measured, Prepared, one_row_milliseconds
+from tasks.retraining import Judged, Measured, Prepared
 from tasks.split import split_by_time
-from tasks.training import FittedModel, fit, predict_score
+from tasks.training import FittedModel
 from tasks.tuning import given_parameters, tune
 
 T = TypeVar("T")
-_TIMED_ROWS = 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ class ScoredFit:
         return self.measured.trained_until
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A cluster and the past on it."""
+
+    cluster: Cluster
+    past: Shared
+
+
 class Trainings:
     """Every fit that a backtest asks for.
 
@@ -72,19 +81,27 @@ class Trainings:
         parameters: The champion's, which fits use without a search, and from which a search starts.
         tuning_folder: Where searches are remembered; None fits with the given parameters.
         reach: How far back before its moment a new champion may be asked to score.
+        elsewhere: The past on a cluster, and what runs trials there; None fits in the thread that asks.
     """
 
     def __init__(
-        self, past: Past, parameters: Mapping[str, Any] | None, tuning_folder: Path | None, reach: timedelta
+        self,
+        past: Past,
+        parameters: Mapping[str, Any] | None,
+        tuning_folder: Path | None,
+        reach: timedelta,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._past = past
         self._start = dict(parameters or {})
         self._folder = tuning_folder
         self._reach = reach
+        self._cluster = elsewhere
         self._elsewhere = threading.local()
         self._made = _Once(self.clock)
-        self._pipelines: dict[str, FittedModel] = {}
+        self._pipelines: dict[int, dict[str, FittedModel]] = {}
         self._late = _late_rows(past)
+        self._counting = threading.Lock()
         self.fits = 0
 
     def prepare(self, moment: Moment, definition: ModelDefinition, champion_until: datetime | None) -> Prepared:
@@ -128,13 +145,12 @@ class Trainings:
         return self._made.get(key, make)
 
     def clock(self) -> float:
-        """CPU seconds of this thread, with those of the trials that ran for it in other threads."""
+        """CPU seconds of this thread, with those of fits and trials that ran for it in other threads or elsewhere."""
         return time.thread_time() + float(getattr(self._elsewhere, "seconds", 0.0))
 
     def leave(self, moment: Moment) -> None:
         """Forget the pipelines of a moment that is over."""
-        del moment
-        self._pipelines.clear()
+        self._pipelines.pop(moment.now, None)
 
     def _fitted(self, moment: Moment, prepared: Prepared, rows: Positions, last: int | None) -> Costed[ScoredFit]:
         digest = self._digest(moment, prepared, rows)
@@ -144,36 +160,51 @@ class Trainings:
         return self._made.get((kind, digest), lambda: self._score(moment, prepared, rows, last))
 
     def _score(self, moment: Moment, prepared: Prepared, rows: Positions, last: int | None) -> ScoredFit:
-        fitted = self._pipeline(moment, prepared, rows)
-        past, task = self._past, prepared.definition.task
-        first = int(np.searchsorted(past.times, micros(fitted.trained_until), side="right"))
+        past = self._past
+        first = int(np.searchsorted(past.times, past.times[moment.labelled[rows]].max(), side="right"))
         if last is None:
             # A champion may meet rows that came late, or those of the window before its moment.
             reached = int(np.searchsorted(past.times, micros(moment.as_of - self._reach)))
             first = min(first, reached, self._late(moment.now))
-        features = past.features.iloc[first:last]
-        started = time.perf_counter()
-        scores = predict_score(fitted.pipeline, features, task)
-        timed = past.features.iloc[moment.labelled[-_TIMED_ROWS:]].reset_index(drop=True)
+        made = self._fit(moment, prepared, rows, first, last)
         measured = Measured(
             score=np.empty(0),
-            baseline=fitted.baseline,
-            trained_until=fitted.trained_until,
-            scoring_seconds=time.perf_counter() - started,
-            latency_ms=one_row_milliseconds(fitted.pipeline, timed),
-            size_mb=len(pickle.dumps(fitted.pipeline)) / 1e6,
+            baseline=made.fitted.baseline,
+            trained_until=made.fitted.trained_until,
+            scoring_seconds=made.scoring_seconds,
+            latency_ms=made.latency_ms,
+            size_mb=made.size_mb,
         )
-        return ScoredFit(first, scores, measured, fitted.trained_from)
+        return ScoredFit(first, made.scores, measured, made.fitted.trained_from)
 
     def _pipeline(self, moment: Moment, prepared: Prepared, rows: Positions) -> FittedModel:
         """The fitted pipeline; kept as long as its moment lasts, since a promotion asks for it once more."""
-        digest = self._digest(moment, prepared, rows)
-        if digest not in self._pipelines:
+        known = self._pipelines.get(moment.now, {}).get(self._digest(moment, prepared, rows))
+        return known or self._fit(moment, prepared, rows, 0, 0).fitted
+
+    def _fit(self, moment: Moment, prepared: Prepared, rows: Positions, first: int, last: int | None) -> Made:
+        with self._counting:
             self.fits += 1
-            parameters = self._parameters(moment, prepared)
-            seed = prepared.definition.training.seed
-            self._pipelines[digest] = fit(prepared.encoded, prepared.rows(rows), parameters, seed, threads=1)
-        return self._pipelines[digest]
+        positions = moment.labelled[rows]
+        order = Order(
+            definition=prepared.encoded,
+            rows=positions,
+            truth=moment.truth[positions],
+            parameters=self._parameters(moment, prepared),
+            first=first,
+            last=last,
+            timed=int(moment.labelled[-1]),
+        )
+        if self._cluster is None:
+            made = carry_out(self._past, order)
+        else:
+            made = self._cluster.past.call(carry_out, order)
+            self._spent(made.cpu_seconds)
+        self._pipelines.setdefault(moment.now, {})[self._digest(moment, prepared, rows)] = made.fitted
+        return made
+
+    def _spent(self, seconds: float) -> None:
+        self._elsewhere.seconds = getattr(self._elsewhere, "seconds", 0.0) + seconds
 
     def _parameters(self, moment: Moment, prepared: Prepared) -> Mapping[str, Any]:
         if self._folder is None:
@@ -181,12 +212,13 @@ class Trainings:
         folder, name = self._folder, _name(moment.labelled[prepared.split.learning], "")
 
         def search() -> dict[str, Any]:
-            found = tune(
-                prepared.encoded, prepared.frame, prepared.split.folds, storage=folder / "tuning.journal",
-                study_name=name, champion_parameters=self._start, seed=prepared.definition.training.seed,
-            )  # fmt: skip
-            spent = sum(trial.seconds for trial in found.trials if not trial.resumed)
-            self._elsewhere.seconds = getattr(self._elsewhere, "seconds", 0.0) + spent
+            with self._cluster.cluster.trials() if self._cluster else contextlib.nullcontext() as executor:
+                found = tune(
+                    prepared.encoded, prepared.frame, prepared.split.folds, storage=folder / "tuning.journal",
+                    study_name=name, champion_parameters=self._start, seed=prepared.definition.training.seed,
+                    executor=executor,
+                )  # fmt: skip
+            self._spent(sum(trial.seconds for trial in found.trials if not trial.resumed))
             return dict(found.parameters)
 
         found: Mapping[str, Any] = self._made.get(("parameters", moment.now, name), search).value

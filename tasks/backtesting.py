@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,9 +14,11 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.workspace import Workspace
 from tasks.backtest import BASELINES, Backtest, Progress, run_backtest
-from tasks.backtest_history import load_past
+from tasks.backtest_history import Past, load_past
 from tasks.backtest_policies import make_candidates, write_policy
 from tasks.backtest_report import draw, render_markdown
+from tasks.backtest_training import Elsewhere
+from tasks.cluster import open_cluster
 from tasks.timeline import picture_bytes
 
 
@@ -42,18 +45,32 @@ def backtest_model(
     every = every or definition.monitoring.window
     candidates = make_candidates(definition, files, every=every, taken=tuple(BASELINES))
     past = load_past(workspace.store, definition, until=until)
-    found = run_backtest(
-        past,
-        candidates,
-        every=every,
-        start=start,
-        until=until,
-        parameters=_champion_parameters(workspace, definition),
-        tuning_folder=workspace.work_folder(definition.name, "backtest") if tune else None,
-        jobs=jobs,
-        progress=progress,
-    )
+    with _elsewhere(past) as elsewhere:
+        found = run_backtest(
+            past,
+            candidates,
+            every=every,
+            start=start,
+            until=until,
+            parameters=_champion_parameters(workspace, definition),
+            tuning_folder=workspace.work_folder(definition.name, "backtest") if tune else None,
+            jobs=jobs,
+            progress=progress,
+            elsewhere=elsewhere,
+        )
     return replace(found, notes=(*found.notes, *_left_out(definition)))
+
+
+@contextmanager
+def _elsewhere(past: Past) -> Iterator[Elsewhere | None]:
+    """The past on the definition's cluster; None where it has none."""
+    with open_cluster(past.definition) as cluster:
+        if cluster is None:
+            yield None
+            return
+        # A copy without what the original has derived of its frame: workers derive it themselves.
+        with cluster.share(replace(past)) as shared:
+            yield Elsewhere(cluster, shared)
 
 
 def write_report(workspace: Workspace, backtest: Backtest) -> dict[str, str]:

@@ -197,20 +197,28 @@ def window_rows(
     return frame
 
 
-def known_labels(store: Store, model: str, *, as_of: datetime, version: int | None = None) -> pd.DataFrame:
-    """id, truth and labelled_at: the newest truth of each id that was known at `as_of`."""
+def known_labels(
+    store: Store, model: str, *, as_of: datetime, ids: pd.Series[Any] | None = None, version: int | None = None
+) -> pd.DataFrame:
+    """id, truth and labelled_at: the newest truth of each id, or of each of these, that was known at `as_of`."""
     where = pc.field("labelled_at") <= as_of
+    if ids is not None:
+        where &= pc.field("id").isin(_strings(ids))
     frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at"], where=where, version=version)
     return frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last", ignore_index=True)
 
 
 def is_known(ids: pd.Series[Any], known: pd.Series[Any]) -> np.ndarray:
     """Which ids are among the known ones: booleans of shape (n,). Arrow's hash set; pandas' own is slow on text."""
-    values = pa.array(ids.to_numpy(dtype=object), pa.string())
-    found: np.ndarray = pc.is_in(values, value_set=pa.array(known.to_numpy(dtype=object), pa.string())).to_numpy(
-        zero_copy_only=False
-    )
+    found: np.ndarray = pc.is_in(_strings(ids), value_set=_strings(known)).to_numpy(zero_copy_only=False)
     return found
+
+
+def _strings(ids: pd.Series[Any]) -> pa.Array:
+    """Text as Arrow holds it; pandas' own text is that already."""
+    made = pa.array(ids, from_pandas=True)
+    made = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
+    return made.cast(pa.string())
 
 
 def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from tasks.drift import ColumnDrift, measure_drift
 from tasks.health import Freshness
 from tasks.history import History
 from tasks.map_gate import MapCourt, cross_fitted, judge_mapped
-from tasks.profiles import Counts, column_codes, describe_texts, microseconds
+from tasks.profiles import Counts, microseconds
 from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
 from tasks.recalibration import (
     METHODS,
@@ -28,8 +28,9 @@ from tasks.recalibration import (
     check_recalibration,
     fit_recalibration,
 )
-from tasks.reference import PREDICTION, Reference, RunSummary, summarise
+from tasks.reference import PREDICTION, Reference, RunSummary
 from tasks.signals import Signal, finite
+from tasks.window import WindowFacts, read_facts
 
 Floats = NDArray[np.float64]
 DRIFT_SOURCE = "windows of the training data, each against the rest of it"
@@ -48,7 +49,8 @@ class CheckInputs:
         recalibrator: The map in force, from raw_score to score; None when there is none.
         reference: What that version was trained on.
         time: The time column of `window`.
-        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed.
+        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed. Of a
+            large one the facts of its parts, added up.
         predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
         mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
             time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay). Where another model
@@ -69,7 +71,7 @@ class CheckInputs:
     champion_version: str
     reference: Reference
     time: str
-    window: pd.DataFrame
+    window: pd.DataFrame | WindowFacts
     predictions: pd.DataFrame
     mature: pd.DataFrame
     labels: pd.DataFrame
@@ -95,9 +97,12 @@ def gather(
     """All signals, the strongest kind first, and the evidence for the record."""
     _require(inputs)
     joined = join_labels(inputs, as_of)
-    data, summary, counts = _read_window(inputs, policy, history, as_of)
+    window = inputs.window
+    if not isinstance(window, WindowFacts):
+        window = read_facts(inputs.reference, window, inputs.time)
+    data, summary, counts = _read_window(inputs, window, policy, history, as_of)
     loss, covered, judged = _newest_mature(inputs, policy, joined, as_of)
-    drift = _drift(inputs, policy, history, counts)
+    drift = _drift(inputs, window.rows, policy, history, counts)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = _recalibration_test(inputs, policy, joined)
     maps = _recalibration(test, refusal, policy, history, as_of)
@@ -114,7 +119,7 @@ def gather(
         *maps,
     )
     evidence: dict[str, Any] = {
-        "rows": len(inputs.window),
+        "rows": window.rows,
         "window": summary.to_dict() if summary else None,
         "window_start": (as_of - policy.window).isoformat(),
         "mature_predictions": covered.predictions,
@@ -157,7 +162,7 @@ def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) ->
 
 def _require(inputs: CheckInputs) -> None:
     wanted = {
-        "window": (inputs.window, [inputs.time]),
+        **({} if isinstance(inputs.window, WindowFacts) else {"window": (inputs.window, [inputs.time])}),
         "predictions": (inputs.predictions, ["id", "time", "score", "version"]),
         "mature": (inputs.mature, ["id", "time", "score", "version"]),
         "labels": (inputs.labels, ["id", "truth", "labelled_at"]),
@@ -168,44 +173,36 @@ def _require(inputs: CheckInputs) -> None:
 
 
 def _read_window(
-    inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime
+    inputs: CheckInputs, window: WindowFacts, policy: Monitoring, history: History, as_of: datetime
 ) -> tuple[tuple[Signal, ...], RunSummary | None, Counts | None]:
     """Health signals, and for a readable window its summary and its counts (columns, width)."""
-    reference, window = inputs.reference, inputs.window
+    reference = inputs.reference
     stale_after = policy.stale_after or policy.window
-    found = [*health.check_feed(reference, len(window), inputs.freshness, as_of, stale_after)]
-    schema = health.check_schema(reference, window)
-    found += schema
+    found = [*health.check_feed(reference, window.rows, inputs.freshness, as_of, stale_after)]
+    found += health.check_schema(window)
     mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
     scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
     found += health.check_predictions(reference, scores)
     summary, counts = None, None
-    if not schema and len(window):
-        features = describe_texts(window, reference.vocabularies)
-        columns = reference.columns
-        codes = column_codes(features, columns)
-        times = microseconds(window[inputs.time])
-        summary = summarise(features, times, columns, codes)
-        if len(window) >= policy.minimum_rows:
+    if window.readable:
+        summary = window.summary(reference.columns)
+        if window.rows >= policy.minimum_rows:
             recent = health.recent_runs(history.decisions, history.acceptances)
             found += health.check_rows(reference, summary, recent)
-            found += health.check_columns(reference, features, summary, recent)
-        counts = _counts(reference, codes, scores)
+            found += health.check_columns(reference, window, summary, recent)
+        counts = _counts(reference, window, scores)
     accepted = history.accepted(inputs.versions)
     return tuple(_accept(signal, accepted) for signal in found), summary, counts
 
 
-def _counts(reference: Reference, codes: Counts, scores: Floats) -> Counts:
+def _counts(reference: Reference, window: WindowFacts, scores: Floats) -> Counts:
     width = reference.profile.counts.shape[2]
     counts = np.zeros((len(reference.profile.columns), width), dtype=np.int64)
-    position = 0
     for row, column in enumerate(reference.profile.columns):
         if column.name == PREDICTION:
-            coded = column.codes(pd.Series(scores, name=PREDICTION))
+            tally = np.bincount(column.codes(pd.Series(scores, name=PREDICTION)), minlength=column.bins + 1)
         else:
-            coded = codes[position]
-            position += 1
-        tally = np.bincount(coded, minlength=column.bins + 1)
+            tally = window.columns[column.name].counts
         counts[row, : column.bins] = tally[: column.bins]
         counts[row, -1] = tally[column.bins]
     return counts
@@ -229,10 +226,12 @@ def _persist(
     return fired and (extreme or 1 + sum(earlier) >= needed)
 
 
-def _drift(inputs: CheckInputs, policy: Monitoring, history: History, counts: Counts | None) -> tuple[Signal, ...]:
+def _drift(
+    inputs: CheckInputs, rows: int, policy: Monitoring, history: History, counts: Counts | None
+) -> tuple[Signal, ...]:
     reference = inputs.reference
-    if counts is None or len(inputs.window) < policy.minimum_rows:
-        detail = f"drift was not measured: {len(inputs.window)} rows, at least {policy.minimum_rows} are needed"
+    if counts is None or rows < policy.minimum_rows:
+        detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
         return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),)
     importance = dict(reference.importance)
     if reference.column(PREDICTION) and counts[-1].sum():

@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.profiles import Column
 from tasks.reference import PREDICTION, Reference, RunSummary
 from tasks.signals import Signal, finite
+from tasks.window import ColumnFacts, WindowFacts
 
 Floats = NDArray[np.float64]
 
@@ -28,8 +28,6 @@ UNSEEN_RISE = 0.40
 DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
 FAR_JUMP = 3.0
-FAR_RANGES = 5.0
-FAR_MULTIPLE = 100.0
 FAR_SHARE = 0.01
 STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
@@ -75,27 +73,16 @@ class Freshness:
     example: str = ""
 
 
-def check_schema(reference: Reference, window: pd.DataFrame) -> tuple[Signal, ...]:
+def check_schema(window: WindowFacts) -> tuple[Signal, ...]:
     """Columns that are missing or not of their kind: without them nothing else can be measured."""
     found = []
-    wanted = [*reference.numeric, *reference.categorical, *reference.vocabularies]
-    absent = [name for name in wanted if name not in window]
-    if absent:
-        found.append(
-            _broken(
-                "schema",
-                len(absent),
-                0,
-                "the champion's features",
-                f"{len(absent)} columns are missing: {', '.join(absent)}",
-            )
-        )
-    for name in reference.numeric:
-        if name in window and not pd.api.types.is_numeric_dtype(window[name]):
-            values = window[name].dropna()
-            example = f", such as {values.iloc[0]!r}" if len(values) else ""
-            detail = f"{name} holds {window[name].dtype} in {len(window)} rows{example}; the champion knows numbers"
-            found.append(_broken(f"type of {name}", len(window), 0, "the champion's features", detail))
+    if absent := window.missing:
+        detail = f"{len(absent)} columns are missing: {', '.join(absent)}"
+        found.append(_broken("schema", len(absent), 0, "the champion's features", detail))
+    for name, (kind, value) in window.kinds.items():
+        example = "" if value is None else f", such as {value!r}"
+        detail = f"{name} holds {kind} in {window.rows} rows{example}; the champion knows numbers"
+        found.append(_broken(f"type of {name}", window.rows, 0, "the champion's features", detail))
     return tuple(found)
 
 
@@ -153,17 +140,18 @@ def check_rows(reference: Reference, summary: RunSummary, recent: Sequence[RunSu
 
 
 def check_columns(
-    reference: Reference, features: pd.DataFrame, summary: RunSummary, recent: Sequence[RunSummary]
+    reference: Reference, window: WindowFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> tuple[Signal, ...]:
-    """Each column's missing spike, unseen category, constant value, or unit; `features` gives the examples."""
+    """Each column's missing spike, unseen category, constant value, or unit; `window` gives the examples."""
     found = []
     for column in reference.columns:
+        facts = window.columns[column.name]
         found += _missing(column, reference, summary, recent)
         if column.kind == "categorical":
-            found += _unseen(column, reference, features, summary, recent)
+            found += _unseen(column, reference, facts, summary, recent)
         else:
-            found += _unit(column, reference, features, summary, recent)
-        found += _stuck(column, reference, features, summary, recent)
+            found += _unit(column, reference, facts, summary, recent)
+        found += _stuck(column, reference, facts, summary, recent)
     return tuple(found)
 
 
@@ -209,24 +197,22 @@ def _missing(column: Column, reference: Reference, summary: RunSummary, recent: 
 
 
 def _unseen(
-    column: Column, reference: Reference, features: pd.DataFrame, summary: RunSummary, recent: Sequence[RunSummary]
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     share = summary.columns[column.name].outside
     usual = max(_past(column.name, reference, recent, "outside"), default=0.0)
     limit = usual + UNSEEN_RISE
     if share <= limit:
         return []
-    known = {*column.categories, *column.rare}
-    values = features[column.name].dropna().astype(object)
-    strange = values[~values.isin(known)].value_counts()
-    example = f"{strange.index[0]!r} in {int(strange.iloc[0])} rows" if len(strange) else "unknown values"
+    value = max(facts.strange, key=lambda name: facts.strange[name], default=None)
+    example = "unknown values" if value is None else f"{value!r} in {facts.strange[value]} rows"
     detail = f"{column.name} holds values never seen in training in {share:.1%} of {summary.rows} rows: {example}"
     source = "the greatest share of rare or unseen values before + 40 points"
     return [_broken(f"unseen {column.name}", share, limit, source, detail)]
 
 
 def _stuck(
-    column: Column, reference: Reference, features: pd.DataFrame, summary: RunSummary, recent: Sequence[RunSummary]
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     now = summary.columns[column.name]
     past = _past(column.name, reference, recent, "top_share")
@@ -238,18 +224,18 @@ def _stuck(
         past = [*past, common]
     if max(past, default=1.0) >= STUCK_SHARE:
         return []
-    value = features[column.name].dropna().iloc[:1].tolist()[0]
+    value = facts.first.item() if isinstance(facts.first, np.generic) else facts.first
     detail = f"{column.name} is {value!r} in all {summary.rows} rows; no earlier window had one value only"
     return [_broken(f"constant {column.name}", 1.0, STUCK_SHARE, "the greatest share of one value before", detail)]
 
 
 def _unit(
-    column: Column, reference: Reference, features: pd.DataFrame, summary: RunSummary, recent: Sequence[RunSummary]
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     now = np.array(summary.columns[column.name].quantiles)
     if not len(now):
         return []
-    far = _far_away(column, features, summary)
+    far = _far_away(column, facts, summary)
     if now[1] == now[3]:
         return far
     series = [np.array(run.columns[column.name].quantiles) for run in reference.runs if column.name in run.columns]
@@ -280,23 +266,16 @@ def _unit(
     return far
 
 
-def _far_away(column: Column, features: pd.DataFrame, summary: RunSummary) -> list[Signal]:
-    low, high = column.edges[0], column.edges[-1]
-    reach = FAR_RANGES * (high - low) or FAR_MULTIPLE * max(abs(low), abs(high))
-    if reach == 0:
-        return []
-    values = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
-    away = (values < low - reach) | (values > high + reach)
-    count = int(away.sum())
-    present = max(1, int(np.isfinite(values).sum()))
-    if count < max(5.0, FAR_SHARE * present):
+def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary) -> list[Signal]:
+    present = max(1, facts.finite)
+    if facts.example is None or facts.away < max(5.0, FAR_SHARE * present):
         return []
     detail = (
-        f"{column.name} lies far outside [{low:.4g}, {high:.4g}] in {count} of {summary.rows} rows, "
-        f"such as {values[away][0]:.4g}"
+        f"{column.name} lies far outside [{column.edges[0]:.4g}, {column.edges[-1]:.4g}] in {facts.away} of "
+        f"{summary.rows} rows, such as {facts.example:.4g}"
     )
     source = "share of values more than five ranges outside the reference's; fixed"
-    return [_broken(f"range of {column.name}", count / present, FAR_SHARE, source, detail)]
+    return [_broken(f"range of {column.name}", facts.away / present, FAR_SHARE, source, detail)]
 
 
 def _scale(column: Column, series: Sequence[Floats]) -> float:

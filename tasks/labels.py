@@ -70,7 +70,9 @@ def add_labels(
     missing = int(frame["truth"].isna().sum())
     frame = frame[frame["truth"].notna()].drop_duplicates("id", keep="last")
     until = frame["labelled_at"].max() + _SAME_MOMENT
-    known = (known_labels(store, definition.name, as_of=until) if len(frame) else frame).set_index("id")
+    known = (known_labels(store, definition.name, as_of=until, ids=frame["id"]) if len(frame) else frame).set_index(
+        "id"
+    )
     known = known.reindex(frame["id"]).set_axis(frame.index)
     before = known["truth"]
     fresh = frame[before.isna() | (before != frame["truth"])].assign(author=author)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,17 +17,21 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
-from perennial.errors import ConflictError
+from perennial.errors import ConflictError, NotFoundError, ServiceError
 from perennial.registry import Registry, Version
-from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
 from perennial.workspace import Workspace
-from tasks.data import is_known, known_labels, window_rows
+from tasks.cluster import open_cluster
+from tasks.data import known_labels, window_rows
 from tasks.decision import CheckInputs, Decision, check
 from tasks.health import Freshness
 from tasks.maps import map_in_force, same_model
 from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
 from tasks.scoring import load_version, predictions_between, require_champion, score_rows
+from tasks.window import WindowFacts, add_up, read_facts
+
+PART_ROWS = 500_000
 
 
 def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Decision:
@@ -54,21 +60,19 @@ def gather_inputs(
     mature_end = as_of - definition.data.label_delay
     mature_start = mature_end - policy.mature_windows * policy.window
     start = as_of - policy.window
-    labels = known_labels(store, model, as_of=as_of)
-    window = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
+    mature = _predictions(store, model, mature_start, mature_end, as_of)
+    reference = champion_reference(workspace.registry, champion)
     return CheckInputs(
         model=model,
         champion_version=str(champion.number),
-        reference=champion_reference(workspace.registry, champion),
+        reference=reference,
         time=ROW_TIME,
-        window=window.drop(columns=ROW_ID),
+        window=read_window(store, definition, reference, start=start, as_of=as_of),
         predictions=_predictions(store, model, start, as_of, as_of),
-        mature=champion_answers(
-            workspace, definition, champion, _predictions(store, model, mature_start, mature_end, as_of), as_of=as_of
-        ),
-        labels=labels,
+        mature=champion_answers(workspace, definition, champion, mature, as_of=as_of),
+        labels=known_labels(store, model, as_of=as_of, ids=mature["id"]),
         label_delay=definition.data.label_delay,
-        labelled_rows=count_labelled(store, definition, champion, labels, as_of=as_of),
+        labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
         ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
         same_model=same_model(workspace.registry, champion),
@@ -77,6 +81,61 @@ def gather_inputs(
         metric=definition.loss,
         seed=definition.training.seed,
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the parts of a window have in common."""
+
+    store: Store
+    definition: ModelDefinition
+    reference: Reference
+    as_of: datetime
+    version: int
+    rows: int
+
+
+def read_window(
+    store: Store, definition: ModelDefinition, reference: Reference, *, start: datetime, as_of: datetime
+) -> pd.DataFrame | WindowFacts:
+    """The rows of [start, as_of); of more than PART_ROWS the facts, part by part, on the definition's cluster if any.
+
+    Workers read their parts from the tables themselves.
+
+    Raises:
+        ServiceError: The workers do not see the tables.
+    """
+    where = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    version = store.version(definition.name, "batches")
+    rows = 0 if version is None else store.count(definition.name, "batches", where=where, version=version)
+    if version is None or rows <= PART_ROWS:
+        return window_rows(store, definition, start=start, end=as_of, known_at=as_of).drop(columns=ROW_ID)
+    parts = -(-rows // PART_ROWS)
+    edges = [start + (as_of - start) * number / parts for number in range(parts + 1)]
+    common, spans = _Parts(store, definition, reference, as_of, version, rows), list(pairwise(edges))
+    with open_cluster(definition) as cluster:
+        if cluster is None:
+            return add_up(_read_part(common, span) for span in spans)
+        with cluster.share(common) as shared:
+            total = add_up(shared.map(_read_part, spans))
+    if total.rows != rows:
+        raise ServiceError(
+            f"the Dask workers see {total.rows} of {rows} rows of {store.root}/{definition.name}/batches",
+            "Keep the tables where every worker reads them, such as PERENNIAL_TABLES=s3://…",
+        )
+    return total
+
+
+def _read_part(common: _Parts, span: tuple[datetime, datetime]) -> WindowFacts:
+    """The facts of the rows of a span, as the table stood when they were counted."""
+    start, end = span
+    try:
+        rows = window_rows(
+            common.store, common.definition, start=start, end=end, known_at=common.as_of, version=common.version
+        )
+    except NotFoundError:  # another machine's folder: the sum tells
+        return WindowFacts(0)
+    return read_facts(common.reference, rows, ROW_TIME, total_rows=common.rows)
 
 
 def champion_answers(
@@ -118,29 +177,30 @@ def reference_sample(registry: Registry, champion: Version) -> pd.DataFrame:
     return pd.read_parquet(registry.run_artifact(champion, SAMPLE_FILE))
 
 
-def count_labelled(
-    store: Store, definition: ModelDefinition, champion: Version, labels: pd.DataFrame, *, as_of: datetime
-) -> int:
+def count_labelled(store: Store, definition: ModelDefinition, champion: Version, *, as_of: datetime) -> int:
     """How many labelled rows there are since the champion's oldest; of a model without a window, all there are.
 
     A sliding window would hide growth: its training always has about as many rows.
     """
     start = datetime.fromisoformat(champion.tag("trained_from")) if definition.training.window else None
-    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, columns=[])
-    return int(is_known(rows[ROW_ID], labels["id"]).sum())
+    # In Arrow's columns throughout: this reads all of history, and text as Python objects is what costs.
+    inside = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    rows = store.read(definition.name, "batches", columns=[ROW_ID], where=inside)[ROW_ID]
+    labelled = store.read(definition.name, "labels", columns=["id"], where=pc.field("labelled_at") <= as_of)["id"]
+    return int(pc.sum(pc.is_in(rows, value_set=labelled)).as_py() or 0)
 
 
 def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:
     """What ingestion knows of the feed: its newest event, rows from the future, deliveries that came twice."""
-    receipts = store.frame(model, "receipts", where=pc.field("ingested_at") <= as_of)
-    accepted = receipts[receipts["verdict"] == "accepted"]
-    future = store.read(
-        model, "batches", columns=[ROW_ID], where=(pc.field(ROW_TIME) >= as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
-    )
+    accepted = store.frame(
+        model, "receipts", columns=["batch_id", "time_until", "rows", "duplicates"],
+        where=(pc.field("ingested_at") <= as_of) & (pc.field("verdict") == "accepted"),
+    )  # fmt: skip
+    future = (pc.field(ROW_TIME) >= as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
     recent = accepted[(accepted["time_until"] >= start) & (accepted["duplicates"] > accepted["rows"] / 2)]
     return Freshness(
         latest_event=accepted["time_until"].max().to_pydatetime() if len(accepted) else None,
-        future_rows=len(future),
+        future_rows=store.count(model, "batches", where=future),
         duplicate_batches=len(recent),
         duplicate_rows=int(recent["duplicates"].sum()),
         example=str(recent["batch_id"].iloc[0]) if len(recent) else "",
@@ -174,16 +234,13 @@ def open_decisions(
     Args:
         is_alive: Says of a claim's holder whether it may still be at work: a dead one's decision is open again.
     """
-    entries = workspace.ledger(model).entries(as_of=as_of)
-    asked = [entry for entry in entries if entry["verdict"] in ("retrain", "recalibrate")][-1:]
+    entry = workspace.ledger(model).newest("retrain", "recalibrate", as_of=as_of)
+    if entry is None or entry["outcome"] is not None:
+        return []
+    if entry["claimed_by"] is not None and is_alive(entry["claimed_by"]):
+        return []
     reign = workspace.registry.reign(model, as_of=as_of)
-    return [
-        entry
-        for entry in asked
-        if entry["outcome"] is None
-        and (entry["claimed_by"] is None or not is_alive(entry["claimed_by"]))
-        and (reign is None or reign.at < datetime.fromisoformat(entry["as_of"]))
-    ]
+    return [entry] if reign is None or reign.at < datetime.fromisoformat(entry["as_of"]) else []
 
 
 def require_sound_data(workspace: Workspace, model: str, *, as_of: datetime) -> None:
@@ -192,8 +249,7 @@ def require_sound_data(workspace: Workspace, model: str, *, as_of: datetime) -> 
     Raises:
         ConflictError: It does; the complaint and both ways out are named.
     """
-    entries = workspace.ledger(model).entries(as_of=as_of)
-    newest = entries[-1] if entries else None
+    newest = workspace.ledger(model).newest(as_of=as_of)
     if newest is None or newest["verdict"] != "repair" or newest.get("acceptance"):
         return
     raise ConflictError(

@@ -150,7 +150,7 @@ def _shadowed(workspace: Workspace, definition: ModelDefinition, reign: Reign, a
     store, model = workspace.store, definition.name
     logged = predictions_between(store, model, start=reign.at, end=as_of, known_at=as_of)
     logged = logged[logged["version"] == reign.version]
-    truth = known_labels(store, model, as_of=as_of)[["id", "truth"]]
+    truth = known_labels(store, model, as_of=as_of, ids=logged["id"])[["id", "truth"]]
     known = logged.merge(truth, on="id", how="inner")
     if not len(known) or reign.previous is None:
         return pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})

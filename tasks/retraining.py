@@ -23,6 +23,7 @@ from perennial.features import feature_frame
 from perennial.registry import Reign, Version
 from perennial.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
+from tasks.cluster import tuning_executor
 from tasks.data import LabelledRows, labelled_rows
 from tasks.gate import Evidence, GateReport, judge
 from tasks.history import outcome_row
@@ -109,16 +110,18 @@ def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
     """Tune within the budget, from the champion's parameters on; a killed search is resumed."""
     champion = prepared.champion
     parameters = json.loads(champion.tag("parameters", "{}")) if champion else None
-    return tune(
-        prepared.encoded,
-        prepared.frame,
-        prepared.split.folds,
-        storage=workspace.work_folder(prepared.definition.name, prepared.key) / "tuning.journal",
-        study_name=prepared.key,
-        champion_parameters=parameters,
-        seed=prepared.definition.training.seed,
-        rows_digest=prepared.data.digest,
-    )
+    with tuning_executor(prepared.definition) as executor:
+        return tune(
+            prepared.encoded,
+            prepared.frame,
+            prepared.split.folds,
+            storage=workspace.work_folder(prepared.definition.name, prepared.key) / "tuning.journal",
+            study_name=prepared.key,
+            champion_parameters=parameters,
+            seed=prepared.definition.training.seed,
+            rows_digest=prepared.data.digest,
+            executor=executor,
+        )
 
 
 def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from perennial.errors import DataError, NotFoundError
 from perennial.features import feature_frame
 from perennial.registry import Registry, Version
 from perennial.store import ROW_ID, ROW_TIME, Store, between
+from tasks.cluster import Shared, open_cluster
 from tasks.data import is_known, normalise, read_file, window_rows
 from tasks.training import predict_score
 
@@ -72,7 +76,9 @@ def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, 
     rows = unscored_rows(store, definition, start=start, as_of=as_of)
     if not len(rows):
         return 0
-    scores, raw = score_rows(pipeline, definition, rows)
+    chunks = (rows.iloc[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS))
+    found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
+    scores, raw = (np.concatenate(parts) for parts in zip(*found, strict=True))
     log_predictions(store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch")
     return len(rows)
 
@@ -146,15 +152,11 @@ def score_file(
         raise DataError(f"the folder {target.parent} does not exist", "Make it first")
     staged = target.with_name(f".{target.name}.part")
     writer = _Writer(staged, csv=target.suffix.lower() == ".csv")
-    # The next chunk is read, and the last one written, while this one is scored: scikit-learn's trees hold no lock.
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+    # The last chunk is written while the next one is scored: scikit-learn's trees hold no lock.
+    with ThreadPoolExecutor(1) as writing:
         try:
-            chunks = _normal_chunks(source, definition)
-            ahead = reading.submit(next, chunks, None)
             written: Future[None] | None = None
-            while (rows := ahead.result()) is not None:
-                ahead = reading.submit(next, chunks, None)
-                score, raw = score_rows(pipeline, definition, rows)
+            for rows, score, raw in score_chunks(pipeline, definition, _normal_chunks(source, definition)):
                 made = {definition.data.id: rows[ROW_ID], "score": score, "version": np.full(len(score), version)}
                 if written is not None:
                     written.result()
@@ -179,6 +181,47 @@ def score_file(
 def _keep(writer: _Writer, made: pd.DataFrame, record: Callable[[], None]) -> None:
     writer.write(made)
     record()
+
+
+Scored = tuple[pd.DataFrame, np.ndarray, np.ndarray]
+
+
+def score_chunks(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """Each chunk's rows, scores and raw scores, in order; more than one chunk goes to the definition's cluster."""
+    first = list(islice(chunks, 2))
+    chunks = chain(first, chunks)
+    with open_cluster(definition) if len(first) > 1 else contextlib.nullcontext() as cluster:
+        if cluster is None:
+            yield from _scored_here(pipeline, definition, chunks)
+        else:
+            with cluster.share((pipeline, definition)) as shared:
+                yield from _scored_there(shared, definition, chunks)
+
+
+def _scored_here(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """The next chunk is read while this one is scored."""
+    with ThreadPoolExecutor(1) as reading:
+        ahead = reading.submit(next, chunks, None)
+        while (rows := ahead.result()) is not None:
+            ahead = reading.submit(next, chunks, None)
+            yield rows, *score_rows(pipeline, definition, rows)
+
+
+def _scored_there(shared: Shared, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """The features of each chunk travel, and its scores; the file itself need not be where the workers are."""
+    out: deque[pd.DataFrame] = deque()
+
+    def features() -> Iterator[pd.DataFrame]:
+        for rows in chunks:
+            out.append(rows)
+            yield rows[list(definition.features.columns)]
+
+    for score, raw in shared.map(_score_part, features(), bulky=True):
+        yield out.popleft(), score, raw
+
+
+def _score_part(model: tuple[Any, ModelDefinition], rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return score_rows(*model, rows)
 
 
 class _Writer:
