@@ -59,10 +59,9 @@ def measure(home: Path, weeks: int, ledger_rows: int) -> dict[str, Any]:
     workspace = open_workspace()
     definition = workspace.definition("flights")
     as_of = START + weeks * WEEK
-    if not (home / "made").exists():
-        make_history(workspace, definition, weeks)
+    make_history(workspace, definition, weeks)
+    if workspace.store.version("flights", "decisions") is None:
         make_ledger(workspace, definition, ledger_rows, as_of)
-        (home / "made").write_text("")
     store = workspace.store
     return {
         "weeks": weeks,
@@ -75,19 +74,21 @@ def measure(home: Path, weeks: int, ledger_rows: int) -> dict[str, Any]:
 
 
 def make_history(workspace: Any, definition: Any, weeks: int) -> None:
-    """A champion of the first weeks, then every week's rows, labels and predictions."""
+    """A champion of the first weeks, then every week's rows, labels and predictions; what is there already stays."""
     from perennial.store import LAYOUT
     from tasks.data import read_source
     from tasks.ingestion import ingest_batch
     from tasks.validation import find_suite, load_suite
 
-    suite = load_suite(find_suite("flights", workspace.settings.expectation_folders))
-    year = read_source(definition, START, START + timedelta(days=364))
-    first = year[year[definition.data.time] < pd.Timestamp(START + FIRST_WEEKS * WEEK)].reset_index(drop=True)
-    end = START + FIRST_WEEKS * WEEK
-    ingest_batch(workspace.store, definition, first, suite, source="past", as_of=end, history=True)
-    train(workspace, definition, end)
+    year, end = read_source(definition, START, START + timedelta(days=364)), START + FIRST_WEEKS * WEEK
+    if workspace.registry.reign("flights") is None:
+        suite = load_suite(find_suite("flights", workspace.settings.expectation_folders))
+        first = year[year[definition.data.time] < pd.Timestamp(end)].reset_index(drop=True)
+        ingest_batch(workspace.store, definition, first, suite, source="past", as_of=end, history=True)
+        train(workspace, definition, end)
     for number in range(FIRST_WEEKS, weeks):
+        if workspace.store.committed("flights", "labels", f"labels:week-{number}"):
+            continue
         append_week(workspace, definition, year, number)
         for table in LAYOUT:
             workspace.store.compact("flights", table, least_files=LEAST_FILES)

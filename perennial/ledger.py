@@ -156,7 +156,7 @@ class Ledger:
             raise NotFoundError(f"{self._model} has no decision {decision_id}", f"See `perennial ledger {self._model}`")
         return found[0]
 
-    def newest(self, *verdicts: str, as_of: datetime) -> dict[str, Any] | None:
+    def newest(self, *verdicts: str, as_of: datetime | None = None) -> dict[str, Any] | None:
         """The newest of `entries` with one of the verdicts, or with any; None where there is none."""
         frame = self._frame(as_of)
         decisions = frame[frame["kind"] == "decision"]

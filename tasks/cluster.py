@@ -9,12 +9,14 @@ died on another one; only where every holder of shared data died at once it is s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -31,6 +33,7 @@ R = TypeVar("R")
 # How often lost data is sent again; each time every worker that held it must have died.
 _SENDINGS = 3
 _POLL_SECONDS = 2.0
+_CLOSE_SECONDS = 5.0
 _END = object()
 
 
@@ -58,14 +61,24 @@ def open_cluster(definition: ModelDefinition) -> Iterator[Cluster | None]:
         if address == "local":
             address = stack.enter_context(_local_cluster()).scheduler_address
         try:
+            # Asked first, since the client itself waits for ever for a server that is silent.
+            with ThreadPoolExecutor(1) as apart:
+                apart.submit(asyncio.run, _ask_scheduler(address, seconds)).result()
             client = distributed.Client(address, timeout=seconds, set_as_default=False, name="perennial")
         except (OSError, TimeoutError, ValueError) as error:
             raise ServiceError(
                 f"no Dask scheduler answers at {address} within {duration_text(definition.runner.timeout)}",
                 "Start it (`dask scheduler`, then `dask worker ADDRESS`), or correct runner.dask",
             ) from error
-        stack.enter_context(client)
+        stack.callback(client.close, timeout=_CLOSE_SECONDS)
         yield Cluster(client, address, seconds)
+
+
+async def _ask_scheduler(address: str, seconds: float) -> None:
+    from distributed import rpc
+
+    async with asyncio.timeout(seconds), rpc(address) as scheduler:
+        await scheduler.identity()
 
 
 @contextlib.contextmanager
@@ -136,21 +149,26 @@ class Cluster:
             )
 
     def _require_workers(self) -> None:
-        """Wait for one worker, which a call makes an adaptive cluster start; then ask all for their versions."""
-        first = self.client.submit(_fingerprint, pure=False)
+        """Wait for one worker, which a call makes an adaptive cluster start."""
         started = time.monotonic()
-        while not _done(first):
+        first = self.client.submit(_call, _agree, environment_fingerprint(), None, None, pure=False)
+        while not _is_over(first):
             self.require_alive(started)
+        self.result(first)
+
+    def result(self, future: Any) -> Any:
+        """What a call gave that is over.
+
+        Raises:
+            ServiceError: The worker lacks Perennial, or its versions are others.
+        """
         try:
-            first.result()
-            found = self.client.run(_fingerprint)
+            return future.result()
         except ImportError as error:
             raise ServiceError(
-                f"a worker of {self.address} can't import Perennial: {error}",
+                f"a worker of {self.address} can't import what this process runs: {error}",
                 "Start the workers from the image or environment that this process runs in",
             ) from error
-        for worker, versions in found.items():
-            _require_same(versions, worker)
 
 
 class Shared:
@@ -207,16 +225,14 @@ class Shared:
         return _Sent(item, future, number)
 
     def _receive(self, function: Callable[[Any, T], R], sent: _Sent[T], bulky: bool) -> R:
-        from concurrent.futures import CancelledError
-
         from distributed import KilledWorker
 
         while True:
             started = time.monotonic()
-            while not _done(sent.future):
+            while not _is_over(sent.future):
                 self._cluster.require_alive(started)
             try:
-                result: R = sent.future.result()
+                result: R = self._cluster.result(sent.future)
                 return result
             except CancelledError:  # what the call needs died with its last holder
                 self._cluster.require_alive(started)
@@ -260,24 +276,31 @@ class _Sent(Generic[T]):
     number: int
 
 
-def _done(future: Any) -> bool:
+def _is_over(future: Any) -> bool:
     """Whether the future is over, after a short wait for it."""
-    from distributed import wait
-
-    try:
-        wait([future], timeout=_POLL_SECONDS)
-    except TimeoutError:
-        return False
-    except Exception:  # noqa: BLE001 (cancelled: to be told apart by its result)
-        return True
-    return True
+    over = threading.Event()
+    future.add_done_callback(lambda _: over.set())
+    return over.wait(_POLL_SECONDS) or future.done()
 
 
 def _call(function: Callable[[Any, T], R], expected: dict[str, str], shared: Any, item: T) -> R:
-    """On a worker: one call. A worker that came later than the connection is looked at too."""
-    _require_same(_fingerprint(), "a worker", expected)
+    """On a worker: one call, if the worker has the caller's versions. Other versions give other numbers."""
+    found = _fingerprint()
+    if found["hash"] != expected["hash"]:
+        from distributed import get_worker
+
+        apart = [f"{name} {found.get(name)} instead of {value}" for name, value in expected.items()
+                 if name != "hash" and found.get(name) != value]  # fmt: skip
+        raise ServiceError(
+            f"the Dask worker {get_worker().address} has {', '.join(apart)}",
+            "Start the workers from the image or environment that this process runs in",
+        )
     with _thread_share():
         return function(shared, item)
+
+
+def _agree(_: Any, __: Any) -> None:
+    """What the first call does: nothing but show that a worker is there."""
 
 
 def _evaluate(evaluate: Evaluate, parameters: Parameters) -> Evaluation:
@@ -287,22 +310,6 @@ def _evaluate(evaluate: Evaluate, parameters: Parameters) -> Evaluation:
 @cache
 def _fingerprint() -> dict[str, str]:
     return environment_fingerprint()
-
-
-def _require_same(found: dict[str, str], worker: str, expected: dict[str, str] | None = None) -> None:
-    """Other versions give other numbers: refuse them."""
-    wanted = expected or _fingerprint()
-    if found["hash"] == wanted["hash"]:
-        return
-    apart = [
-        f"{name} {found.get(name)} instead of {value}"
-        for name, value in wanted.items()
-        if name != "hash" and found.get(name) != value
-    ]
-    raise ServiceError(
-        f"{worker} of the Dask cluster has {', '.join(apart)}",
-        "Start the workers from the image or environment that this process runs in",
-    )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from perennial.commands.check_all import check_all
 from perennial.commands.output import print_json
 from perennial.commands.running import as_of_option, flow_environment, json_option
 
@@ -89,13 +90,19 @@ def retrain(
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--all", "every", is_flag=True, help="Every model that has a champion, one after the other.")
 @as_of_option
 @click.option("--dry-run", is_flag=True, help="Decide and print only: no ledger, no retraining, no Prefect.")
 @json_option
 @_verbose
-def check(model: str, as_of: datetime | None, dry_run: bool, as_json: bool, verbose: bool) -> None:
+def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool, as_json: bool, verbose: bool) -> None:
     """Check the champion: a verdict with its reasons, written into the ledger and acted on."""
+    if (model is None) is not every:
+        raise click.UsageError("name a MODEL, or give --all")
+    if model is None:
+        check_all(as_of, dry_run=dry_run, as_json=as_json, verbose=verbose)
+        return
     from perennial.workspace import open_workspace
     from tasks.decision import Decision
     from tasks.decision_text import render_text

@@ -91,10 +91,10 @@ class About:
         return facts
 
     def _last_check(self, model: str) -> dict[str, Any] | None:
-        entries = self._service.workspace.ledger(model).entries()
-        if not entries:
+        newest = self._service.workspace.ledger(model).newest()
+        if newest is None:
             return None
-        return {name: entries[-1].get(name) for name in ("decision_id", "as_of", "verdict", "reasons")}
+        return {name: newest.get(name) for name in ("decision_id", "as_of", "verdict", "reasons")}
 
     def _coverage(self, model: str, champion: LoadedModel) -> dict[str, Any]:
         """Of the predictions whose labels are due, how many have one: over the monitor's window."""
@@ -112,7 +112,8 @@ class About:
                 "coverage": None,
                 "waiting": self._service.labels.waiting(model),
             }
-        labelled = pc.unique(store.read(model, "labels", columns=["id"])["id"])
+        ours = pc.field("id").isin(made)
+        labelled = pc.unique(store.read(model, "labels", columns=["id"], where=ours)["id"])
         found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
         return {
             "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,

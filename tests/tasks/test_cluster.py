@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,15 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import backtest_world
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import small_model
 from distributed import Client, LocalCluster
+from small_model import World
 
-from perennial.definition import ModelDefinition
+from perennial.definition import ModelDefinition, Runner
 from perennial.errors import DefinitionError, ServiceError
+from perennial.store import Store
+from perennial.workspace import Workspace
 from tasks import cluster as cluster_module
+from tasks import monitoring, scoring
+from tasks.backtesting import backtest_model
 from tasks.cluster import Cluster, open_cluster, tuning_executor
 from tasks.split import Fold, time_ordered_folds
 from tasks.tuning import TuningResult, tune
@@ -227,42 +235,36 @@ def test_a_scheduler_without_workers_then_without_itself(
     address, process = scheduler
     with pytest.raises(ServiceError, match=rf"cluster at {address} has had no worker for 1 s. Start workers"):
         search(definition(address, timeout="1s"), tmp_path / "j")
-    with Client(address, set_as_default=False) as client:
+    client = Client(address, set_as_default=False)
+    try:
         process.kill()
         process.wait()
         with pytest.raises(ServiceError, match=r"scheduler at .* went away. Start it and run the same again"):
             Cluster(client, address, 30)
+    finally:
+        client.close(timeout=1)
 
 
-def _older() -> None:
-    cluster_module._fingerprint.cache_clear()
-    import sklearn
-
-    sklearn.__version__ = "1.8.0"
-
-
-def _newer(version: str) -> None:
-    cluster_module._fingerprint.cache_clear()
+def _claim_version(version: str) -> None:
     import sklearn
 
     sklearn.__version__ = version
+    cluster_module._fingerprint.cache_clear()
 
 
 def test_workers_of_another_version_are_refused(address: str, tmp_path: Path) -> None:
     import sklearn
 
     with Client(address, set_as_default=False) as client:
-        worker = next(iter(client.scheduler_info()["workers"]))
-        client.run(_older, workers=[worker])
+        worker = next(iter(client.nthreads()))
+        client.submit(_claim_version, "1.8.0", workers=[worker], pure=False).result()
         try:
             with pytest.raises(
-                ServiceError,
-                match=rf"{worker} of the Dask cluster has scikit-learn 1.8.0 instead of .*same|environment",
+                ServiceError, match=rf"worker {worker} has scikit-learn 1.8.0 instead of 1.9.*the image"
             ):
-                search(definition(address), tmp_path / "j")
+                search(definition(address, tuning={"trials": 12}), tmp_path / "j")
         finally:
-            client.run(_newer, sklearn.__version__, workers=[worker])
-    assert search(definition(address), tmp_path / "j").stopped_by == "trials"
+            client.submit(_claim_version, sklearn.__version__, workers=[worker], pure=False).result()
 
 
 def test_an_address_from_the_environment(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,8 +306,89 @@ def test_a_local_cluster_listens_on_loopback_only_and_leaves_nothing(tmp_path: P
             if connection.status == psutil.CONN_LISTEN
         }
         assert heard == {"127.0.0.1"}
-    workers = [process for process in ours[1:] if process.is_running() and "spawn_main" in " ".join(process.cmdline())]
-    assert workers == []
-    assert points(search(model, tmp_path / "a")) == points(
-        search(definition(None, tuning={"trials": 2}), tmp_path / "b")
-    )
+        frame, folds = rows()
+        with cluster.trials() as executor:
+            there = tune(model, frame, folds, storage=tmp_path / "a", study_name="s", seed=3, executor=executor)
+    left = [process for process in ours[1:] if process.is_running() and "spawn_main" in " ".join(process.cmdline())]
+    assert left == []
+    assert points(there) == points(search(definition(None, tuning={"trials": 2}), tmp_path / "b"))
+
+
+def _on(definition: ModelDefinition, address: str) -> ModelDefinition:
+    return definition.model_copy(update={"runner": Runner(dask=address)})
+
+
+def test_a_file_is_scored_there_as_here(
+    trained: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", 100)
+    pipeline = scoring.load_version(trained.workspace.registry, trained.training.version, trained.definition)
+    small_model.rows(0, 13).to_parquet(tmp_path / "rows.parquet")
+    found = {}
+    for name, model in (("here", trained.definition), ("there", _on(trained.definition, address))):
+        parts = list(
+            scoring.score_file(pipeline, model, tmp_path / "rows.parquet", tmp_path / f"{name}.csv", version=1)
+        )
+        assert len(parts) == 10
+        found[name] = pd.read_csv(tmp_path / f"{name}.csv")
+    pd.testing.assert_frame_equal(found["there"], found["here"], check_exact=True)
+    assert len(found["there"]) == len(small_model.rows(0, 13))
+
+
+def test_ingested_rows_are_scored_there_as_here(
+    trained: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", 100)
+    pipeline = scoring.load_version(trained.workspace.registry, trained.training.version, trained.definition)
+    logged = []
+    for name, model in (("here", trained.definition), ("there", _on(trained.definition, address))):
+        workspace = Workspace(trained.workspace.settings.model_copy(update={"tables": str(tmp_path / name)}))
+        small_model.add(workspace, trained.definition, small_model.rows(0, 4), as_of=small_model.day(4))
+        count = scoring.score_unscored(workspace.store, model, pipeline, version=1, as_of=small_model.day(4))
+        assert count > 200
+        logged.append(workspace.store.frame("digits", "predictions").sort_values("id", ignore_index=True))
+    pd.testing.assert_frame_equal(logged[0], logged[1], check_exact=True)
+
+
+def test_a_large_window_is_checked_in_parts_there_as_whole_here(
+    trained: World, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, as_of = trained.workspace, small_model.day(13)
+    whole = monitoring.run_check(workspace, trained.definition, as_of=as_of)
+    monkeypatch.setattr(monitoring, "PART_ROWS", 50)
+    here = monitoring.run_check(workspace, trained.definition, as_of=as_of)
+    there = monitoring.run_check(workspace, _on(trained.definition, address), as_of=as_of)
+    assert here.evidence["rows"] == len(small_model.rows(10, 13)) > 4 * 50
+    assert whole.to_dict() == here.to_dict() == there.to_dict()
+
+
+def test_tables_that_the_workers_do_not_see(
+    trained: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoring, "PART_ROWS", 50)
+    tables = tmp_path / "tables"
+    shutil.copytree(trained.workspace.settings.tables_root, tables)
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(trained.workspace.settings.model_copy(update={"tables": "tables"}))
+    workspace.__dict__["store"] = Store("tables")  # of a relative path, which the workers' own folders don't have
+    with pytest.raises(
+        ServiceError, match=r"workers see 0 of 216 rows of tables/digits/batches. Keep the tables where"
+    ):
+        monitoring.run_check(workspace, _on(trained.definition, address), as_of=small_model.day(13))
+
+
+def test_a_backtest_there_is_the_backtest_here(
+    workspace: Workspace, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = backtest_world.define(workspace, training={"tuning": {"trials": 2, "workers": 2, "metric": "rmse"}})
+    backtest_world.ingest_past(workspace, model, backtest_world.rows(84, shift=49), as_of=backtest_world.day(84))
+    found = {}
+    for name, definition in (("here", model), ("there", _on(model, address))):
+        own = Workspace(workspace.settings.model_copy(update={"home": tmp_path / name, "tables": workspace.store.root}))
+        found[name] = backtest_model(own, definition, start=backtest_world.day(35), tune=True)
+    here, there = found["here"], found["there"]
+    compared = ("name", "loss", "kept", "retrains", "promoted", "recalibrations", "actions", "checks", "window_losses")
+    for ours, theirs in zip(here.results, there.results, strict=True):
+        assert [str(getattr(ours, key)) for key in compared] == [str(getattr(theirs, key)) for key in compared]
+        assert (theirs.cpu_seconds > 0) == (ours.cpu_seconds > 0)
+    assert there.fits > 0
