@@ -57,7 +57,7 @@ class LedgerRow(Mapping[str, Any]):
     @property
     def body(self) -> dict[str, Any]:
         if self._body is None:
-            self._body = json.loads(self._text) | {"kind": self._kind}
+            self._body = msgspec.json.decode(self._text) | {"kind": self._kind}
         return self._body
 
     def __getitem__(self, name: str) -> Any:
@@ -207,7 +207,7 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     holders: dict[str, dict[int, str]] = {}
     # By kind first: a claim may carry an earlier moment than its decision.
     for row in frame.sort_values("rank", kind="stable").itertuples():
-        body, decision_id = json.loads(str(row.body)), str(row.decision_id)
+        body, decision_id = msgspec.json.decode(str(row.body)), str(row.decision_id)
         if row.kind == "decision":
             entries[decision_id] = body | {"claims": [], "claimed_by": None, "outcome": None}
         elif row.kind == "claim":

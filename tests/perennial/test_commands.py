@@ -95,6 +95,10 @@ def test_the_loop_by_hand(run: Run, workspace: Workspace, tmp_path: Path) -> Non
     checked = printed(run, "check", "digits", "--as-of", small_model.day(20).isoformat())
     assert checked["decision_id"] == dry["decision_id"]
     assert checked["verdict"] == dry["verdict"]
+    end = small_model.day(20).isoformat()
+    (together,) = printed(run, "check", "--all", "--as-of", end)
+    assert (together["model"], together["decision_id"]) == ("digits", dry["decision_id"])
+    assert together["verdict"] == dry["verdict"]
     (entry,) = printed(run, "ledger", "digits")
     assert {"decision_id", "as_of", "verdict", "reasons", "signals", "claimed_by"} <= entry.keys()
     assert entry["signals"] == dry["signals"]
@@ -180,3 +184,23 @@ def test_repair_stops_training_until_a_person_accepts(run: Run, workspace: Works
     (entry,) = printed(run, "ledger", "digits")
     assert (entry["acceptance"]["by"], entry["acceptance"]["reason"]) == ("ada", "the lab is closed")
     assert "asks for repair" not in run("retrain", "digits")[2]
+
+
+def test_all_models_are_checked_and_one_that_fails_stops_no_other(
+    run: Run, workspace: Workspace, tmp_path: Path
+) -> None:
+    at = small_model.day(15).isoformat()
+    assert run("check", "--all", "--dry-run")[:2] == (0, "no model has a champion yet\n")
+    definition = workspace.definition("digits")
+    small_model.add(workspace, definition, small_model.rows(0, 15), as_of=small_model.day(15), history=True)
+    small_model.retrain(workspace, definition, as_of=small_model.day(10))
+    small_model.define(workspace, name="absent")
+    reign = workspace.store.frame("digits", "history").assign(version=7)
+    workspace.store.append("absent", "history", reign)  # a champion that the registry does not have
+    code, out, err = run("check", "--all", "--dry-run", "--as-of", at, "--json")
+    absent, digits = json.loads(out)
+    assert (code, absent["verdict"], absent["decision_id"]) == (1, "failed", None)
+    assert absent["reason"].startswith("absent has no version 7")
+    assert digits["verdict"] in ("hold", "recalibrate", "retrain", "repair")
+    assert "1 of 2 models could not be checked: absent" in err
+    assert run("check", "digits", "--all")[0] == run("check")[0] == 2

@@ -58,6 +58,8 @@ def test_reads_what_it_says(write: Write) -> None:
             "gate.limits.brier.maxx = 1: unknown key. Did you mean max?",
         ),
         ({"serving": {"x": 1}}, "serving.x = 1: unknown key. Remove it; known here: "),
+        ({"runner": {"dask": "scheduler:8786"}}, "runner.dask = 'scheduler:8786': an address is tcp://HOST:PORT, tls"),
+        ({"runner": {"dusk": "local"}}, "runner.dusk = 'local': unknown key. Did you mean dask?"),
         ({"training": {"tuning": {"trials": -1}}}, "training.tuning.trials = -1: input should be greater than or"),
         ({"data": {"label_delay": "1 fortnight"}}, "data.label_delay = '1 fortnight': a duration is a number and a"),
         ({"data": {"label_delay": 7}}, "data.label_delay = 7: a duration is a number and a unit: 30s, 15m, 12h, 7d"),
@@ -160,6 +162,7 @@ def test_the_hash_is_the_content(write: Write, tmp_path: Path) -> None:
     path.write_text("# a remark\n" + path.read_text())
     assert load_definition(path).hash == once
     assert load_definition(write({"gate": {"confidence": 0.95}, "data": {"label_delay": "144h"}})).hash == once
+    assert load_definition(write({"runner": {"dask": "tcp://scheduler:8786"}})).hash == once, "where is no part of what"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert load_definition(write(folder=elsewhere)).hash == once

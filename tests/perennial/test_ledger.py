@@ -164,3 +164,34 @@ def test_numbers_that_are_none_are_refused(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match=r"JSON compliant"):
         ledger.record(decision("d") | {"value": float("nan")}, recorded_at=T)
     assert ledger.entries() == []
+
+
+def test_a_row_is_its_body_whether_or_not_it_was_read_whole(ledger: Ledger) -> None:
+    ledger.record(decision("d") | {"champion_version": "3", "signals": [{"name": "drift"}]}, recorded_at=T)
+    ledger.close(outcome(None), "run", key="k", recorded_at=T)
+    asked, brought = ledger.rows()
+    assert (asked["decision_id"], asked["verdict"], asked["champion_version"]) == ("d", "retrain", "3")
+    assert asked["signals"] == [{"name": "drift"}]
+    assert dict(asked) == decision("d") | {"champion_version": "3", "signals": [{"name": "drift"}]}
+    assert brought["decision_id"] is None
+    assert dict(brought) == outcome(None)
+    assert "verdict" not in brought
+    with pytest.raises(KeyError, match="verdict"):
+        brought["verdict"]
+
+
+def test_the_newest_and_one_are_those_of_all(ledger: Ledger) -> None:
+    verdicts = ["hold", "retrain", "hold", "recalibrate", "repair"]
+    for number, verdict in enumerate(verdicts):
+        ledger.record(decision(f"d{number}", T + timedelta(days=number), verdict), recorded_at=T)
+    ledger.claim("d1", "run-1", as_of=T, recorded_at=T, is_alive=alive)
+    ledger.close(outcome("d1", T + timedelta(days=2)), "run-1", key="k", recorded_at=T)
+    everything = ledger.entries()
+    assert ledger.newest() == everything[-1]
+    assert ledger.newest("retrain", "recalibrate") == everything[3]
+    assert ledger.newest("retrain") == everything[1]
+    assert ledger.newest("retrain", as_of=T + timedelta(days=1)) == ledger.entries(as_of=T + timedelta(days=1))[1]
+    assert ledger.newest("retrain", as_of=T) is None
+    assert [ledger.entry(f"d{number}") for number in range(5)] == everything
+    with pytest.raises(NotFoundError, match="m has no decision d9"):
+        ledger.entry("d9")

@@ -368,3 +368,16 @@ def test_the_newest_truth_wins(store: Store) -> None:
     for hours, truth in ((0, 0.0), (1, 1.0), (2, 0.0), (9, 0.0)):
         known = known_labels(store, "digits", as_of=START + timedelta(hours=hours))
         assert known["truth"].tolist() == [truth]
+
+
+def test_labels_of_some_ids_are_those_among_all(store: Store, definition: ModelDefinition) -> None:
+    truth = pd.DataFrame({"id": ["a", "b", "a", "c"], "truth": [0.0, 1.0, 1.0, 0.0], "author": "test"})
+    truth["labelled_at"] = [pd.Timestamp(day(number)) for number in (1, 1, 2, 3)]
+    store.append(definition.name, "labels", truth)
+    for as_of in (day(1), day(4)):
+        everything = known_labels(store, definition.name, as_of=as_of)
+        some = known_labels(store, definition.name, as_of=as_of, ids=pd.Series(["a", "c", "z"], dtype="str"))
+        pd.testing.assert_frame_equal(some, everything[everything["id"].isin(["a", "c"])].reset_index(drop=True))
+    none = known_labels(store, definition.name, as_of=day(4), ids=pd.Series([], dtype="str"))
+    assert none.empty
+    assert list(none.columns) == ["id", "truth", "labelled_at"]
