@@ -97,7 +97,7 @@ def make_history(workspace: Any, definition: Any, weeks: int) -> None:
 def train(workspace: Any, definition: Any, as_of: datetime) -> None:
     """The steps of the retrain flow, without a search."""
     from tasks import retraining
-    from tasks.description import describe
+    from tasks.description import describe, with_twin
     from tasks.registration import register_training
 
     tuning = definition.training.tuning.model_copy(update={"trials": 0})
@@ -106,9 +106,8 @@ def train(workspace: Any, definition: Any, as_of: datetime) -> None:
     found = retraining.search(workspace, prepared)
     challenger = retraining.train(prepared, found)
     judged = retraining.judge_challenger(workspace, prepared, challenger)
-    final = retraining.refit(prepared, found, challenger, judged.report)
-    record = describe(prepared, found, challenger, judged, final, seconds={}, decision_id=None)
-    version = register_training(workspace.registry, record)
+    record = describe(prepared, found, challenger, judged, seconds={}, decision_id=None)
+    version = register_training(workspace.registry, with_twin(record, retraining.refit(prepared, found)))
     retraining.promote(workspace, prepared, version, judged.report, by="benchmark", decision_id=None)
 
 

@@ -514,7 +514,8 @@ def _nearest(location: tuple[Any, ...]) -> str:
         # Of a mapping, such as gate.limits, the part is any key and the section its values' type.
         section = field.annotation if field else get_args(section)[-1] if get_origin(section) is dict else None
         # Of an optional section, such as runner, the section.
-        section = next((kind for kind in get_args(section) if hasattr(kind, "model_fields")), section)
+        if get_origin(section) is not dict:
+            section = next((kind for kind in get_args(section) if hasattr(kind, "model_fields")), section)
     names = [name for name in getattr(section, "model_fields", {}) if name != "path"]
     near = difflib.get_close_matches(str(location[-1]), names, n=1)
     if near:

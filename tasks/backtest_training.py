@@ -212,7 +212,8 @@ class Trainings:
         folder, name = self._folder, _name(moment.labelled[prepared.split.learning], "")
 
         def search() -> dict[str, Any]:
-            with self._cluster.cluster.trials() if self._cluster else contextlib.nullcontext() as executor:
+            workers = prepared.encoded.training.tuning.workers
+            with self._cluster.cluster.trials(workers) if self._cluster else contextlib.nullcontext() as executor:
                 found = tune(
                     prepared.encoded, prepared.frame, prepared.split.folds, storage=folder / "tuning.journal",
                     study_name=name, champion_parameters=self._start, seed=prepared.definition.training.seed,

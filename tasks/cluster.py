@@ -15,8 +15,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -88,7 +88,7 @@ def tuning_executor(definition: ModelDefinition) -> Iterator[Executor | None]:
         if cluster is None:
             yield None
             return
-        with cluster.trials() as executor:
+        with cluster.trials(definition.training.tuning.workers) as executor:
             yield executor
 
 
@@ -118,18 +118,14 @@ class Cluster:
             shared.release()
 
     @contextlib.contextmanager
-    def trials(self) -> Iterator[Executor]:
-        """An executor for `tasks.tuning.tune`: a search's evaluator, with its rows, is sent when it is first seen."""
-        with contextlib.ExitStack() as stack:
-            held: list[Shared] = []
-
-            def run(evaluate: Evaluate, batch: Sequence[Parameters]) -> Iterable[Evaluation]:
-                if not held or held[0].value is not evaluate:
-                    stack.close()
-                    held[:] = [stack.enter_context(self.share(evaluate))]
-                return held[0].map(_evaluate, batch)
-
-            yield run
+    def trials(self, workers: int) -> Iterator[Executor]:
+        """Where `tasks.tuning.tune` evaluates so many trials at once: their data is sent when it is first seen."""
+        with ThreadPoolExecutor(workers, "trial") as waiting, contextlib.ExitStack() as stack:
+            try:
+                yield _Trials(self, waiting, stack)
+            except BaseException:
+                waiting.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def require_alive(self, since: float) -> None:
         """Refuse to wait on where the scheduler is gone, or has had no worker since the moment for too long.
@@ -138,15 +134,18 @@ class Cluster:
             ServiceError: So it is.
         """
         if self.client.status != "running":
-            raise ServiceError(
-                f"the Dask scheduler at {self.address} went away",
-                "Start it and run the same again: trials that ended are not evaluated twice",
-            )
+            raise self._gone()
         if time.monotonic() - since > self.patience_seconds and not self.client.nthreads():
             raise ServiceError(
                 f"the Dask cluster at {self.address} has had no worker for {self.patience_seconds:g} s",
                 "Start workers and run the same again: trials that ended are not evaluated twice",
             )
+
+    def _gone(self) -> ServiceError:
+        return ServiceError(
+            f"the Dask scheduler at {self.address} went away",
+            "Start it and run the same again: trials that ended are not evaluated twice",
+        )
 
     def _require_workers(self) -> None:
         """Wait for one worker, which a call makes an adaptive cluster start."""
@@ -154,7 +153,10 @@ class Cluster:
         first = self.client.submit(_call, _agree, environment_fingerprint(), None, None, pure=False)
         while not _is_over(first):
             self.require_alive(started)
-        self.result(first)
+        try:
+            self.result(first)
+        except CancelledError as error:
+            raise self._gone() from error
 
     def result(self, future: Any) -> Any:
         """What a call gave that is over.
@@ -169,6 +171,22 @@ class Cluster:
                 f"a worker of {self.address} can't import what this process runs: {error}",
                 "Start the workers from the image or environment that this process runs in",
             ) from error
+
+
+@dataclass
+class _Trials:
+    """An executor: a thread waits for each trial that is under way."""
+
+    cluster: Cluster
+    waiting: ThreadPoolExecutor
+    stack: contextlib.ExitStack
+    shared: Shared | None = None
+
+    def submit(self, evaluate: Evaluate, parameters: Parameters, /) -> Future[Evaluation]:
+        if self.shared is None or self.shared.value is not evaluate:
+            self.stack.close()
+            self.shared = self.stack.enter_context(self.cluster.share(evaluate))
+        return self.waiting.submit(self.shared.call, _evaluate, parameters)
 
 
 class Shared:

@@ -307,7 +307,7 @@ def test_a_local_cluster_listens_on_loopback_only_and_leaves_nothing(tmp_path: P
         }
         assert heard == {"127.0.0.1"}
         frame, folds = rows()
-        with cluster.trials() as executor:
+        with cluster.trials(2) as executor:
             there = tune(model, frame, folds, storage=tmp_path / "a", study_name="s", seed=3, executor=executor)
     left = [process for process in ours[1:] if process.is_running() and "spawn_main" in " ".join(process.cmdline())]
     assert left == []
