@@ -19,12 +19,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import joblib
 
 from perennial.definition import ModelDefinition, duration_text
 from perennial.errors import DefinitionError, ServiceError
+from perennial.plugins import load_module, split_spec
+from tasks.estimators import is_custom
 from tasks.training import environment_fingerprint
 from tasks.trials import Evaluate, Evaluation, Executor, Parameters
 
@@ -71,7 +74,9 @@ def open_cluster(definition: ModelDefinition) -> Iterator[Cluster | None]:
                 "Start it (`dask scheduler`, then `dask worker ADDRESS`), or correct runner.dask",
             ) from error
         stack.callback(client.close, timeout=_CLOSE_SECONDS)
-        yield Cluster(client, address, seconds)
+        cluster = Cluster(client, address, seconds)
+        _bring_team_code(client, definition)
+        yield cluster
 
 
 async def _ask_scheduler(address: str, seconds: float) -> None:
@@ -90,6 +95,35 @@ def tuning_executor(definition: ModelDefinition) -> Iterator[Executor | None]:
             return
         with cluster.trials(definition.training.tuning.workers) as executor:
             yield executor
+
+
+def _bring_team_code(client: Any, definition: ModelDefinition) -> None:
+    """Let every worker, later ones too, load a custom estimator's file: what is made of it can't be unpickled else.
+
+    Raises:
+        DefinitionError: A worker does not have the file, or has another one of its name.
+    """
+    if not is_custom(definition):
+        return
+    from distributed import WorkerPlugin
+
+    path = split_spec(definition.training.estimator, definition.folder)[0]
+    wanted = load_module(path).__name__
+
+    class TeamCode(WorkerPlugin):
+        name = wanted
+
+        def setup(self, worker: Any) -> None:
+            _load_same(path, wanted, worker.address)
+
+    client.register_plugin(TeamCode())
+
+
+def _load_same(path: Path, wanted: str, worker: str) -> None:
+    if load_module(path).__name__ != wanted:  # the name is made of path and content
+        raise DefinitionError(
+            f"{path} on the Dask worker {worker} is not the file that is here", "Bring the workers the same files"
+        )
 
 
 class Cluster:

@@ -31,6 +31,7 @@ from tasks import monitoring, scoring
 from tasks.backtesting import backtest_model
 from tasks.cluster import Cluster, open_cluster, tuning_executor
 from tasks.split import Fold, time_ordered_folds
+from tasks.training import fit
 from tasks.tuning import TuningResult, tune
 
 # Dask closes its connections in its own time; what is left of them when an interpreter goes says nothing of ours.
@@ -392,3 +393,34 @@ def test_a_backtest_there_is_the_backtest_here(
         assert [str(getattr(ours, key)) for key in compared] == [str(getattr(theirs, key)) for key in compared]
         assert (theirs.cpu_seconds > 0) == (ours.cpu_seconds > 0)
     assert there.fits > 0
+
+
+OWN = """
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+class Own(LogisticRegression):
+    pass
+
+def build(definition, parameters, seed):
+    from sklearn.compose import ColumnTransformer
+    return Pipeline([("pick", ColumnTransformer([("all", "passthrough", ["x", "z"])])), ("estimator", Own(C=0.1))])
+"""
+
+
+def _predict(shared: Any, item: pd.DataFrame) -> list[float]:
+    return [float(value) for value in shared.predict_proba(item)[:, 1]]
+
+
+def test_a_teams_own_estimator_is_known_there(address: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    model = definition(address, estimator="own.py:build", parameters={}, tuning={"trials": 0})
+    model = model.model_copy(update={"path": tmp_path / "m.yaml"})
+    here = model.model_copy(update={"runner": None})
+    frame, _ = rows()
+    assert points(search(model, tmp_path / "there")) == points(search(here, tmp_path / "here"))
+    fitted = fit(here, frame, {}, 0).pipeline
+    with open_cluster(model) as cluster:
+        assert cluster is not None
+        with cluster.share(fitted) as shared:
+            assert shared.call(_predict, frame) == _predict(fitted, frame)
