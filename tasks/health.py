@@ -327,9 +327,10 @@ def recent_runs(
     decisions: Sequence[Mapping[str, Any]], accepted: Container[str] = (), count: int = 3
 ) -> tuple[RunSummary, ...]:
     """The window summaries of the newest checks that found the data in order, or that people accepted; oldest first."""
-    fine = [
-        row["evidence"]["window"]
-        for row in decisions
-        if (row["verdict"] != "repair" or row["decision_id"] in accepted) and row["evidence"].get("window")
-    ]
-    return tuple(RunSummary.from_dict(raw) for raw in fine[-count:])
+    fine: list[Any] = []
+    for row in reversed(decisions):  # from the newest on: what is older than the wanted ones need not be read
+        if len(fine) == count:
+            break
+        if (row["verdict"] != "repair" or row["decision_id"] in accepted) and row["evidence"].get("window"):
+            fine.append(row["evidence"]["window"])
+    return tuple(RunSummary.from_dict(raw) for raw in reversed(fine))
