@@ -390,8 +390,9 @@ def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
     baseline = float(np.mean(usual)) if usual else float("nan")
     return MapCourt(
-        inputs.gate, task, metric, baseline, policy.recalibration_strength, policy.recalibration_sigmas, inputs.seed
-    )
+        inputs.gate, task, metric, baseline, policy.recalibration_strength, policy.recalibration_sigmas,
+        policy.minimum_rows, inputs.seed,
+    )  # fmt: skip
 
 
 def _recalibration_test(

@@ -31,6 +31,7 @@ class MapCourt:
         baseline: The mean truth of the champion's training: what a model that learned nothing says; NaN if unknown.
         strength: As in `tasks.recalibration.fit_recalibration`.
         sigmas: Standard errors by which the map must be ahead.
+        minimum_rows: As many rows as let the check test a map: a model's holdout is another matter.
     """
 
     policy: GatePolicy
@@ -39,6 +40,7 @@ class MapCourt:
     baseline: float
     strength: float
     sigmas: float
+    minimum_rows: int
     seed: int = 0
 
 
@@ -65,7 +67,6 @@ def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
         same_model=True,
         blocks=np.arange(len(rows)),
     )
-    policy = court.policy.model_copy(
-        update={"confidence": max(_LEAST_CONFIDENCE, math.erf(court.sigmas / math.sqrt(2)))}
-    )
+    confidence = max(_LEAST_CONFIDENCE, math.erf(court.sigmas / math.sqrt(2)))
+    policy = court.policy.model_copy(update={"confidence": confidence, "minimum_rows": court.minimum_rows})
     return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed)
