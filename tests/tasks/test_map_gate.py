@@ -1,0 +1,113 @@
+"""A new map in front of the gate: one judge for check and run, days kept whole, no map let in by a week's chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from decision_world import START, WEEK, make_frame, make_inputs, make_reference
+from scipy.special import expit, logit
+
+from perennial.definition import GatePolicy, Limit, Monitoring
+from tasks.decision import check
+from tasks.evidence import CheckInputs, join_labels, map_court, mature_rows
+from tasks.gate import GateReport
+from tasks.map_gate import MapCourt, cross_fitted, judge_mapped, time_blocks
+from tasks.recalibration import check_recalibration
+
+POLICY = Monitoring(growth=10, recalibration_sigmas=1, quality_sigmas=50)
+COURT = MapCourt(GatePolicy(resamples=200), "classification", "log_loss", 0.3, 0.7)
+
+
+def days(effects: list[float], *, seed: int, a_day: int = 200, bend: float = 0.0) -> pd.DataFrame:
+    """Rows of days that each have a level of their own, answered by a score that is right on average but for `bend`."""
+    random = np.random.default_rng(seed)
+    level = np.repeat(effects, a_day)
+    seen = 1.2 * random.normal(size=len(level)) - 1
+    time = START + pd.to_timedelta(np.arange(len(level)) / a_day, unit="D")
+    score = expit(seen - bend)
+    truth = (random.random(len(level)) < expit(seen + level)).astype(float)
+    return pd.DataFrame({"time": time, "truth": truth, "raw_score": score, "score": score})
+
+
+def judged(rows: pd.DataFrame) -> GateReport:
+    return judge_mapped(rows.assign(challenger=cross_fitted(rows, COURT)), COURT)
+
+
+def test_a_score_that_is_wrong_on_every_day_gets_its_map() -> None:
+    report = judged(days([0.1, -0.1, 0.05, 0, -0.05, 0.1, -0.1], seed=0, bend=1))
+    assert report.verdict == "promote", report.reasons
+    assert report.blocks == 7
+
+
+def test_days_that_differ_by_chance_flatter_no_map() -> None:
+    """By chance the week's days lean one way; rows folded across days see a gain that whole days don't show."""
+    fooled = {"days": 0, "rows": 0}
+    for seed in range(40):
+        effects = np.random.default_rng(1000 + seed).normal(0, 0.6, 7).tolist()
+        rows = days(effects, seed=seed, a_day=60)
+        truth, score = rows["truth"].to_numpy(), rows["score"].to_numpy()
+        for name, blocks in (("days", time_blocks(rows["time"])), ("rows", None)):
+            test = check_recalibration(truth, score, score, "classification", blocks=blocks, strength=0.7)
+            fooled[name] += test.sigmas > 1
+    assert fooled["days"] < 0.7 * fooled["rows"]
+
+
+def test_a_champion_below_the_baseline_does_not_block_the_map_that_helps() -> None:
+    """The map brings it a part of the way back to what a constant gives; a new model would have to beat that."""
+    rows = days([0.0] * 7, seed=1, bend=3)
+    court = replace(COURT, baseline=float(rows["truth"].mean()), strength=0.3)
+    report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
+    checks = {item.name: item for item in report.checks}
+    assert checks["better_than_baseline"].passed is not True
+    assert checks["better_than_champion"].passed
+    assert report.verdict == "promote"
+
+
+def test_blocks_are_days_and_for_short_windows_runs_of_rows() -> None:
+    times = pd.Series(pd.date_range("2026-01-01", periods=96, freq="1h", tz="UTC"))
+    assert np.bincount(time_blocks(times)).tolist() == [24] * 4
+    assert np.bincount(time_blocks(times[:48])).tolist() == [6] * 8
+    assert time_blocks(times[:3]).tolist() == [0, 1, 2]
+    assert time_blocks(times[:0]).tolist() == []
+
+
+def bent(**changes: Any) -> CheckInputs:
+    frame = make_frame(30)
+    reference = make_reference(frame[frame["time"] < pd.Timestamp(START + 13 * WEEK)])
+    inputs = make_inputs(reference, frame, START + 20 * WEEK)
+    mature = inputs.mature.assign(score=expit(0.8 * logit(inputs.mature["score"]) + 0.4))
+    mature = mature.assign(raw_score=mature["score"])
+    return replace(inputs, mature=mature, **changes)
+
+
+def test_the_check_asks_for_what_the_gate_lets_in_and_says_why_it_does_not() -> None:
+    as_of = START + 20 * WEEK
+    asking = check(bent(), POLICY, as_of=as_of)
+    assert asking.verdict == "recalibrate"
+    strict = GatePolicy(limits={"log_loss": Limit(max=0.1)}, minimum_rows=10_000)
+    refused = check(bent(gate=strict), POLICY, as_of=as_of)
+    assert refused.verdict == "hold"
+    (signal,) = [item for item in refused.signals if item.kind == "recalibration"]
+    assert "but the gate would not let it in: The holdout has" in signal.detail
+    for gate, verdict in ((GatePolicy(), "promote"), (strict, "insufficient evidence")):
+        inputs = bent(gate=gate)
+        court, rows = map_court(inputs, POLICY), mature_rows(join_labels(inputs, as_of))
+        assert judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court).verdict == verdict
+
+
+def test_a_fall_that_only_a_refused_map_would_mend_is_retrained() -> None:
+    """No map is asked for that the gate would keep out, so none holds the retraining back either."""
+    as_of = START + 20 * WEEK
+    inputs = bent()
+    mature = inputs.mature.assign(score=expit(logit(inputs.mature["score"]) + 2))
+    mature = mature.assign(raw_score=mature["score"])
+    fired = check(replace(inputs, mature=mature), Monitoring(growth=10), as_of=as_of - timedelta(days=3)).to_dict()
+    policy = Monitoring(growth=10, recalibration_strength=1.0)
+    inputs = replace(inputs, mature=mature, ledger=(fired | {"verdict": "hold"},))
+    assert check(inputs, policy, as_of=as_of).verdict == "recalibrate"
+    strict = replace(inputs, gate=GatePolicy(minimum_rows=10_000))
+    assert check(strict, policy, as_of=as_of).verdict == "retrain"
