@@ -52,8 +52,9 @@ class Evidence:
         challenger_newest: Time of the newest row the challenger trained on.
         champion_newest: The same for the champion.
         champion_note: What people must know of the champion's scores: a sentence, told and not judged.
-        same_model: The challenger is the champion behind another map of its score. Then the baseline is told and does
-            not block: a champion that has fallen below it must not block the map that brings it back a part of the way.
+        same_model: The challenger is the champion behind another map of its score. Then the budgets are not asked, and
+            the baseline does not block: it must not keep out the map that brings a fallen champion back a part of the
+            way.
         separations: How well each feature alone tells the truth; see `tasks.leakage.separations`.
     """
 
@@ -97,7 +98,7 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
             error but a failed check.
     """
     court = _Court.prepare(evidence, policy, task, metric, seed)
-    facts = [*_integrity(evidence, policy), *_budgets(evidence, policy)]
+    facts = [*_integrity(evidence, policy), *([] if evidence.same_model else _budgets(evidence, policy))]
     if court is None:
         return _report([*facts, _unusable(evidence, task)], task, metric, 0, 0)
     waived = court.champion_fails()
