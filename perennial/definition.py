@@ -256,6 +256,10 @@ class Triggers(Section):
     drift: bool = Field(True, description="Where mature labels can't judge; see drift_alone.")
     growth: bool = True
     schedule: bool = Field(True, description="Works with maximum_age.")
+    estimate: bool = Field(
+        False,
+        description="The loss estimated without labels, where they can't judge and it proved better than guessing.",
+    )
 
 
 class Monitoring(Section):

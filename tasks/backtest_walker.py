@@ -14,14 +14,17 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from perennial.errors import DataError
-from perennial.store import ROW_TIME
+from perennial.store import ROW_ID, ROW_TIME
 from tasks.backtest_history import Floats, Moment, Past, Positions, log_frame, micros
 from tasks.backtest_policies import Candidate
 from tasks.backtest_training import ScoredFit, Trainings
 from tasks.decision import CheckInputs, Decision, check
+from tasks.description import training_sample
+from tasks.estimate_record import past_rows
+from tasks.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.evidence import map_court
 from tasks.gate import GateReport
-from tasks.history import recalibration_row
+from tasks.history import read_history, recalibration_row
 from tasks.map_gate import judge_mapped
 from tasks.maps import ReignedMap, judged_score
 from tasks.recalibrating import cross_fitted_map
@@ -56,6 +59,7 @@ class Champion:
     base: int
     fit: ScoredFit
     reference: Reference
+    holdout: pd.DataFrame
     maps: tuple[ReignedMap, ...] = ()
 
     @property
@@ -142,15 +146,23 @@ class Walker:
         as_of, policy, delay = moment.as_of, self.policy, self.definition.data.label_delay
         start, mature_end = as_of - policy.window, as_of - delay
         mature = self._predicted(moment.between(mature_end - policy.mature_windows * policy.window, mature_end))
+        predicted = self._predicted(moment.between(start, as_of))
+        own = predicted[np.isin(self.version_log[predicted], self._own_versions())]
+        past = past_rows(
+            read_history(self.ledger, as_of),
+            policy.window,
+            mature_end,
+            lambda first, last: self._log(self._predicted(moment.between(first, last))),
+        )
         return CheckInputs(
             model=self.definition.name,
             champion_version=str(self.champion.number),
             reference=self.champion.reference,
             time=ROW_TIME,
             window=moment.window(start),
-            predictions=self._log(self._predicted(moment.between(start, as_of))),
+            predictions=self._log(predicted),
             mature=self._own_answers(mature),
-            labels=moment.labels(mature),
+            labels=moment.labels(moment.between(None, mature_end)),
             label_delay=delay,
             labelled_rows=moment.labelled_since(self.champion.fit.trained_from),
             freshness=moment.freshness(start),
@@ -160,7 +172,17 @@ class Walker:
             gate=self.definition.gate,
             metric=self.definition.loss,
             seed=self.definition.training.seed,
+            past=past,
+            window_features=self._features_of(own),
+            mature_features=self._features_of(mature),
+            holdout=self.champion.holdout,
         )
+
+    def _features_of(self, rows: Positions) -> pd.DataFrame | None:
+        if self.definition.task == "classification" or not len(rows):
+            return None
+        frame = self.past.frame.iloc[rows]
+        return frame.iloc[sample_ids(frame[ROW_ID], FEATURE_ROWS)].drop(columns=ROW_TIME)
 
     def _predicted(self, rows: Positions) -> Positions:
         return rows[self.version_log[rows] > 0]
@@ -172,14 +194,16 @@ class Walker:
     def _own_answers(self, rows: Positions) -> pd.DataFrame:
         """The log, as tasks.monitoring.champion_answers makes it."""
         log, champion = self._log(rows), self.champion
-        own = {champion.number, *(int(number) for number in self._same_model())}
         unseen = self.past.times[rows] > micros(champion.fit.trained_until)
-        foreign = unseen & ~np.isin(self.version_log[rows], list(own))
+        foreign = unseen & ~np.isin(self.version_log[rows], self._own_versions())
         if foreign.any():
             score, raw = champion.answer(rows[foreign])
             log.loc[foreign, ["score", "raw_score"]] = np.column_stack([score, raw])
             log.loc[foreign, "version"] = champion.number
         return log
+
+    def _own_versions(self) -> list[int]:
+        return [self.champion.number, *(int(number) for number in self._same_model())]
 
     def _same_model(self) -> tuple[str, ...]:
         base, own = self.champion.base, self.champion.number
@@ -215,7 +239,8 @@ class Walker:
             final = self.trainings.final(moment, prepared)
             reference = self.trainings.reference(moment, prepared, judged)
             self.cpu_seconds += final.cpu_seconds + reference.cpu_seconds
-            self.champion = Champion(number, number, final.value, reference.value)
+            holdout = judged_rows(training_sample(prepared, judged), self.definition.data.target)
+            self.champion = Champion(number, number, final.value, reference.value, holdout)
         return judged.report
 
     def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:

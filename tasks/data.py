@@ -177,12 +177,14 @@ def window_rows(
     end: datetime,
     known_at: datetime,
     columns: Sequence[str] | None = None,
+    ids: pd.Series[Any] | None = None,
     version: int | None = None,
 ) -> pd.DataFrame:
     """The ingested rows with start ≤ time < end that were there at `known_at`.
 
     Args:
         columns: The features wanted; all by default. One that was never ingested reads as missing.
+        ids: Only these rows; all by default.
         version: The version of the table to read at; the newest by default.
 
     Returns:
@@ -190,6 +192,8 @@ def window_rows(
     """
     wanted = list(columns if columns is not None else definition.features.columns)
     where = between(ROW_TIME, start, end) & (pc.field(ROW_INGESTED_AT) <= known_at)
+    if ids is not None:
+        where &= pc.field(ROW_ID).isin(_strings(ids))
     frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
     for name in (name for name in wanted if name not in frame.columns):
         numeric = name in definition.features.numeric

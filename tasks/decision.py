@@ -176,6 +176,8 @@ def _may_ask(signal: Signal, policy: Monitoring, blind: bool) -> bool:
     triggers = policy.triggers
     if signal.kind == "drift":
         return signal.name == "drift" and triggers.drift and (blind or policy.drift_alone == "always")
+    if signal.kind == "estimate":
+        return triggers.estimate and blind
     return (
         (signal.kind == "quality" and triggers.quality)
         or (signal.kind == "growth" and triggers.growth)
@@ -219,7 +221,7 @@ def _until(signals: tuple[Signal, ...], policy: Monitoring, blind: bool, obstacl
             if policy.recalibrate and not signal.fired:
                 listed.append(f"recalibrate, if {_bound(signal, 'above')}")
         elif _may_ask(signal, policy, blind):
-            lasting = signal.kind in ("quality", "drift")
+            lasting = signal.kind in ("quality", "drift", "estimate")
             often = " in {} of {} checks".format(*policy.persistence) if lasting else ""
             listed.append(f"retrain, if {_bound(signal, 'above')}{often}")
         elif signal.name == "drift" and policy.triggers.drift:
@@ -233,7 +235,7 @@ def _bound(signal: Signal, word: str) -> str:
 
 def _with_context(reasons: tuple[str, ...], signals: tuple[Signal, ...]) -> tuple[str, ...]:
     """The reasons, then what the other main signals say: quality, drift, growth, recalibration, age."""
-    order = {"quality": 0, "drift": 1, "growth": 2, "recalibration": 3, "schedule": 4}
+    order = {"quality": 0, "drift": 1, "growth": 2, "recalibration": 3, "schedule": 4, "estimate": 5}
     told = [signal for signal in signals if signal.kind in order and (signal.kind != "drift" or signal.name == "drift")]
     rest = (signal.detail for signal in sorted(told, key=lambda s: order[s.kind]))
     return (*reasons, *(detail for detail in rest if detail not in reasons)) or ("nothing could be measured",)

@@ -71,7 +71,7 @@ def describe(
         definition=definition,
         pipeline=challenger.pipeline,
         golden=(golden_rows, predict_score(challenger.pipeline, golden_rows, definition.task)),
-        sample=_sample(prepared, judged, definition.monitoring.report_rows),
+        sample=training_sample(prepared, judged),
         lineage=lineage,
         parameters={
             **{f"estimator.{name}": value for name, value in challenger.parameters.items()},
@@ -207,11 +207,12 @@ def _curves(task: str, judged: Judged) -> dict[str, list[float]]:
     }
 
 
-def _sample(prepared: Prepared, judged: Judged, rows: int) -> pd.DataFrame:
-    """Rows over the whole training window, with the scores of those that the challenger had not seen."""
+def training_sample(prepared: Prepared, judged: Judged) -> pd.DataFrame:
+    """Rows over the whole training window, with the scores of those that the challenger had not seen as `_score`."""
     scores = np.full(len(prepared.frame), np.nan)
     scores[prepared.split.holdout] = judged.challenger
-    return _spread(prepared.frame.assign(_score=scores).drop(columns=ROW_ID), rows)
+    frame = prepared.frame.assign(_score=scores).drop(columns=ROW_ID)
+    return _spread(frame, prepared.definition.monitoring.report_rows)
 
 
 def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +15,12 @@ from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
 from tasks import health
 from tasks.drift import ColumnDrift, measure_drift
+from tasks.estimate_record import RECENT_WINDOWS
 from tasks.health import Freshness
 from tasks.history import History
 from tasks.map_gate import MapCourt, cross_fitted, judge_mapped
 from tasks.profiles import Counts, microseconds
-from tasks.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
+from tasks.quality import AGES, Coverage, MeanLoss, complete_ages, coverage, mean_loss, row_losses
 from tasks.recalibration import (
     METHODS,
     TESTED_ROWS,
@@ -30,6 +31,7 @@ from tasks.recalibration import (
 )
 from tasks.reference import PREDICTION, Reference, RunSummary
 from tasks.signals import Signal, finite
+from tasks.unlabelled import EstimatedQuality, estimate_quality
 from tasks.window import WindowFacts, read_facts
 
 Floats = NDArray[np.float64]
@@ -62,6 +64,12 @@ class CheckInputs:
             training, rows that have left it count too: growth is about how much is new, not how much is kept.
         freshness: What ingestion knows.
         ledger: Earlier rows, oldest first (tasks.history).
+        past: As `mature`, but as they were logged, of the windows whose estimates have met their labels
+            (tasks.estimate_record.past_windows); a sample per window will do. Without it, no estimate is trusted.
+        window_features, mature_features: `_id` and features of a sample of the champion's predictions and of the
+            mature ones, for the estimate of a regression's loss; a class needs none.
+        holdout: A sample of what the champion was judged on before its promotion: features, `_score`, `_truth`.
+            Estimates rest on it until there are mature labels.
         gate: By which a new map would be judged.
         metric: The gate's; empty for the task's proper loss.
         seed: Of the gate's resampling.
@@ -84,6 +92,10 @@ class CheckInputs:
     gate: GatePolicy = field(default_factory=GatePolicy)
     metric: str = ""
     seed: int = 0
+    past: pd.DataFrame | None = None
+    window_features: pd.DataFrame | None = None
+    mature_features: pd.DataFrame | None = None
+    holdout: pd.DataFrame | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -96,7 +108,7 @@ def gather(
 ) -> tuple[tuple[Signal, ...], dict[str, Any]]:
     """All signals, the strongest kind first, and the evidence for the record."""
     _require(inputs)
-    joined = join_labels(inputs, as_of)
+    joined, past = _join(inputs, policy, as_of)
     window = inputs.window
     if not isinstance(window, WindowFacts):
         window = read_facts(inputs.reference, window, inputs.time)
@@ -109,9 +121,11 @@ def gather(
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
     quality = _quality(inputs, policy, history, loss, covered, judged, drifting, mends)
     blind = _is_blind(inputs, policy, history, covered, judged, as_of)
+    estimated = _estimate(inputs, policy, history, joined, past, loss.mean if judged else None, as_of)
     signals = (
         *data,
         *quality,
+        estimated.signal,
         *drift,
         *_label_shift(inputs.reference, joined),
         *_growth(inputs, policy, history),
@@ -129,6 +143,7 @@ def gather(
         "judged": judged,
         "blind": blind,
         "loss": _loss_dict(loss, inputs.reference),
+        "estimate": estimated.evidence,
         "recalibration": {"method": test.method, "gain": test.gain, "rows": test.rows},
         "labelled_rows": inputs.labelled_rows,
         "trained_rows": inputs.reference.trained_rows,
@@ -137,19 +152,64 @@ def gather(
     return signals, evidence
 
 
-def join_labels(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
+def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.DataFrame:
     """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
 
-    `score` is what the map in force makes of the raw score: what the champion would answer now.
+    `score` is what the map in force makes of the raw score: what the champion would answer now. `labelled` says whether
+    a row has a label; the truth of rows too young to have all of theirs is left out, since those that come first are
+    not like the others.
     """
+    return _join(inputs, policy, as_of)[0]
+
+
+def _join(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The mature predictions of `join_labels`, and `inputs.past` with its truth."""
+    mine = inputs.mature[inputs.mature["version"].astype(str).isin(inputs.versions)]
+    both = mine if inputs.past is None else pd.concat([mine, inputs.past], ignore_index=True)
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
     known = known.sort_values("labelled_at", kind="stable")
-    mine = inputs.mature[inputs.mature["version"].astype(str).isin(inputs.versions)]
-    raw = mine["raw_score"].fillna(mine["score"]) if "raw_score" in mine else mine["score"]
+    raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
+    truth = _newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
+    both = both.assign(raw_score=raw, truth=truth)
+    past = None if inputs.past is None else both.iloc[len(mine) :]
+    joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
+    raw = joined["raw_score"]
     score = inputs.recalibrator.apply(raw.to_numpy(dtype=np.float64)) if inputs.recalibrator else raw
-    truth = _newest_truth(mine["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
-    joined = mine.assign(raw_score=raw, score=score, truth=truth)
-    return joined.sort_values("time", kind="stable", ignore_index=True)
+    labelled = joined["truth"].notna()
+    end, length = (as_of - inputs.label_delay), policy.window / AGES
+    complete = complete_ages(
+        microseconds(joined["time"]),
+        labelled.to_numpy(),
+        int(pd.Timestamp(end).as_unit("ns").value // 1000),
+        round(length.total_seconds() * 1e6),
+        _reached(past, policy),
+    )
+    return joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete)), past
+
+
+def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
+    """The greatest share of labels that one of the newest windows of the past has by now; 0 where none is known."""
+    if past is None:
+        return 0.0
+    age = ((past["time"].max() - past["time"]) // policy.window).to_numpy()
+    rows = past["truth"].notna().groupby(age).agg(["mean", "size"])
+    whole = rows[(rows["size"] >= policy.minimum_rows) & (rows.index < RECENT_WINDOWS)]
+    return float(whole["mean"].max()) if len(whole) else 0.0
+
+
+def _estimate(
+    inputs: CheckInputs,
+    policy: Monitoring,
+    history: History,
+    joined: pd.DataFrame,
+    past: pd.DataFrame | None,
+    newest_loss: float | None,
+    as_of: datetime,
+) -> EstimatedQuality:
+    """The newest window's estimated loss; it persists only where its record lets it be trusted."""
+    found = estimate_quality(inputs, policy, history, joined, past, newest_loss, as_of)
+    lasts = _persist(history, inputs.versions, found.signal.name, found.signal.fired, found.extreme, policy)
+    return replace(found, signal=replace(found.signal, persistent=found.trusted and lasts))
 
 
 def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
@@ -289,7 +349,8 @@ def _newest_mature(
     loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss))
     edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
-    covered = coverage(microseconds(part["time"]), known, edges[0], edges[1], now)
+    labelled = (part["labelled"] & np.isfinite(score)).to_numpy()
+    covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
     judged = loss.rows >= policy.minimum_rows and covered.share >= policy.minimum_coverage
     return loss, covered, judged
 
@@ -343,6 +404,11 @@ def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
             f"{covered.labelled} of {covered.predictions} mature predictions have labels ({covered.share:.0%}); "
             f"{policy.minimum_coverage:.0%} are needed to judge"
         )
+    if loss.rows < covered.labelled:
+        return (
+            f"{covered.labelled} mature rows have labels, {loss.rows} of an age at which all labels have come; "
+            f"{policy.minimum_rows} of those are needed to judge"
+        )
     return f"{loss.rows} mature rows have labels; {policy.minimum_rows} are needed to judge"
 
 
@@ -364,7 +430,7 @@ def _is_blind(
 
 def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recalibrator:
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
-    truth, raw, _ = _labelled(join_labels(inputs, as_of))
+    truth, raw, _ = _labelled(join_labels(inputs, policy, as_of))
     task = inputs.reference.task
     return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=policy.recalibration_strength)
 

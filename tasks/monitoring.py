@@ -24,7 +24,10 @@ from perennial.workspace import Workspace
 from tasks.cluster import open_cluster
 from tasks.data import known_labels, window_rows
 from tasks.decision import CheckInputs, Decision, check
+from tasks.estimate_record import past_rows
+from tasks.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.health import Freshness
+from tasks.history import read_history
 from tasks.maps import map_in_force, same_model
 from tasks.reference import Reference
 from tasks.registration import REFERENCE_FILE, SAMPLE_FILE
@@ -61,6 +64,17 @@ def gather_inputs(
     mature_start = mature_end - policy.mature_windows * policy.window
     start = as_of - policy.window
     mature = _predictions(store, model, mature_start, mature_end, as_of)
+    predictions = _predictions(store, model, start, as_of, as_of)
+    ledger = tuple(workspace.ledger(model).rows(as_of=as_of))
+    past = past_rows(
+        read_history(ledger, as_of),
+        policy.window,
+        mature_end,
+        lambda first, last: _predictions(store, model, first, last, as_of),
+    )
+    judged_ids = mature["id"] if past is None else pd.concat([mature["id"], past["id"]], ignore_index=True)
+    same = same_model(workspace.registry, champion)
+    own = predictions[predictions["version"].astype(str).isin({str(champion.number), *same})]
     reference = champion_reference(workspace.registry, champion)
     return CheckInputs(
         model=model,
@@ -68,19 +82,34 @@ def gather_inputs(
         reference=reference,
         time=ROW_TIME,
         window=read_window(store, definition, reference, start=start, as_of=as_of),
-        predictions=_predictions(store, model, start, as_of, as_of),
+        predictions=predictions,
         mature=champion_answers(workspace, definition, champion, mature, as_of=as_of),
-        labels=known_labels(store, model, as_of=as_of, ids=mature["id"]),
+        labels=known_labels(store, model, as_of=as_of, ids=judged_ids),
         label_delay=definition.data.label_delay,
         labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
-        ledger=tuple(workspace.ledger(model).rows(as_of=as_of)),
-        same_model=same_model(workspace.registry, champion),
+        ledger=ledger,
+        same_model=same,
         recalibrator=map_in_force(champion),
         gate=definition.gate,
         metric=definition.loss,
         seed=definition.training.seed,
+        past=past,
+        window_features=_features_of(store, definition, own["id"], start, as_of, as_of),
+        mature_features=_features_of(store, definition, mature["id"], mature_start, mature_end, as_of),
+        holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
     )
+
+
+def _features_of(
+    store: Store, definition: ModelDefinition, ids: pd.Series[Any], start: datetime, end: datetime, known_at: datetime
+) -> pd.DataFrame | None:
+    """`_id` and features of a sample of the rows, by which a regression's loss is estimated; None for a class."""
+    if definition.task == "classification" or not len(ids):
+        return None
+    sample = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
+    rows = window_rows(store, definition, start=start, end=end, known_at=known_at, ids=sample)
+    return rows.drop(columns=ROW_TIME)
 
 
 @dataclass(frozen=True)

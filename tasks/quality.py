@@ -15,6 +15,7 @@ Counts = NDArray[np.int64]
 
 CLIP = 1e-6
 AGES = 4
+INCOMPLETE = 0.1
 ADDITIVE = {
     "log_loss": "log_loss",
     "brier": "brier",
@@ -102,6 +103,33 @@ def mean_loss(losses: Floats, blocks: int = 8) -> MeanLoss:
         means = np.array([part.mean() for part in np.array_split(losses, blocks)])
         error = max(error, float(means.std(ddof=1)) / np.sqrt(blocks))
     return MeanLoss(mean, float(error), rows)
+
+
+def complete_ages(
+    times: Counts, labelled: NDArray[np.bool_], end: int, length: int, reached: float = 0.0
+) -> NDArray[np.bool_]:
+    """Which rows are of an age whose labels have come, shape (n,): young rows have those that come first, a biased few.
+
+    An age (a quarter of a window) is complete when as large a share of its rows has labels as of the best age, or as
+    older windows have reached: chance of 3 standard errors and INCOMPLETE are allowed for. Where labels come for a
+    share of the rows only, whatever their age, all ages are complete.
+
+    Args:
+        times: Shape (n,), microseconds.
+        labelled: Shape (n,).
+        end: The end of the mature time, microseconds.
+        length: An age's length in microseconds.
+        reached: The share that older windows have reached, as far as is known.
+    """
+    if not len(times):
+        return np.zeros(0, dtype=bool)
+    age = np.asarray(np.maximum(0, (end - 1 - times) // length), dtype=np.int64)
+    rows = np.bincount(age)
+    with_label = np.bincount(age, weights=labelled)
+    share = (with_label + 1) / (rows + 2)
+    chance = 3 * np.sqrt(share * (1 - share) / (rows + 2))
+    best = max(float(np.max(np.where(rows > 0, share - chance, 0.0))), reached)
+    return np.asarray((share + chance >= (1 - INCOMPLETE) * best)[age], dtype=bool)
 
 
 def coverage(times: Counts, labelled: NDArray[np.bool_], start: int, end: int, as_of: int) -> Coverage:

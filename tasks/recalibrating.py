@@ -84,7 +84,7 @@ def cross_fitted_map(
         DataError: There are too few mature labels.
     """
     policy = definition.monitoring
-    rows = mature_rows(join_labels(inputs, as_of))
+    rows = mature_rows(join_labels(inputs, policy, as_of))
     if len(rows) < policy.minimum_rows:
         raise DataError(
             f"{definition.name} has {len(rows)} mature labels, and monitoring.minimum_rows is {policy.minimum_rows}",

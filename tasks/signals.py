@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-SignalKind = Literal["health", "quality", "drift", "recalibration", "growth", "schedule", "label"]
+SignalKind = Literal["health", "quality", "drift", "estimate", "recalibration", "growth", "schedule", "label"]
 
 
 @dataclass(frozen=True)

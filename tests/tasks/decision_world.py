@@ -95,3 +95,8 @@ def make_inputs(reference: Reference, frame: pd.DataFrame, as_of: datetime, **ch
         freshness=Freshness(latest_event=window["time"].max().to_pydatetime() if len(window) else None),
     )
     return replace(inputs, **changes)
+
+
+def as_regression(reference: Reference) -> Reference:
+    """The same reference of a champion that answers a value."""
+    return replace(reference, task="regression", loss="mse")

@@ -187,6 +187,58 @@ def test_few_labels_judge_nothing_and_say_so() -> None:
     assert decision.verdict != "retrain"
 
 
+def _early(inputs: CheckInputs, costly_first: bool) -> CheckInputs:
+    """The newer half of the mature week has a third of its labels: those that cost most, or least, came first."""
+    mature = inputs.mature.merge(inputs.labels[["id", "truth"]], on="id")
+    young = mature["time"] >= pd.Timestamp(AS_OF - 1.5 * WEEK)
+    cost = np.abs(mature["truth"] - mature["score"]).where(young)
+    first = cost.rank(ascending=not costly_first, pct=True) <= 1 / 3
+    late = mature["id"][young & ~first]
+    return replace(inputs, labels=inputs.labels[~inputs.labels["id"].isin(late)].reset_index(drop=True))
+
+
+def test_labels_that_came_first_neither_trigger_nor_hide() -> None:
+    """Coverage is above the least one, but the young rows' labels are a biased few: they are not judged by."""
+    newest = _inputs().mature["time"] >= pd.Timestamp(AS_OF - 2 * WEEK)
+    good = replace(_inputs(), mature=_inputs().mature[newest].reset_index(drop=True))
+    policy = NO_MAPS.model_copy(update={"mature_windows": 1})
+    wanted = {"good": ("hold", good, True), "bad": ("retrain", _worse(good, 1.5), False)}
+    for name, (verdict, inputs, costly_first) in wanted.items():
+        decision = check(_early(inputs, costly_first), policy, as_of=AS_OF)
+        assert decision.evidence["coverage"] > policy.minimum_coverage, name
+        assert decision.evidence["judged"], name
+        assert decision.verdict == verdict, name
+        full = check(inputs, policy, as_of=AS_OF).evidence["loss"]
+        early = decision.evidence["loss"]
+        assert early["rows"] < 0.6 * full["rows"], name
+        assert early["mean"] == pytest.approx(full["mean"], rel=0.1), name
+    biased = _early(good, costly_first=True)
+    rows = refit_map(biased, policy, AS_OF).rows
+    assert rows == check(biased, policy, as_of=AS_OF).evidence["loss"]["rows"]  # no map is fitted on them either
+
+
+def test_labels_that_only_a_share_of_rows_ever_gets_are_judged_by() -> None:
+    inputs = _inputs()
+    kept = np.random.default_rng(0).random(len(inputs.labels)) < 0.6
+    decision = check(replace(inputs, labels=inputs.labels[kept].reset_index(drop=True)), CALM, as_of=AS_OF)
+    assert decision.evidence["judged"]
+    assert decision.evidence["loss"]["rows"] == decision.evidence["mature_labels"]
+
+
+def test_weeks_of_the_past_tell_how_many_labels_are_still_to_come() -> None:
+    """Six in ten at every age of this week, nine in ten a week before: the rest of this week's are on their way."""
+    inputs = _inputs()
+    chance = np.random.default_rng(0).random(len(inputs.mature))
+    newest = (inputs.mature["time"] >= pd.Timestamp(AS_OF - 2 * WEEK)).to_numpy()
+    known = chance < np.where(newest, 0.6, 0.9)
+    labels = inputs.labels[~inputs.labels["id"].isin(inputs.mature["id"][~known])].reset_index(drop=True)
+    early = replace(inputs, mature=inputs.mature[newest].reset_index(drop=True), labels=labels)
+    assert check(early, CALM, as_of=AS_OF).evidence["judged"]
+    decision = check(replace(early, past=inputs.mature[~newest]), CALM, as_of=AS_OF)
+    assert not decision.evidence["judged"]
+    assert any("of an age at which all labels have come" in s.detail for s in decision.signals if s.kind == "quality")
+
+
 def test_predictions_of_another_version_are_not_held_against_this_one() -> None:
     inputs = _worse(_inputs(), 3)
     decision = check(replace(inputs, mature=inputs.mature.assign(version="0")), CALM, as_of=AS_OF)

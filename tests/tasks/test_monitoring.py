@@ -80,6 +80,33 @@ def test_a_new_champion_answers_for_rows_that_it_has_not_learned_from(trained: W
     assert answers["id"].equals(logged["id"])
 
 
+def test_what_an_estimate_reads(trained: World) -> None:
+    """What the champion was judged on is kept with it, and scored by the model that had not seen it."""
+    world, definition = trained.workspace, trained.definition
+    inputs = gather_inputs(world, definition, trained.training.version, as_of=day(13))
+    held = trained.training.judged
+    assert inputs.holdout is not None
+    assert 50 < len(inputs.holdout) <= len(held.truth)
+    assert set(inputs.holdout["_score"]) <= set(held.challenger)
+    assert set(inputs.holdout["_truth"]) == {0, 1}
+    assert inputs.mature_features is None  # a class needs none
+    assert inputs.past is None  # no check has left an estimate yet
+    told = run_check(world, definition, as_of=day(13)).evidence["estimate"]
+    assert told["method"] == "CBPE"
+    assert told["rows"] == len(rows(10, 13))
+
+
+def test_the_references_side_is_computed_once_for_a_champion(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = run_check(trained.workspace, trained.definition, as_of=day(13))
+
+    def fail(*_arguments: Any, **_named: Any) -> None:
+        raise AssertionError("a check has no business with the training rows")
+
+    for name in ("tasks.reference.build_reference", "tasks.reference.profile", "tasks.reference.measure_null"):
+        monkeypatch.setattr(name, fail)
+    assert run_check(trained.workspace, trained.definition, as_of=day(13)) == wanted
+
+
 def test_no_champion_at_that_moment(trained: World) -> None:
     with pytest.raises(NotFoundError, match=r"digits has no champion yet. Train one: `perennial retrain digits`"):
         run_check(trained.workspace, trained.definition, as_of=day(9))

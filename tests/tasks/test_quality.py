@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss, mean_absolute_error, mean_squared_error
 
 from perennial.errors import DataError
-from tasks.quality import additive_loss, coverage, mean_loss, row_losses
+from tasks.quality import additive_loss, complete_ages, coverage, mean_loss, row_losses
 
 RNG = np.random.default_rng(0)
 TRUTH = (RNG.random(200) < 0.4).astype(float)
@@ -55,3 +55,30 @@ def test_coverage_tells_the_age_of_what_is_labelled() -> None:
     assert found.share == 0.5
     assert found.by_age == ((4.0, 1, 1), (3.0, 1, 1), (2.0, 1, 0), (1.0, 1, 0))
     assert coverage(times[:0], np.array([], dtype=bool), 0, 4 * day, 5 * day).share == 0
+
+
+class TestCompleteAges:
+    DAY = 86_400_000_000
+
+    def ages(self, shares: list[float], rows: int = 100, reached: float = 0.0) -> list[bool]:
+        """Which days are complete, the oldest first, when such shares of their rows have labels."""
+        generator = np.random.default_rng(0)
+        times = (np.arange(len(shares) * rows) // rows) * self.DAY + generator.integers(0, self.DAY, len(shares) * rows)
+        labelled = generator.random(len(times)) < np.repeat(shares, rows)
+        found = complete_ages(times, labelled, len(shares) * self.DAY, self.DAY, reached)
+        return [bool(found[number * rows]) for number in range(len(shares))]
+
+    def test_young_rows_with_few_labels_are_not_complete(self) -> None:
+        assert self.ages([1.0, 1.0, 0.6, 0.2]) == [True, True, False, False]
+
+    def test_a_steady_share_is_complete_whatever_its_size(self) -> None:
+        assert all(self.ages([0.3] * 20))
+        assert all(self.ages([0.6] * 20, rows=12))
+
+    def test_what_older_windows_reached_counts(self) -> None:
+        assert self.ages([0.5, 0.5], reached=0.9) == [False, False]
+        assert self.ages([0.85, 0.85], reached=0.9) == [True, True]
+
+    def test_no_rows(self) -> None:
+        nothing = np.array([], dtype=np.int64)
+        assert complete_ages(nothing, nothing.astype(bool), 10, 1).shape == (0,)
