@@ -22,7 +22,8 @@ MARGIN = 0.05
 CONFIDENCE = 0.95
 RULE = (
     f"the fewest trainings among the policies that keep at most {MARGIN:g} less than the best one; "
-    "of equal ones the model's own, then the one that keeps most"
+    "of equal ones the model's own, then the one that keeps most; one whose estimate without labels may ask for a "
+    "training only where it surely saves loss against the same policy without it"
 )
 
 
@@ -37,6 +38,7 @@ class Advice:
         shortfall: What the recommended one keeps less than the best, and its interval.
         gain: Never's mean loss less always's: what there is to keep, and its interval.
         windows: Measured windows; `windows_needed` are the least for advice.
+        estimate: What the trigger `estimate` would bring to the own policy, in a sentence; empty if it was not tried.
     """
 
     name: str | None
@@ -49,6 +51,7 @@ class Advice:
     gain_interval: tuple[float, float]
     windows: int
     windows_needed: int = LEAST_WINDOWS
+    estimate: str = ""
 
 
 def advise(
@@ -63,6 +66,7 @@ def advise(
         every: A window's length, for the text.
     """
     can = [item for item in results if item.policy is not None]
+    can = [item for item in can if _estimate_helps(item, results, losses, window)] or can
     gain = mean_saved(losses["never"], losses["always"], window)
     best = min(can, key=lambda item: item.loss)
     near = [item for item in can if item.kept >= best.kept - MARGIN] or [best]
@@ -81,6 +85,44 @@ def advise(
         gain=gain.estimate,
         gain_interval=(gain.low, gain.high),
         windows=windows,
+        estimate=_told_estimate(results, losses, window),
+    )
+
+
+def _estimate_helps(
+    item: PolicyResult, results: Sequence[PolicyResult], losses: Mapping[str, Floats], window: Positions
+) -> bool:
+    """Whether the policy's estimates ask for nothing, or surely save loss against the same policy without them."""
+    assert item.policy is not None
+    if not item.policy.triggers.estimate:
+        return True
+    other = _without_estimate(item, results)
+    return other is not None and mean_saved(losses[other], losses[item.name], window).low > 0
+
+
+def _without_estimate(item: PolicyResult, results: Sequence[PolicyResult]) -> str | None:
+    """The name of the policy that differs in that trigger only."""
+    assert item.policy is not None
+    triggers = item.policy.triggers.model_copy(update={"estimate": False})
+    wanted = item.policy.model_copy(update={"triggers": triggers})
+    named = next((each.name for each in results if each.policy == wanted), None)
+    if named is None and not item.policy.recalibrate and not any(on for _, on in triggers):
+        return "never"
+    return named
+
+
+def _told_estimate(results: Sequence[PolicyResult], losses: Mapping[str, Floats], window: Positions) -> str:
+    tried = [item for item in results if item.name in ("own", "own with estimate") and item.policy is not None]
+    item = next((each for each in tried if each.policy and each.policy.triggers.estimate), None)
+    other = None if item is None else _without_estimate(item, results)
+    if item is None or other is None:
+        return ""
+    saved = mean_saved(losses[other], losses[item.name], window)
+    more = item.retrains - next(each.retrains for each in results if each.name == other)
+    verdict = "it helps" if saved.low > 0 else "not proven to help, so it is not recommended"
+    return (
+        f"monitoring.triggers.estimate saves the own policy {saved.estimate:.3g} loss per row [{saved.low:.3g}, "
+        f"{saved.high:.3g}], with {more:+d} trainings: {verdict}"
     )
 
 

@@ -16,7 +16,7 @@ from perennial.definition import ModelDefinition, Monitoring, Triggers, duration
 from perennial.errors import ConflictError, DefinitionError, NotFoundError
 from tasks.decision import policy_digest
 
-TRIGGERS = ("quality", "drift", "growth", "schedule")
+TRIGGERS = ("quality", "drift", "growth", "schedule", "estimate")
 _AGE_WINDOWS = 4
 _SECTION = "monitoring"
 
@@ -36,7 +36,8 @@ def make_candidates(
     """The model's own policy, those of the files, and the own one with single triggers, with and without new maps.
 
     A variant that says the same as an earlier policy is left out. `drift` may act although labels could judge, and
-    `schedule` takes four windows as the greatest age where the definition names none.
+    `schedule` takes four windows as the greatest age where the definition names none. `estimate` acts only where labels
+    can't judge, as it does live; the own policy stands beside itself with that one trigger turned round.
 
     Args:
         files: Policies, see perennial.definition.load_policy; each is called by its file's name.
@@ -69,6 +70,9 @@ def _variants(own: Monitoring, every: timedelta, label_delay: timedelta) -> list
 
     found = [Candidate("own without maps" if own.recalibrate else "own with maps", "variant",
                        changed(recalibrate=not own.recalibrate))]  # fmt: skip
+    asks = own.triggers.estimate
+    turned = own.triggers.model_copy(update={"estimate": not asks}).model_dump()
+    found.append(Candidate(f"own {'without' if asks else 'with'} estimate", "variant", changed(triggers=turned)))
     # The training data of a new champion is as old as its labels are late.
     age = own.maximum_age or label_delay + _AGE_WINDOWS * every
     for trigger in TRIGGERS:

@@ -42,6 +42,7 @@ def advice_lines(backtest: Backtest) -> list[str]:
         f"Rule: {advice.rule}. Intervals are 95 %, by a paired bootstrap over windows, the gain taken as known.",
         f"The gain, never less always: {advice.gain:.4g} [{low:.4g}, {high:.4g}] per row.",
     ]
+    lines += [f"Before labels: {advice.estimate}."] if advice.estimate else []
     return lines + [f"Note: {note}." for note in backtest.notes]
 
 
@@ -80,6 +81,7 @@ def to_dict(backtest: Backtest) -> dict[str, Any]:
             "gain_interval": [_finite(end) for end in advice.gain_interval],
             "windows": advice.windows,
             "windows_needed": advice.windows_needed,
+            "estimate": advice.estimate,
         },
         "notes": list(backtest.notes),
     }

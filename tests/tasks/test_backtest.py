@@ -209,9 +209,10 @@ class TestMeasure:
     def test_each_trigger_is_a_policy_with_and_without_maps(self, found: Backtest) -> None:
         names = [item.name for item in found.results]
         assert names[:5] == ["never", "always", "every 4th", "every 8th", "own"]
-        for trigger in ("quality", "drift", "growth", "schedule 30d"):
+        for trigger in ("quality", "drift", "growth", "schedule 30d", "estimate"):
             assert {trigger, f"{trigger} + maps"} <= set(names)
-        for trigger in ("quality", "drift", "growth"):
+        assert "own with estimate" in names
+        for trigger in ("quality", "drift", "growth", "estimate"):
             policy = found.result(trigger).policy
             assert policy is not None
             assert [name for name, on in policy.triggers if on] == [trigger]

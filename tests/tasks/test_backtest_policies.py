@@ -150,6 +150,14 @@ class TestVariants:
         assert "growth" not in names  # it is the own one
         assert "growth + maps" not in names  # it is the own one with maps
 
+    def test_the_own_policy_stands_beside_itself_with_the_estimate_turned_round(self, tmp_path: Path) -> None:
+        for asks, name in ((False, "own with estimate"), (True, "own without estimate")):
+            definition = write(tmp_path, HEAD + f"monitoring: {{triggers: {{estimate: {str(asks).lower()}}}}}\n")
+            named = {each.name: each.policy for each in make_candidates(definition, every=WEEK)}
+            assert named["own"].triggers.estimate is asks
+            assert named[name].triggers == named["own"].triggers.model_copy(update={"estimate": not asks})
+            assert named[name].recalibrate == named["own"].recalibrate
+
     def test_the_schedule_has_an_age(self, tmp_path: Path) -> None:
         definition = write(tmp_path, HEAD.replace("  target: sales", "  target: sales\n  label_delay: 2d"))
         named = {each.name: each.policy for each in make_candidates(definition, every=WEEK)}
