@@ -14,6 +14,7 @@ import json
 import resource
 import time
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.store import ROW_ID
 from tasks.decision import CheckInputs, check
 from tasks.drift import measure_drift
+from tasks.estimate_record import PAST_WINDOWS, past_rows
+from tasks.estimates import FEATURE_ROWS, sample_ids
 from tasks.evidence import gather
 from tasks.health import Freshness
 from tasks.history import read_history
@@ -55,13 +59,19 @@ def make_frame(rows: int, start: datetime, length: timedelta, seed: int) -> pd.D
 
 
 def make_inputs(reference: Reference, rows: int, as_of: datetime) -> CheckInputs:
-    """A full check: features, predictions, and a mature window with all its labels."""
+    """A full check: features, predictions, a mature window with all its labels, and twelve weeks of past estimates."""
     rng = np.random.default_rng(1)
     window = make_frame(rows, as_of - WEEK, WEEK, 2)
     chance = rng.beta(2, 5, rows)
     ids = pd.Series(np.arange(rows)).astype("str")
     logged = pd.DataFrame({"id": ids, "time": window["time"], "score": chance, "version": "1"})
     labels = pd.DataFrame({"id": ids, "truth": (rng.random(rows) < chance).astype(float)})
+    ledger = [past_check(as_of - week * WEEK) for week in range(PAST_WINDOWS, 0, -1)]
+    past = past_rows(
+        read_history(ledger, as_of), WEEK, as_of - WEEK,
+        lambda _, end: logged.assign(time=logged["time"] - (as_of - end)),
+    )  # fmt: skip
+    features = window.assign(**{ROW_ID: ids}).iloc[sample_ids(ids, FEATURE_ROWS)]
     return CheckInputs(
         model="speed",
         champion_version="1",
@@ -74,7 +84,19 @@ def make_inputs(reference: Reference, rows: int, as_of: datetime) -> CheckInputs
         label_delay=WEEK,
         labelled_rows=REFERENCE_ROWS,
         freshness=Freshness(latest_event=window["time"].max().to_pydatetime()),
+        ledger=tuple(ledger),
+        past=past,
+        window_features=features,
+        mature_features=features,
     )
+
+
+def past_check(at: datetime) -> dict[str, Any]:
+    """What an earlier check left in the ledger, as far as an estimate's record reads it."""
+    estimate = {"value": 0.6, "promotion": 0.6, "recent": 0.6, "versions": ["1"], "map": None}
+    evidence = {"window_start": (at - WEEK).isoformat(), "estimate": estimate, "judged": False, "window": None}
+    return {"kind": "decision", "decision_id": at.isoformat(), "as_of": at.isoformat(), "champion_version": "1",
+            "verdict": "hold", "signals": [], "evidence": evidence}  # fmt: skip
 
 
 def cpu(function: Any, repeats: int = 3) -> float:
@@ -91,7 +113,7 @@ def measure_check(reference: Reference, rows: int) -> dict[str, float]:
     """CPU seconds of the whole check and of its drift part: profile of the window, distances, limits."""
     as_of = START + 14 * WEEK
     inputs, policy = make_inputs(reference, rows, as_of), Monitoring(window=WEEK)
-    gather(inputs, policy, read_history((), as_of), as_of)
+    gather(inputs, policy, read_history(inputs.ledger, as_of), as_of)
     whole = cpu(lambda: check(inputs, policy, as_of=as_of), 3 if rows < 100_000 else 1)
     drift = cpu(lambda: drift_part(reference, inputs.window), 3)
     return {"check_cpu_seconds": whole, "drift_cpu_seconds": drift}
@@ -148,8 +170,12 @@ def main() -> None:
     result: dict[str, Any] = {"reference_cpu_seconds": time.process_time() - began}
     print(f"reference of {REFERENCE_ROWS} rows, once per champion: {result['reference_cpu_seconds']:.2f} s CPU")
     result["checks"] = {str(rows): measure_check(reference, rows) for rows in arguments.rows}
-    for rows, row in result["checks"].items():
-        print(f"check of {rows} rows: {row['check_cpu_seconds']:.3f} s CPU, drift {row['drift_cpu_seconds']:.3f} s")
+    values = replace(reference, task="regression", loss="mse")
+    result["regression_checks"] = {str(rows): measure_check(values, rows) for rows in arguments.rows}
+    for task, checks in (("class", result["checks"]), ("value", result["regression_checks"])):
+        for rows, row in checks.items():
+            seconds = f"{row['check_cpu_seconds']:.3f} s CPU, drift {row['drift_cpu_seconds']:.3f} s"
+            print(f"check of {rows} rows of a model that answers a {task}: {seconds}")
     if arguments.stream_rows:
         result["stream"] = measure_stream(reference, arguments.stream_rows)
         print(f"streamed: {result['stream']}")

@@ -31,7 +31,7 @@ from scores import score_matrix
 
 from perennial.definition import GatePolicy, Triggers
 
-ALONE = ("quality", "drift", "growth")
+ALONE = ("quality", "drift", "growth", "estimate")
 
 
 def measure_set(replay: Replay, names: list[str], cache: Path | None) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from drifting_sets import DriftingSet, Floats
 from scores import ScoreMatrix
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
+from perennial.store import ROW_ID
 from tasks.decision import CheckInputs
+from tasks.estimate_record import past_rows
 from tasks.health import Freshness
+from tasks.history import read_history
 from tasks.profiles import microseconds
 from tasks.quality import mean_loss, row_losses
 from tasks.reference import Reference, build_reference
@@ -38,6 +41,7 @@ class Replay:
         times, self.window, self.origin = _clock(data, self.first)
         self.frame = data.features.assign(time=times)
         self.ids = pd.Series(np.arange(len(times))).astype("str")
+        self.micros = microseconds(self.frame["time"])
         self.references: dict[int, Reference] = {}
 
     @property
@@ -45,8 +49,9 @@ class Replay:
         return self.data.task
 
     def rows(self, first: int, last: int) -> slice:
-        """The rows of the windows first to last, the last one included."""
-        return slice(int(self.first[max(first, 0)]), int(self.first[last + 1]))
+        """The rows of the windows first to last, the last one included; none where that lies before the first."""
+        start = max(first, 0)
+        return slice(int(self.first[start]), int(self.first[max(last + 1, start)]))
 
     def end(self, window: int) -> datetime:
         """The moment at which a window ends, and the check after it takes place."""
@@ -103,13 +108,20 @@ class Replay:
             raw = self.raw(model, newest, newest)
             answers = answers.assign(score=raw, raw_score=raw, version=str(model))
         frame = self.frame.iloc[part].reset_index(drop=True)
+        known = self.rows(self.data.start, newest)
         labels = pd.DataFrame(
             {
-                "id": self.ids.iloc[mature].to_numpy(),
-                "truth": self.data.target[mature],
+                "id": self.ids.iloc[known].to_numpy(),
+                "truth": self.data.target[known],
                 "labelled_at": pd.Timestamp(self.end(window)),
             }
         )
+        as_of, delay = self.end(window), self.label_delay * self.window
+
+        def logged(start: datetime, end: datetime) -> pd.DataFrame:
+            first, last = np.searchsorted(self.micros, [moment.timestamp() * 1e6 for moment in (start, end)])
+            return log.iloc[first:last]
+
         return CheckInputs(
             model=self.data.name,
             champion_version=str(model),
@@ -119,11 +131,25 @@ class Replay:
             predictions=log.iloc[part].reset_index(drop=True),
             mature=answers,
             labels=labels,
-            label_delay=self.label_delay * self.window,
+            label_delay=delay,
             labelled_rows=int(self.first[self.known(window)]),
             freshness=Freshness(latest_event=frame["time"].max().to_pydatetime()),
             ledger=tuple(ledger),
+            past=past_rows(read_history(tuple(ledger), as_of), self.window, as_of - delay, logged),
+            window_features=self.features(part),
+            mature_features=self.features(mature),
+            holdout=self.holdout(model),
         )
+
+    def features(self, part: slice) -> pd.DataFrame | None:
+        """Ids and features, which a regression's estimates read."""
+        return None if self.task == "classification" else self.frame.iloc[part].assign(**{ROW_ID: self.ids.iloc[part]})
+
+    def holdout(self, model: int) -> pd.DataFrame:
+        """What the champion was judged on: its newest window, scored by the model without it."""
+        part = self.rows(model - 1, model - 1)
+        scores = self.raw(model - 1, model - 1, model - 1)
+        return self.frame.iloc[part].assign(_score=scores, _truth=self.data.target[part])
 
     def empty_log(self) -> pd.DataFrame:
         """A log without predictions; version 0 is nobody's."""
