@@ -21,8 +21,8 @@ import httpx
 sys.path.insert(0, str(engine.ROOT / "tests"))
 
 STAGES = (("postgres", "storage"), ("bucket",), ("prefect", "mlflow"), ("worker", "api"), ("proxy", "prometheus"))
-STAGE_SECONDS = 240
-RUN_SECONDS = 300
+STAGE_SECONDS = 600
+RUN_SECONDS = 900
 PODMAN_COMPOSE = Path(sys.executable).with_name("podman-compose")
 
 
@@ -51,7 +51,7 @@ class Project:
             "AWS_SECRET_ACCESS_KEY": self.secrets["S3_SECRET_KEY"],
         }
 
-    def compose(self, *arguments: str, seconds: float = 300) -> str:
+    def compose(self, *arguments: str, seconds: float = 900) -> str:
         command = (str(PODMAN_COMPOSE), "-f", str(self.folder / "docker" / "compose.yaml"), *arguments)
         return engine.run(*command, seconds=seconds, cwd=self.folder / "docker").stdout
 

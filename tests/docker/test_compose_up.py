@@ -15,7 +15,7 @@ import yaml
 pytestmark = [
     pytest.mark.oci,
     pytest.mark.long,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3000),
     pytest.mark.skipif(bool(engine.why_not()), reason=engine.why_not()),
 ]
 IN_A_WORLD_OF_ITS_OWN = ["unshare", "--net", "--mount", "--propagation", "private", "bash", "-ec"]
@@ -46,7 +46,7 @@ def test_it_comes_up_and_a_retrain_runs_in_it(project: Path) -> None:
     driver = Path(__file__).with_name("compose_driver.py")
     inner = 'ip link set lo up; mount -t tmpfs tmpfs /run; exec "$@"'
     command = [*IN_A_WORLD_OF_ITS_OWN, inner, "-", sys.executable, str(driver), str(project)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500, env=engine.environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2700, env=engine.environment())
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
     print(json.dumps(told, indent=2))

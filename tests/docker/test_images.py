@@ -22,11 +22,11 @@ from perennial.settings import PROJECT_ROOT
 pytestmark = [
     pytest.mark.oci,
     pytest.mark.long,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(bool(engine.why_not()), reason=engine.why_not()),
 ]
 LARGEST_MEGABYTES = {"serving": 1000, "worker": 2600, "server": 2600}
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 @pytest.fixture(scope="module", params=engine.TARGETS)
