@@ -37,23 +37,23 @@ def test_what_a_change_of_champion_tells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "human", "event", "subject"),
+    ("verdict", "waits", "event", "subject"),
     [
         ("keep", False, REFUSED, "toy: version 4 was kept out by the gate"),
-        ("insufficient evidence", True, REFUSED, "toy: version 4 was kept out by the gate"),
+        ("insufficient evidence", False, REFUSED, "toy: version 4 was kept out by the gate"),
         ("promote", True, WAITING, "toy: version 4 waits for a person"),
         # The gate let it in, but it failed live before.
         ("promote", False, REFUSED, "toy: version 4 was kept out by the gate"),
     ],
 )
 def test_what_a_gate_without_a_new_champion_tells(
-    verdict: str, human: bool, event: str, subject: str, monkeypatch: pytest.MonkeyPatch
+    verdict: str, waits: bool, event: str, subject: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import recording
 
     told: list[tuple[str, str, dict[str, object]]] = []
     monkeypatch.setattr(recording, "announce", lambda *arguments: told.append(arguments))
-    recording.announce_gate("toy", 4, verdict, ("log_loss rose",), None, human=human)
+    recording.announce_gate("toy", 4, verdict, ("log_loss rose",), None, waits=waits)
     ((found, model, payload),) = told
     assert (found, model, payload["subject"]) == (event, "toy", subject)
     assert str(payload["text"]).endswith("log_loss rose.")

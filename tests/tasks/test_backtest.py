@@ -235,19 +235,20 @@ class TestMeasure:
 
 
 class TestMaps:
-    @pytest.mark.parametrize(("least_rows", "maps"), [(200, False), (50, True)])
-    def test_maps_hold_no_retraining_back_for_ever(self, shop_past: Past, least_rows: int, maps: bool) -> None:
-        """Quality alone may ask. A week has too few rows for the gate's maps, or those let in don't mend enough."""
+    @pytest.mark.parametrize(("sigmas", "maps"), [(50.0, False), (1.0, True)])
+    def test_maps_hold_no_retraining_back_for_ever(self, shop_past: Past, sigmas: float, maps: bool) -> None:
+        """Quality alone may ask. No map is sure enough to be asked for, or those let in don't mend enough."""
         definition = shop_past.definition
         changed = definition.model_copy(
             update={
                 "gate": definition.gate.model_copy(
-                    update={"minimum_rows": least_rows, "holdout_window": timedelta(days=14)}
+                    update={"minimum_rows": 50, "holdout_window": timedelta(days=14)}
                 ),
                 "monitoring": definition.monitoring.model_copy(
                     update={
                         "triggers": Triggers(growth=False, drift=False, schedule=False),
                         "recalibration_strength": 1.0,
+                        "recalibration_sigmas": sigmas,
                         "quality_sigmas": 2.0,
                     }
                 ),
