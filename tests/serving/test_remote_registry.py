@@ -56,7 +56,7 @@ def test_a_version_goes_to_a_remote_registry_and_comes_back_on_another_machine(a
     here = make_workspace(tmp_path / "laptop", definition_of())
     remote = {"tracking_uri": address, "tables": str(tmp_path / "tables")}
     laptop = Workspace(here.settings.model_copy(update=remote))
-    assert laptop.settings.artifacts_root is None
+    assert laptop.settings.experiments_root is None
     register(laptop, "colours", "one")
     manifest = json.loads((laptop.home / "live" / "colours.json").read_text(encoding="utf-8"))
     assert manifest["model_uri"].startswith("mlflow-artifacts:/")
