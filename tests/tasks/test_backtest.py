@@ -107,9 +107,7 @@ def close(found: Any, wanted: Any, where: str = "") -> None:
 
 
 class TestLive:
-    @pytest.mark.xfail(
-        reason="the verdicts of this world changed with the default policy: to be compared anew", strict=False
-    )
+    @pytest.mark.xfail(reason="the default policy changed: compare live and replay anew", strict=False)
     def test_the_own_policy_decides_as_the_live_path_did(self, workspace: Workspace) -> None:
         definition = backtest_world.define(workspace)
         frame = backtest_world.rows(84, shift=42)

@@ -39,9 +39,7 @@ def logged(number: int, rows: int = 300, score: float = 0.3, **changes: Any) -> 
 
 
 class TestRecord:
-    @pytest.mark.xfail(
-        reason="the record of estimates reads the ledger otherwise since it is read in parts", strict=False
-    )
+    @pytest.mark.xfail(reason="the ledger is read in parts since: find out why", strict=False)
     def test_only_windows_whose_labels_are_due_count_and_none_twice(self) -> None:
         daily = [told(1) | {"as_of": (START + WEEK + timedelta(days=day)).isoformat()} for day in range(35)]
         history = read_history(daily, datetime(2030, 1, 1, tzinfo=UTC))
@@ -95,7 +93,7 @@ class TestRecord:
                         0.5,
                         100,
                     )
-                    for at, sign in zip(moments, [1, -1] * windows, strict=False)
+                    for at, sign in zip(moments, [1, -1] * windows)
                 ]
             )
 
