@@ -93,7 +93,7 @@ class TestRecord:
                         0.5,
                         100,
                     )
-                    for at, sign in zip(moments, [1, -1] * windows)
+                    for at, sign in zip(moments, [1, -1] * windows, strict=False)
                 ]
             )
 
