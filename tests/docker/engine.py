@@ -26,7 +26,7 @@ COMPOSE = ROOT / "docker" / "compose.yaml"
 STAND_INS = ("postgres", "storage", "proxy", "prometheus")
 TARGETS = ("serving", "worker", "server")
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "unshare")
-BUILD_SECONDS = 900
+BUILD_SECONDS = 2400
 
 
 def why_not() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,45 @@ def test_each_package_of_the_serving_group_is_one_of_ours() -> None:
     ours = {canonicalize_name(Requirement(text).name) for text in project["project"]["dependencies"]}
     group = {canonicalize_name(Requirement(text).name) for text in project["dependency-groups"]["serving"]}
     assert group - ours == {"mlflow-skinny"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports anywhere, inside functions too; what only a type checker reads is left out."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (str(node.module), *(f"{node.module}.{item.name}" for item in node.names))
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_all_that_the_api_may_import_some_day_is_in_its_lock() -> None:
+    # A registry that is a database is asked by trainers, not by the image.
+    elsewhere = {"sqlalchemy"}
+    waiting = [*(PROJECT_ROOT / "perennial" / "serving").glob("*.py"), PROJECT_ROOT / "perennial/commands/serve.py"]
+    seen: set[Path] = set()
+    found: dict[str, str] = {}
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        for module in imported(path):
+            top = module.split(".")[0]
+            if top == "perennial":
+                waiting.append(PROJECT_ROOT / f"{module.replace('.', '/')}.py")
+            elif top not in sys.stdlib_module_names:
+                found[top] = path.name
+    owners = packages_distributions()
+    assert {"numpy", "uvicorn", "obstore", "mlflow"} <= set(found)
+    assert [
+        f"{path} imports {module}"
+        for module, path in found.items()
+        if module not in elsewhere and not {canonicalize_name(name) for name in owners[module]} & names(SERVING)
+    ] == []
 
 
 def test_the_api_starts_with_nothing_but_its_lock(tmp_path: Path) -> None:
