@@ -336,7 +336,7 @@ class Runner(Section):
         "holds one; or local: one process a core of this machine."
     )
     timeout: Duration = Field(
-        timedelta(seconds=30), description="So long the scheduler, and a worker where it has none, are waited for."
+        timedelta(seconds=60), description="So long the scheduler, and a worker where it has none, are waited for."
     )
 
     @field_validator("dask")

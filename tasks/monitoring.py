@@ -114,9 +114,9 @@ def _features_of(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the parts of a window have in common."""
+    """What the parts of a window have in common; a worker has the keys of the tables' storage from its environment."""
 
-    store: Store
+    root: str
     definition: ModelDefinition
     reference: Reference
     as_of: datetime
@@ -141,7 +141,7 @@ def read_window(
         return window_rows(store, definition, start=start, end=as_of, known_at=as_of).drop(columns=ROW_ID)
     parts = -(-rows // PART_ROWS)
     edges = [start + (as_of - start) * number / parts for number in range(parts + 1)]
-    common, spans = _Parts(store, definition, reference, as_of, version, rows), list(pairwise(edges))
+    common, spans = _Parts(store.root, definition, reference, as_of, version, rows), list(pairwise(edges))
     with open_cluster(definition) as cluster:
         if cluster is None:
             return add_up(_read_part(common, span) for span in spans)
@@ -160,7 +160,7 @@ def _read_part(common: _Parts, span: tuple[datetime, datetime]) -> WindowFacts:
     start, end = span
     try:
         rows = window_rows(
-            common.store, common.definition, start=start, end=end, known_at=common.as_of, version=common.version
+            Store(common.root), common.definition, start=start, end=end, known_at=common.as_of, version=common.version
         )
     except NotFoundError:  # another machine's folder: the sum tells
         return WindowFacts(0)

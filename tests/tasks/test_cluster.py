@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def address(local: LocalCluster) -> str:
     return str(local.scheduler_address)
 
 
-def definition(address: str | None, timeout: str = "30s", **training: Any) -> ModelDefinition:
+def definition(address: str | None, timeout: str = "2m", **training: Any) -> ModelDefinition:
     tuning = {"trials": 6, "seconds": None, "folds": 2, "validation_share": 0.3, **training.pop("tuning", {})}
     raw: dict[str, Any] = {
         "name": "m",
@@ -319,7 +320,7 @@ def test_a_local_cluster_listens_on_loopback_only_and_leaves_nothing(tmp_path: P
 
 
 def _on(definition: ModelDefinition, address: str) -> ModelDefinition:
-    return definition.model_copy(update={"runner": Runner(dask=address)})
+    return definition.model_copy(update={"runner": Runner(dask=address, timeout=timedelta(minutes=2))})
 
 
 def test_a_file_is_scored_there_as_here(
