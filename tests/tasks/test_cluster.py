@@ -355,7 +355,6 @@ def test_ingested_rows_are_scored_there_as_here(
     pd.testing.assert_frame_equal(logged[0], logged[1], check_exact=True)
 
 
-@pytest.mark.xfail(reason="sharing a check's parts exceeds the recursion limit", run=False)
 def test_a_large_window_is_checked_in_parts_there_as_whole_here(
     trained: World, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
