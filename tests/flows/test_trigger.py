@@ -182,7 +182,7 @@ def test_broken_data_starts_nothing(world: Workspace, runner: Child) -> None:
     assert decision["verdict"] == "repair"
     time.sleep(4)
     assert runs("broken") == []
-    told = announced("broken")["perennial.decision.repair"]
+    told = eventually(lambda: announced("broken").get("perennial.decision.repair"))
     assert (told["decision_id"], told["subject"]) == (decision["decision_id"], "broken: its data needs repair")
     assert told["text"].splitlines() == list(decision["reasons"])
 

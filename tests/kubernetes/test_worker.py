@@ -126,6 +126,7 @@ def worker(api: str, prefect_url: str, tmp_path: Path) -> Iterator[Child]:
     child.stop()
 
 
+@pytest.mark.timeout(600)
 def test_a_run_becomes_a_job_that_ends_as_the_flow_does(
     prefect_url: str, prefect_settings: Settings, worker: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +166,7 @@ def test_a_run_becomes_a_job_that_ends_as_the_flow_does(
     assert "planted-secret" not in (tmp_path / "kubernetes.log").read_text()
 
 
-def _wait(client: Any, run: Any, worker: Child, seconds: float = 120) -> Any:
+def _wait(client: Any, run: Any, worker: Child, seconds: float = 240) -> Any:
     import time
 
     deadline = time.monotonic() + seconds
