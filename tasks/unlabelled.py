@@ -221,13 +221,14 @@ def _window_inputs(inputs: CheckInputs, mine: pd.DataFrame) -> Floats | None:
     wanted = (ROW_ID, *reference.numeric, *reference.categorical, *reference.vocabularies)
     if features is None or any(name not in features for name in wanted):
         return None
-    features = features[features[ROW_ID].isin(mine["id"])].drop_duplicates(ROW_ID)
-    if not len(features):
-        return None
-    features = features.iloc[estimates.sample_ids(features[ROW_ID], estimates.FEATURE_ROWS)]
+    features = features.drop_duplicates(ROW_ID)
     answers = mine[mine["id"].isin(features[ROW_ID])].drop_duplicates("id")
     at = pd.Index(answers["id"].astype("str")).get_indexer(pd.Index(features[ROW_ID].astype("str")))
-    raw = answers["raw_score"].to_numpy(dtype=np.float64)[at]
+    features, at = features[at >= 0], at[at >= 0]
+    if not len(features):
+        return None
+    chosen = estimates.sample_ids(features[ROW_ID], estimates.FEATURE_ROWS)
+    features, raw = features.iloc[chosen], answers["raw_score"].to_numpy(dtype=np.float64)[at[chosen]]
     score = inputs.recalibrator.apply(raw) if inputs.recalibrator else raw
     try:
         return estimates.loss_inputs(features, score, reference)
