@@ -59,7 +59,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-header --quiet
 lock:
 	$(COMPILE) pyproject.toml --group dev --group server --output-file requirements.lock
-	$(COMPILE) pyproject.toml --group server --constraint requirements.lock --output-file requirements-worker.lock
+	$(COMPILE) pyproject.toml --group server --group workers --constraint requirements.lock --output-file requirements-worker.lock
 	$(COMPILE) --group serving --constraint requirements.lock --output-file requirements-serving.lock
 
 clean:
