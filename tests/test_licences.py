@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
 LIST: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "licences.yaml").read_text(encoding="utf-8"))
 # How packages that write no SPDX expression name the same licences.
 SPELLINGS = {
@@ -62,13 +63,21 @@ def test_every_installed_package_may_be_used() -> None:
     found = {item.metadata["Name"].lower(): stated(item) for item in distributions()}
     assert len(found) > 100
     refused = {name: text for name, text in found.items() if not is_allowed(text) and name not in judged}
+    refused = {name: text for name, text in refused.items() if name not in LIST["tools"]}
     refused.pop("perennial", None)
     assert refused == {}, "read the licence of each, then list it in tests/licences.yaml, or remove the package"
 
 
+@pytest.mark.parametrize("lock", ["requirements-worker.lock", "requirements-serving.lock"])
+def test_no_tool_is_in_an_image(lock: str) -> None:
+    locked = set(re.findall(r"^([\w.-]+)==", (PROJECT_ROOT / lock).read_text(encoding="utf-8"), re.M))
+    assert len(locked) > 30
+    assert sorted(locked & set(LIST["tools"])) == []
+
+
 def test_nothing_is_judged_for_nothing() -> None:
     known = {item.metadata["Name"].lower(): stated(item) for item in distributions()}
-    assert [name for name in LIST["judged"] if name in known and is_allowed(known[name])] == []
+    assert [name for name in (*LIST["judged"], *LIST["tools"]) if name in known and is_allowed(known[name])] == []
 
 
 @pytest.mark.parametrize(
