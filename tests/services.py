@@ -61,11 +61,17 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._folder} -c fsync=off"
-        self._run("pg_ctl", "-l", str(self._folder / "log"), "-w", "-o", options, "start")
+        """Start it under a guard: it ends with this process, however that ends."""
+        options = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self._folder}", "fsync=off")
+        command = [*self._as, _postgres_binary("postgres"), "-D", str(self._folder / "data"), "-p", str(self.port)]
+        self._server = guarded(
+            [*command, *(word for option in options for word in ("-c", option))], self._folder / "log"
+        )
+        wait_for(lambda: _listens(self.port), 60, "PostgreSQL")
 
     def stop(self, how: str = "immediate") -> None:
         self._run("pg_ctl", "-m", how, "-w", "stop")
+        end(self._server)
 
     def close(self) -> None:
         """Stop it and remove all of it."""
@@ -102,11 +108,8 @@ class S3:
         pytest.importorskip("moto.server", reason="moto is not installed: make setup")
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
-        self._log = (folder / "s3.log").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=self._log, stderr=self._log, env={**os.environ, **KEYS},
-        )  # fmt: skip
+        command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+        self._server = guarded(command, folder / "s3.log", **KEYS)
         wait_for(lambda: _listens(port), 60, "the S3 server")
 
     def bucket(self, name: str) -> str:
@@ -123,9 +126,7 @@ class S3:
         )  # fmt: skip
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-        self._log.close()
+        end(self._server)
 
 
 class FaultProxy:
@@ -231,6 +232,21 @@ def _body(request: http.server.BaseHTTPRequestHandler) -> bytes:
         request.rfile.readline()
     request.rfile.readline()
     return b"".join(parts)
+
+
+def guarded(command: list[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A server that ends with this process, however that ends."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "perennial.guard", "5", *command], cwd="/", env={**os.environ, **environment},
+            stdin=subprocess.PIPE, stdout=out, stderr=out,
+        )  # fmt: skip
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    if server.stdin:
+        server.stdin.close()
+    server.wait(60)
 
 
 def _listens(port: int) -> bool:

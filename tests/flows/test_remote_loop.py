@@ -7,6 +7,7 @@ the loop wrote is searched. And it calls nobody outside this machine: every conn
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -34,7 +35,7 @@ from perennial.backup import backup, check_restored, restore
 from perennial.cli import main
 from perennial.doctor import examine
 from perennial.errors import PerennialError
-from perennial.servers import Child, free_port, prefect_server, prefect_service, prepare_home, use_prefect
+from perennial.servers import Child, free_port, prefect_service, prepare_home, use_prefect
 from perennial.serving.settings import new_token
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.storage import Objects
@@ -125,6 +126,11 @@ def done(remote: Remote) -> Remote:
             score("digits", as_of=day(13))
             serve_one(remote)
             remote.printed.append(json.dumps([item.__dict__ for item in examine(remote.settings)]))
+            wrong = remote.databases[0].replace("/registry", "/none")
+            patch.setenv("DIGITS_URL", f"postgresql+pg8000://{wrong}")
+            remote.printed.append(refused(["ingest", "digits", "--as-of", day(14).isoformat()]))
+            patch.setenv("PERENNIAL_TRACKING_URI", f"postgresql://{wrong}")
+            remote.printed.append(refused(["doctor"]))
     finally:
         for server in servers:
             server.stop()
@@ -175,6 +181,14 @@ def failing(remote: Remote, step: str, fault: Callable[[], None]) -> Callable[..
         return plain(*arguments, **more)
 
     return run
+
+
+def refused(arguments: list[str]) -> str:
+    """What a command that fails prints."""
+    told = io.StringIO()
+    with redirect_stdout(told), redirect_stderr(told):
+        assert main(arguments) == 1
+    return told.getvalue()
 
 
 def define(remote: Remote) -> None:
@@ -311,19 +325,9 @@ def test_backup_and_restore_of_what_is_elsewhere(done: Remote, tmp_path: Path) -
     done.printed += [path.read_text() for path in (tmp_path / "saved").glob("*.json")]
 
 
-def test_errors_hide_secrets(done: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = done.databases[0].replace("/registry", "/none")
-    monkeypatch.setenv("PERENNIAL_TRACKING_URI", f"postgresql://{wrong}")
-    assert main(["doctor"]) == 1
-    monkeypatch.setenv("DIGITS_URL", f"postgresql+pg8000://{wrong}")
-    with prefect_server(done.settings) as url:
-        monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", url)
-        assert main(["ingest", "digits", "--as-of", day(14).isoformat()]) == 1
-    told = capsys.readouterr()
-    assert "the query of DIGITS_URL failed" in told.err
-    done.printed += [told.out, told.err]
-    with pytest.raises(ValueError, match="frozen"):
-        done.settings.home = Path("/")  # type: ignore[misc]
+def test_errors_hide_secrets(done: Remote) -> None:
+    assert any("the query of DIGITS_URL failed" in text for text in done.printed)
+    assert any("the registry's database refuses" in text for text in done.printed)
     done.printed.append(repr(done.settings))
 
 
