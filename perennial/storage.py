@@ -21,6 +21,8 @@ from perennial.errors import NotFoundError, StorageError
 
 PATIENCE_SECONDS = 20.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# With its words: a name or an address may hold the bare number.
+_REFUSED = re.compile(r"403 Forbidden|AccessDenied|[Pp]ermission ?[Dd]enied")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
 
 
@@ -214,7 +216,7 @@ def storage_error(root: str, error: Exception, doing: str) -> StorageError:
         return StorageError(
             f"{root} is full (could not {doing})", "Free space there, then run it again: nothing is lost"
         )
-    if isinstance(error, PermissionError) or any(sign in text for sign in ("403", "AccessDenied", "ermission denied")):
+    if isinstance(error, PermissionError) or _REFUSED.search(text):
         return StorageError(
             f"{root} refuses to {doing}: {_short(text)}",
             "Give this user or key the right to read, write and list there",

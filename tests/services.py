@@ -67,7 +67,12 @@ class Postgres:
         self._server = guarded(
             [*command, *(word for option in options for word in ("-c", option))], self._folder / "log"
         )
-        wait_for(lambda: _listens(self.port), 60, "PostgreSQL")
+        wait_for(self._accepts, 60, "PostgreSQL")
+
+    def _accepts(self) -> bool:
+        """Whether it takes connections: it listens while it is still starting up, and refuses until it has."""
+        ask = [_postgres_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "--quiet"]
+        return subprocess.run(ask, cwd="/").returncode == 0
 
     def stop(self, how: str = "immediate") -> None:
         self._run("pg_ctl", "-m", how, "-w", "stop")

@@ -76,6 +76,7 @@ def test_what_is_remote() -> None:
         (OSError("No space left on device (os error 28)"), "/r is full (could not write x). Free space there"),
         (PermissionError(13, "Permission denied"), "/r refuses to write x"),
         (OSError("Server returned 403 Forbidden"), "/r refuses to write x"),
+        (OSError("PUT http://h:4403/b-9040353/t: error sending request"), "/r did not write x: PUT"),
         (OSError("tcp connect error"), "/r did not write x: tcp connect error. See that it is up"),
     ],
 )
