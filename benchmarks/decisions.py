@@ -48,12 +48,12 @@ def measure_set(replay: Replay, names: list[str], cache: Path | None) -> dict[st
     return {name: _figures(run, runs["never"], runs["always"]) for name, run in runs.items()}
 
 
-def measure_gated(replay: Replay, names: list[str]) -> dict[str, Any]:
-    """Perennial's own policies again, now with the live gate before each challenger and map; kept as without it."""
+def measure_gated(replay: Replay, names: list[str], gate: GatePolicy) -> dict[str, Any]:
+    """Perennial's own policies again, now with the live gate before and the probation after; kept as without them."""
     makers = make_policies(None)
     never, always = (run_chooser(replay, makers[name](replay)) for name in ("never", "always"))
     runs = {
-        name: run_perennial(replay, _policy(replay, name), GatePolicy()) for name in names if name not in makers
+        name: run_perennial(replay, _policy(replay, name), gate) for name in names if name not in makers
     }  # fmt: skip
     return {name: _figures(run, never, always) for name, run in runs.items()}
 
@@ -67,6 +67,7 @@ def _figures(run: Run, never: Run, always: Run) -> dict[str, Any]:
         "retrain_share": run.retrains / max(1, always.retrains),
         "recalibrations": run.recalibrations,
         "refused": run.refused,
+        "undone": run.undone,
         "cpu_seconds": run.cpu_seconds,
         "moments": run.moments,
     }
@@ -103,7 +104,7 @@ def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any
     if "policies" in arguments.parts:
         parts["sets"] = measure_set(replay, arguments.policies, arguments.cache)
         if arguments.gate:
-            parts["gated"] = measure_gated(replay, arguments.policies)
+            parts["gated"] = measure_gated(replay, arguments.policies, GatePolicy(doubt=arguments.doubt))
     if "false_alarms" in arguments.parts:
         parts["shuffled"] = measure_false_alarms(replay)
     if "faults" in arguments.parts:
@@ -174,6 +175,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="a folder for the scores of all fits")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--gate", action="store_true", help="also with the live gate before challengers and maps")
+    parser.add_argument("--doubt", choices=("keep", "promote"), default="keep", help="that gate's answer to doubt")
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets measured at the same time")
     parser.add_argument("--label-delay", type=int, default=1, help="windows until a window's labels are known")

@@ -1,6 +1,6 @@
 """How fast and how right the gate is: interval time beside a plain loop, and promotion rates under known truth.
 
-    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--tasks regression] [--json FILE]
+    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--tasks regression] [--doubt promote] [--json FILE]
 
 Rates: rows of days with their own hidden level (and, where said, days that follow each other), models that are wrong
 in their own way on each row and on whole days, so that the truth about their expected loss is known: worse than the
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from perennial.definition import GatePolicy
+from perennial.definition import Doubt, GatePolicy
 from tasks.bootstrap import paired_improvement
 from tasks.gate import Evidence, judge
 
@@ -131,10 +131,10 @@ def worlds() -> dict[str, World]:
     }
 
 
-def rates(repeats: int, margin: float, tasks: list[str]) -> list[dict[str, Any]]:
+def rates(repeats: int, margin: float, tasks: list[str], doubt: Doubt) -> list[dict[str, Any]]:
     found = []
-    policy = GatePolicy(margin=margin)
-    print(f"Share promoted of {repeats} challengers, margin {margin:.1%}, 5,000 rows")
+    policy = GatePolicy(margin=margin, doubt=doubt)
+    print(f"Share promoted of {repeats} challengers, margin {margin:.1%}, 5,000 rows, gate.doubt: {doubt}")
     for at, (name, world) in enumerate(worlds().items(), 1):
         if world.task not in tasks:
             continue
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--tasks", nargs="+", default=["classification", "regression"])
     parser.add_argument("--margin", type=float, default=GatePolicy().margin)
+    parser.add_argument("--doubt", choices=("keep", "promote"), default="keep", help="the gate's answer to doubt")
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--loops", type=int, default=200)
@@ -202,7 +203,7 @@ def main() -> None:
     options = parser.parse_args()
     result = {
         "speed": speed(options.rows, options.resamples, options.loops),
-        "rates": rates(options.repeats, options.margin, options.tasks),
+        "rates": rates(options.repeats, options.margin, options.tasks, options.doubt),
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from drifting_sets import Floats
 from replay import Replay
 
@@ -16,8 +17,9 @@ from perennial.definition import GatePolicy, Monitoring
 from tasks.decision import CheckInputs, Decision, check
 from tasks.evidence import map_court, refit_map
 from tasks.gate import Evidence, judge
-from tasks.history import outcome_row, recalibration_row
+from tasks.history import outcome_row, recalibration_row, rollback_row
 from tasks.map_gate import judge_mapped
+from tasks.probation import judge_newcomer
 from tasks.quality import row_losses
 from tasks.recalibrating import cross_fitted_map
 from tasks.recalibration import Recalibrator
@@ -31,6 +33,7 @@ class Run:
         loss: The mean loss per row over all windows from `start` on.
         retrains, recalibrations: How many were asked for and made.
         refused: How many of both the gate kept out.
+        undone: How many of both were rolled back in their probation.
         cpu_seconds: Of fitting, checking and recalibrating.
         moments: (window, what was done).
         decisions: Of perennial's checks.
@@ -40,6 +43,7 @@ class Run:
     retrains: int = 0
     recalibrations: int = 0
     refused: int = 0
+    undone: int = 0
     cpu_seconds: float = 0.0
     moments: list[tuple[int, str]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -93,6 +97,9 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         if window + 1 == data.windows:
             break
         began = time.process_time()
+        if court.undo(window, log, ledger):
+            run.undone += 1
+            run.moments.append((window, "rolled back"))
         inputs = replace(replay.inputs(window, court.model, log, ledger), recalibrator=court.recalibrator)
         decision = check(inputs, policy, as_of=replay.end(window))
         run.decisions.append(decision)
@@ -113,18 +120,55 @@ class Court:
 
     The gate judges a challenger that has not seen the holdout: of the models at hand, the newest one whose later rows
     are within `gate.holdout_share`, or else the one that lacks the newest window. The champion answers through the
-    newest of its maps that has not seen the holdout either. Who is let in is trained on all labelled rows.
+    newest of its maps that has not seen the holdout either. Who is let in is trained on all labelled rows, and is on
+    probation: as long as it lasts, the champion before scores the same rows, and is champion again if it proves better.
     """
 
     def __init__(self, replay: Replay, policy: Monitoring, gate: GatePolicy | None) -> None:
         self.replay, self.gate, self.model = replay, gate, replay.data.start
         self.maps: list[tuple[datetime, Recalibrator]] = []
+        self.since, self.decision_id = replay.end(replay.data.start - 1), ""
+        self.former: tuple[int, list[tuple[datetime, Recalibrator]]] | None = None
         self.definition = replay.definition(policy, gate or GatePolicy())
 
     @property
     def recalibrator(self) -> Recalibrator:
         """The map in force."""
         return self.maps[-1][1] if self.maps else Recalibrator(self.replay.task, "identity")
+
+    def _follow(self, model: int, maps: list[tuple[datetime, Recalibrator]], decision: Decision) -> None:
+        """Make a newcomer the champion."""
+        self.former = (self.model, self.maps)
+        self.model, self.maps, self.since, self.decision_id = model, maps, decision.as_of, decision.decision_id
+
+    def undo(self, window: int, log: pd.DataFrame, ledger: list[dict[str, Any]]) -> bool:
+        """Make the former champion the champion again, if a newcomer on probation is surely worse."""
+        as_of = self.replay.end(window)
+        if self.gate is None or self.former is None or as_of - self.since > self.gate.probation:
+            return False
+        first = int(np.searchsorted(self.replay.micros, self.since.timestamp() * 1e6))
+        last = self.replay.rows(window - self.replay.label_delay, window - self.replay.label_delay).stop
+        model, maps = self.former
+        if last <= first:
+            return False
+        offset = self.replay.first[model]
+        raw = self.replay.matrix.scores[model][first - offset : last - offset]
+        rows = pd.DataFrame(
+            {
+                "time": self.replay.frame["time"].iloc[first:last],
+                "truth": self.replay.data.target[first:last],
+                "score": log["score"].iloc[first:last],
+                "shadow": maps[-1][1].apply(raw) if maps else raw,
+            }
+        )
+        report = judge_newcomer(rows, self.gate, version=self.model, former=model, metric=self.replay.loss, seed=0)
+        if report.verdict != "roll back":
+            return False
+        ledger.append(
+            rollback_row(self.decision_id, as_of, version=self.model, former=model, reason=report.reason)
+        )  # fmt: skip
+        self.model, self.maps, self.former = model, maps, None
+        return True
 
     def recalibrate(self, inputs: CheckInputs, decision: Decision, ledger: list[dict[str, Any]]) -> bool:
         """Put a new map in force, if it is let in."""
@@ -138,7 +182,7 @@ class Court:
             if verdict != "promote":
                 return False
             until = rows["time"].max().to_pydatetime()
-        self.maps.append((until, found))
+        self._follow(self.model, [*self.maps, (until, found)], decision)
         return True
 
     def retrain(self, new: int, decision: Decision, ledger: list[dict[str, Any]]) -> tuple[float, bool]:
@@ -171,7 +215,7 @@ class Court:
             )
         )  # fmt: skip
         if verdict == "promote":
-            self.model, self.maps = new, []
+            self._follow(new, [], decision)
         return seconds, verdict == "promote"
 
     def _learnt(self, new: int) -> int:
@@ -179,7 +223,8 @@ class Court:
         first = self.replay.first
         share = self.definition.gate.holdout_share
         within = int(np.searchsorted(first[:new], first[new] * (1 - share)))
-        return max(min(within, new - 1), self.model)
+        half = int(np.searchsorted(first[:new], (first[self.model] + first[new]) / 2))
+        return min(max(within, half), new - 1)
 
     def _unseen_map(self, learnt: int) -> Recalibrator:
         start = self.replay.end(learnt - 1)

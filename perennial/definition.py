@@ -196,6 +196,9 @@ class Limit(Section):
         return self
 
 
+Doubt = Literal["keep", "promote"]
+
+
 class GatePolicy(Section):
     """On what evidence a challenger is let past."""
 
@@ -205,6 +208,10 @@ class GatePolicy(Section):
         0.02, ge=0, description="How much worse, as a share of the champion's loss, still counts as not worse."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided interval of a difference.")
+    doubt: Doubt = Field(
+        "keep",
+        description="Where a challenger may be better or worse: keep the champion, or let it in, on probation.",
+    )
     resamples: int = Field(2000, ge=100)
     holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
     holdout_window: Duration | None = Field(None, description="Instead of a share: this much of the newest time.")

@@ -42,12 +42,13 @@ class PolicyResult:
     """One policy's replay.
 
     Attributes:
-        kind: baseline, own, variant or file.
-        policy: None for a baseline.
+        kind: baseline, own, variant, file or doubt.
+        policy: None for a baseline, and where it is the gate that differs from the own policy.
         kept: (never - policy) / (never - always) in mean loss, NaN where always retraining gains nothing;
             `kept_interval` is of never - policy, in that unit.
         loss: Mean loss per row; `window_losses` by window, NaN where no row has its truth.
         retrains: Trainings run; `promoted` of them. Those of `recalibrations` and `maps_promoted` are of maps only.
+        undone: Promotions of both kinds that the probation rolled back.
         cpu_seconds: Of its trainings, checks and maps, as if it had been alone.
         checks: How many, by verdict.
     """
@@ -63,6 +64,7 @@ class PolicyResult:
     promoted: int
     recalibrations: int
     maps_promoted: int
+    undone: int
     cpu_seconds: float
     actions: tuple[Action, ...]
     checks: Mapping[str, int]
@@ -316,9 +318,8 @@ def _baseline_results(moments: Sequence[datetime], costs: Sequence[float]) -> di
 def _walked(walker: Walker) -> PolicyResult:
     candidate, verdicts = walker.candidate, [decision.verdict for decision in walker.decisions]
     checks = {verdict: verdicts.count(verdict) for verdict in ("hold", "recalibrate", "retrain", "repair")}
-    return _result(
-        candidate.name, candidate.kind, candidate.policy, tuple(walker.actions), walker.cpu_seconds, checks
-    )  # fmt: skip
+    policy = None if candidate.doubt else candidate.policy
+    return _result(candidate.name, candidate.kind, policy, tuple(walker.actions), walker.cpu_seconds, checks)
 
 
 def _result(
@@ -343,6 +344,7 @@ def _result(
         promoted=count("retrain", "promote"),
         recalibrations=count("recalibrate"),
         maps_promoted=count("recalibrate", "promote"),
+        undone=count("roll back"),
         cpu_seconds=cpu_seconds,
         actions=actions,
         checks=checks,

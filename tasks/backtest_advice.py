@@ -39,6 +39,7 @@ class Advice:
         gain: Never's mean loss less always's: what there is to keep, and its interval.
         windows: Measured windows; `windows_needed` are the least for advice.
         estimate: What the trigger `estimate` would bring to the own policy, in a sentence; empty if it was not tried.
+        doubt: The same of the other answer of the gate where it doubts.
     """
 
     name: str | None
@@ -52,6 +53,7 @@ class Advice:
     windows: int
     windows_needed: int = LEAST_WINDOWS
     estimate: str = ""
+    doubt: str = ""
 
 
 def advise(
@@ -86,6 +88,7 @@ def advise(
         gain_interval=(gain.low, gain.high),
         windows=windows,
         estimate=_told_estimate(results, losses, window),
+        doubt=_told_doubt(results, losses, window),
     )
 
 
@@ -123,6 +126,20 @@ def _told_estimate(results: Sequence[PolicyResult], losses: Mapping[str, Floats]
     return (
         f"monitoring.triggers.estimate saves the own policy {saved.estimate:.3g} loss per row [{saved.low:.3g}, "
         f"{saved.high:.3g}], with {more:+d} trainings: {verdict}"
+    )
+
+
+def _told_doubt(results: Sequence[PolicyResult], losses: Mapping[str, Floats], window: Positions) -> str:
+    item = next((each for each in results if each.kind == "doubt"), None)
+    own = next((each for each in results if each.kind == "own"), None)
+    if item is None or own is None:
+        return ""
+    saved = mean_saved(losses[own.name], losses[item.name], window)
+    verdict = "it helps" if saved.low > 0 else "it harms" if saved.high < 0 else "not proven to help or harm"
+    return (
+        f"with the other answer, gate.doubt: {item.name.removesuffix('s').split()[-1]}, the own policy saves "
+        f"{saved.estimate:.3g} loss per row [{saved.low:.3g}, {saved.high:.3g}], with {item.promoted} promotions for "
+        f"{own.promoted}, {item.undone} for {own.undone} rolled back: {verdict}"
     )
 
 

@@ -12,7 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from perennial.definition import ModelDefinition, Monitoring, Triggers, duration_text, load_definition, load_policy
+from perennial.definition import (
+    Doubt,
+    ModelDefinition,
+    Monitoring,
+    Triggers,
+    duration_text,
+    load_definition,
+    load_policy,
+)
 from perennial.errors import ConflictError, DefinitionError, NotFoundError
 from tasks.decision import policy_digest
 
@@ -23,11 +31,16 @@ _SECTION = "monitoring"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy with the name that it is told by."""
+    """A policy with the name that it is told by.
+
+    Attributes:
+        doubt: What the gate does in doubt, where that is tried instead of the definition's own.
+    """
 
     name: str
-    kind: Literal["own", "variant", "file"]
+    kind: Literal["own", "variant", "file", "doubt"]
     policy: Monitoring
+    doubt: Doubt | None = None
 
 
 def make_candidates(
@@ -37,7 +50,8 @@ def make_candidates(
 
     A variant that says the same as an earlier policy is left out. `drift` may act although labels could judge, and
     `schedule` takes four windows as the greatest age where the definition names none. `estimate` acts only where labels
-    can't judge, as it does live; the own policy stands beside itself with that one trigger turned round.
+    can't judge, as it does live; the own policy stands beside itself with that one trigger turned round. Where the gate
+    doubts, the own policy is also shown with the other answer: that is the gate's, and is told, not recommended.
 
     Args:
         files: Policies, see perennial.definition.load_policy; each is called by its file's name.
@@ -52,7 +66,7 @@ def make_candidates(
     for path in files:
         told.append(Candidate(path.stem, "file", load_policy(path, definition)))
     variants = _variants(own, every, definition.data.label_delay)
-    names = [*taken, *(each.name for each in told), *(each.name for each in variants)]
+    names = [*taken, *(each.name for each in (*told, *variants, _in_doubt(definition)))]
     if twice := sorted({path.name for path in files if names.count(path.stem) > 1}):
         raise DefinitionError(f"the name of a policy is taken: {', '.join(twice)}", "Rename the file")
     digests = {policy_digest(each.policy) for each in told}
@@ -60,7 +74,12 @@ def make_candidates(
         if (digest := policy_digest(each.policy)) not in digests:
             digests.add(digest)
             told.append(each)
-    return tuple(told)
+    return (*told, _in_doubt(definition))
+
+
+def _in_doubt(definition: ModelDefinition) -> Candidate:
+    other: Doubt = "keep" if definition.gate.doubt == "promote" else "promote"
+    return Candidate(f"own, doubt {other}s", "doubt", definition.monitoring, other)
 
 
 def _variants(own: Monitoring, every: timedelta, label_delay: timedelta) -> list[Candidate]:

@@ -12,7 +12,9 @@ from perennial.definition import duration_text
 from tasks.backtest import Backtest, PolicyResult
 from tasks.timeline import COLOURS
 
-COLUMNS = ("policy", "kept", "95 %", "loss", "trainings", "promoted", "new maps", "promoted ", "repairs", "CPU s")
+COLUMNS = (
+    "policy", "kept", "95 %", "loss", "trainings", "promoted", "new maps", "promoted ", "undone", "repairs", "CPU s",
+)  # fmt: skip
 _LINES = {"never": ("#999999", "--"), "always": ("#000000", ":")}
 _PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 
@@ -43,6 +45,7 @@ def advice_lines(backtest: Backtest) -> list[str]:
         f"The gain, never less always: {advice.gain:.4g} [{low:.4g}, {high:.4g}] per row.",
     ]
     lines += [f"Before labels: {advice.estimate}."] if advice.estimate else []
+    lines += [f"Where the gate doubts: {advice.doubt}."] if advice.doubt else []
     return lines + [f"Note: {note}." for note in backtest.notes]
 
 
@@ -82,6 +85,7 @@ def to_dict(backtest: Backtest) -> dict[str, Any]:
             "windows": advice.windows,
             "windows_needed": advice.windows_needed,
             "estimate": advice.estimate,
+            "doubt": advice.doubt,
         },
         "notes": list(backtest.notes),
     }
@@ -108,7 +112,7 @@ def draw(backtest: Backtest) -> Any:
 
 def _row(item: PolicyResult, recommended: str | None) -> tuple[str, ...]:
     low, high = item.kept_interval
-    baseline = item.policy is None
+    baseline = item.kind == "baseline"
     return (
         f"{item.name} *" if item.name == recommended else item.name,
         _number(item.kept, 2),
@@ -118,6 +122,7 @@ def _row(item: PolicyResult, recommended: str | None) -> tuple[str, ...]:
         "" if baseline else str(item.promoted),
         "" if baseline else str(item.recalibrations),
         "" if baseline else str(item.maps_promoted),
+        "" if baseline else str(item.undone),
         "" if baseline else str(item.checks["repair"]),
         _number(item.cpu_seconds, 1),
     )
@@ -142,6 +147,7 @@ def _policy_dict(item: PolicyResult) -> dict[str, Any]:
         "promoted": item.promoted,
         "recalibrations": item.recalibrations,
         "maps_promoted": item.maps_promoted,
+        "undone": item.undone,
         "cpu_seconds": item.cpu_seconds,
         "checks": dict(item.checks),
         "actions": [
@@ -211,14 +217,15 @@ def _label_ends(axes: Any, ends: Mapping[str, tuple[float, str]]) -> None:
 
 
 def _draw_actions(axes: Any, strips: Sequence[PolicyResult]) -> None:
-    """A line a policy: trainings, new maps and repairs, filled where the gate let them in."""
+    """A line a policy: trainings, new maps (filled where the gate let them in), roll-backs and repairs."""
     from matplotlib.lines import Line2D
 
-    marks = {"retrain": "s", "recalibrate": "^", "repair": "X"}
+    marks = {"retrain": "s", "recalibrate": "^", "repair": "X", "roll back": "v"}
+    colours = {**COLOURS, "roll back": "#000000"}
     for place, item in enumerate(strips):
         axes.axhline(place, color="#e6e6e6", linewidth=0.8, zorder=1)
         for action in item.actions:
-            colour = COLOURS[action.verdict]
+            colour = colours[action.verdict]
             filled = action.gate in ("promote", "")
             axes.plot(
                 action.as_of, place, marks[action.verdict], color=colour, markersize=6,
@@ -231,13 +238,14 @@ def _draw_actions(axes: Any, strips: Sequence[PolicyResult]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     shown = [
-        Line2D([], [], marker=marks[verdict], linestyle="", color=COLOURS[verdict], label=label, markerfacecolor=fill)
+        Line2D([], [], marker=marks[verdict], linestyle="", color=colours[verdict], label=label, markerfacecolor=fill)
         for verdict, label, fill in (
             ("retrain", "trained and promoted", COLOURS["retrain"]),
             ("retrain", "trained, kept out", "none"),
             ("recalibrate", "new map promoted", COLOURS["recalibrate"]),
             ("recalibrate", "new map, kept out", "none"),
+            ("roll back", "rolled back", colours["roll back"]),
             ("repair", "repair asked for", COLOURS["repair"]),
         )
     ]
-    axes.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5, frameon=False, fontsize=8)
+    axes.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=6, frameon=False, fontsize=8)

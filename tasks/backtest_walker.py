@@ -24,9 +24,10 @@ from tasks.estimate_record import past_rows
 from tasks.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.evidence import map_court
 from tasks.gate import GateReport
-from tasks.history import read_history, recalibration_row
+from tasks.history import read_history, recalibration_row, rollback_row
 from tasks.map_gate import judge_mapped
 from tasks.maps import ReignedMap, judged_score
+from tasks.probation import judge_newcomer
 from tasks.recalibrating import cross_fitted_map
 from tasks.recalibration import Recalibrator
 from tasks.reference import Reference
@@ -38,10 +39,10 @@ class Action:
     """What a policy did at a moment.
 
     Attributes:
-        verdict: retrain, recalibrate or repair.
-        gate: promote, keep, insufficient evidence; `failed` where the training could not be made; empty for repair.
+        verdict: retrain, recalibrate or repair; `roll back` at the end of a probation that a newcomer did not stand.
+        gate: promote, keep, insufficient evidence; `failed` where the training could not be made; else empty.
         reason: Why it was asked for, in the decision's words.
-        told: What the gate said first, or why the training failed; empty for repair.
+        told: What the gate said first, or why the training failed; else empty.
     """
 
     as_of: datetime
@@ -53,19 +54,35 @@ class Action:
 
 @dataclass(frozen=True)
 class Champion:
-    """A version in one policy's history."""
+    """A version in one policy's history.
+
+    Attributes:
+        since, decision_id: When it became champion, and by which decision; the first one's is None.
+        former: The champion before it, to which a probation may go back; of an older one nothing is kept.
+    """
 
     number: int
     base: int
     fit: ScoredFit
     reference: Reference
     holdout: pd.DataFrame
+    since: datetime
     maps: tuple[ReignedMap, ...] = ()
+    decision_id: str | None = None
+    former: Champion | None = None
 
     @property
     def map(self) -> Recalibrator | None:
         """The map in force."""
         return self.maps[-1].map if self.maps else None
+
+    def after(self, former: Champion | None, decision: Decision | None) -> Champion:
+        """Itself, promoted in another's place."""
+        return replace(
+            self,
+            decision_id=decision.decision_id if decision else None,
+            former=replace(former, former=None) if former else None,
+        )
 
     def answer(self, rows: Positions) -> tuple[Floats, Floats]:
         """Score and raw score."""
@@ -80,9 +97,12 @@ class Champion:
 class Walker:
     """One policy on its way through history: its champion, its log of predictions, its ledger."""
 
+    champion: Champion
+
     def __init__(self, candidate: Candidate, past: Past, trainings: Trainings) -> None:
         self.candidate = candidate
-        self.definition = past.definition.model_copy(update={"monitoring": candidate.policy})
+        gate = past.definition.gate.model_copy(update={"doubt": candidate.doubt or past.definition.gate.doubt})
+        self.definition = past.definition.model_copy(update={"monitoring": candidate.policy, "gate": gate})
         self.past, self.trainings = past, trainings
         rows = len(past.frame)
         self.score_log, self.raw_log = np.full(rows, np.nan), np.full(rows, np.nan)
@@ -102,7 +122,7 @@ class Walker:
     def begin(self, moment: Moment) -> None:
         """The first champion. It goes in whatever the gate says, since there is no history without one."""
         prepared = self.trainings.prepare(moment, self.definition, None)
-        report = self._promote(moment, prepared, None, 1, refused_too=True)
+        report = self._promote(moment, prepared, None, 1, None)
         # Live, too, the first training is in the ledger: cooldown and budget count it.
         self.ledger.append(training_outcome(prepared, report, None) | {"gate_verdict": "promote"})
         self.cpu_seconds = 0.0  # every policy and baseline starts with this training: it tells none from another
@@ -110,9 +130,10 @@ class Walker:
             self.note = f"the gate would not have let the first model in: {report.verdict}, {report.reasons[0]}"
 
     def step(self, moment: Moment) -> None:
-        """Score what came, check, and act."""
+        """Score what came, end a probation, check, and act."""
         self.score(moment)
         started = self.trainings.clock()
+        self._end_probation(moment)
         inputs = self.inputs(moment)
         decision = check(inputs, self.policy, as_of=moment.as_of)
         self.ledger.append(decision.to_dict())
@@ -209,10 +230,32 @@ class Walker:
         base, own = self.champion.base, self.champion.number
         return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
 
+    def _end_probation(self, moment: Moment) -> None:
+        """What tasks.probation does live: a newcomer that is surely worse than its shadow goes."""
+        newcomer, former, gate = self.champion, self.champion.former, self.definition.gate
+        if former is None or moment.as_of - newcomer.since > gate.probation:
+            return
+        rows = moment.between(newcomer.since, moment.as_of)
+        rows = rows[(self.version_log[rows] == newcomer.number) & np.isfinite(moment.truth[rows])]
+        shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=former.answer(rows)[0])
+        report = judge_newcomer(
+            shadowed, gate, version=newcomer.number, former=former.number, metric=self.definition.loss,
+            seed=self.definition.training.seed,
+        )  # fmt: skip
+        if report.verdict != "roll back":
+            return
+        self.champion = former
+        self.ledger.append(
+            rollback_row(
+                newcomer.decision_id, moment.as_of, version=newcomer.number, former=former.number, reason=report.reason
+            )
+        )
+        self.actions.append(Action(moment.as_of, "roll back", "", report.reason))
+
     def _retrain(self, moment: Moment, decision: Decision) -> None:
         try:
             prepared = self.trainings.prepare(moment, self.definition, self.champion.fit.trained_until)
-            report = self._promote(moment, prepared, self.champion, len(self.bases) + 1)
+            report = self._promote(moment, prepared, self.champion, len(self.bases) + 1, decision)
         except DataError as error:  # live the run fails, and the champion stays
             self.actions.append(Action(moment.as_of, "retrain", "failed", decision.reasons[0], str(error)))
             return
@@ -220,9 +263,12 @@ class Walker:
         self.actions.append(_acted("retrain", decision, report))
 
     def _promote(
-        self, moment: Moment, prepared: Prepared, champion: Champion | None, number: int, *, refused_too: bool = False
+        self, moment: Moment, prepared: Prepared, champion: Champion | None, number: int, decision: Decision | None
     ) -> GateReport:
-        """Train a challenger, let the gate judge it, and put its twin in the champion's place if it is let in."""
+        """Train a challenger, let the gate judge it, and put its twin in the champion's place if it is let in.
+
+        The first one goes in though the gate refuses it.
+        """
         challenger = self.trainings.challenger(moment, prepared)
         self.cpu_seconds += challenger.cpu_seconds
         started = self.trainings.clock()
@@ -235,12 +281,13 @@ class Walker:
         )
         self.cpu_seconds += self.trainings.clock() - started
         self.bases[number] = number
-        if judged.report.verdict == "promote" or refused_too:
+        if judged.report.verdict == "promote" or champion is None:
             final = self.trainings.final(moment, prepared)
             reference = self.trainings.reference(moment, prepared, judged)
             self.cpu_seconds += final.cpu_seconds + reference.cpu_seconds
             holdout = judged_rows(training_sample(prepared, judged), self.definition.data.target)
-            self.champion = Champion(number, number, final.value, reference.value, holdout)
+            newcomer = Champion(number, number, final.value, reference.value, holdout, moment.as_of)
+            self.champion = newcomer.after(champion, decision)
         return judged.report
 
     def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:
@@ -259,7 +306,8 @@ class Walker:
         self.bases[number] = self.champion.base
         if report.verdict == "promote":
             mapped = ReignedMap(rows["time"].max().to_pydatetime(), found)
-            self.champion = replace(self.champion, number=number, maps=(*self.champion.maps, mapped))
+            newcomer = replace(self.champion, number=number, maps=(*self.champion.maps, mapped), since=moment.as_of)
+            self.champion = newcomer.after(self.champion, decision)
         self.cpu_seconds += self.trainings.clock() - started
         self.actions.append(_acted("recalibrate", decision, report))
 

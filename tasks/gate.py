@@ -5,6 +5,10 @@ and its two-sided interval from a paired block bootstrap, promote when D > 0 and
 minus the margin. That is a non-inferiority test (one-sided level (1 - confidence) / 2) that must also come out ahead,
 so that promotions don't add up to a decline. A challenger truly worse by the margin passes with a nominal chance of
 (1 - confidence) / 2 at the most, whatever the noise; `benchmarks/gate.py` measures it.
+
+Small holdouts leave most good challengers in doubt. `doubt: promote` turns the burden of proof round and lets in
+whoever is not surely worse than the champion and the baseline, at the price of that bound: what guards the champion's
+place then is the probation after the promotion (`tasks.probation`). Every other check stays as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ _TIE = 1e-12
 _CALIBRATION = "calibration_error"
 _SQUARED = frozenset({"mse", "r2"})  # judged by their root, in the target's own unit
 _ALLOW = "If it is real, set gate.leakage_separation to null."
+_DOUBT = "That is in doubt, and gate.doubt lets it in, on probation."
 _LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
 
 
@@ -232,6 +237,8 @@ class _Court:
             return None
         interval, scale = self._relative(self.champion, "champion")
         passed, says = _not_worse(interval, self.policy.margin)
+        if passed is None and self._lets_in(interval):
+            passed, says = True, f"{says} {_DOUBT}"
         says = f"{self._compared('champion', interval)} {says}"
         if np.array_equal(self.challenger, self.champion):
             passed, says = False, "The challenger predicts exactly what the champion does: it brings nothing."
@@ -251,9 +258,15 @@ class _Court:
         if self.champion is None or not self.loss("champion") < self.loss("baseline"):
             passed = None if passed is None or (ahead and not interval.low > 0) else passed
             says += " Its interval must lie above zero." if ahead and passed is None else ""
+        if not passed and self._lets_in(interval):
+            passed, says = True, f"{says} {_DOUBT}"
         return Check(
             "better_than_baseline", passed, interval.estimate, 0.0, "min", "relative", interval, self.rows, says
         )
+
+    def _lets_in(self, doubted: Interval) -> bool:
+        """Whether the policy gives a challenger the benefit of a doubt: it may be better for all that is known."""
+        return self.policy.doubt == "promote" and doubted.known and doubted.high > 0
 
     def plausible(self) -> list[Check]:
         """A leap that honest retraining does not make needs a person's look before it is believed."""

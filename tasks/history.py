@@ -4,6 +4,7 @@ Rows are plain dictionaries, oldest first, told apart by `kind`:
   `decision` (the default): `Decision.to_dict()`.
   `outcome`: what a retraining brought, see `outcome_row`.
   `recalibration`: what became of a new map for the champion's score, see `recalibration_row`.
+  `rollback`: what a retraining brought was undone: probation showed that it was worse, see `rollback_row`.
   `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
 Rows of other kinds are ignored. So are rows that are not strictly older than the check: one of the past sees what it
 saw then.
@@ -74,6 +75,23 @@ def recalibration_row(
     }
 
 
+def rollback_row(decision_id: str | None, as_of: datetime, *, version: int, former: int, reason: str) -> dict[str, Any]:
+    """A newcomer proved worse than the champion before it, which is champion again.
+
+    Args:
+        decision_id: The decision that the newcomer came from; None for one started by hand.
+        as_of: The moment of the check that found it.
+    """
+    return {
+        "kind": "rollback",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "version": version,
+        "former": former,
+        "reasons": [reason],
+    }
+
+
 def acceptance_row(decision_id: str, as_of: datetime, *, by: str, reason: str) -> dict[str, Any]:
     """A person says that what this `repair` complained of is as it should be: it then stops nothing any more."""
     return {"kind": "acceptance", "decision_id": decision_id, "as_of": as_of.isoformat(), "by": by, "reason": reason}
@@ -87,12 +105,14 @@ class History:
         decisions: Earlier checks, oldest first.
         outcomes: Earlier trainings' outcomes, oldest first.
         maps: What became of earlier recalibrations, oldest first.
+        undone: The decisions whose newcomers were rolled back.
         acceptances: By decision id.
     """
 
     decisions: tuple[Row, ...]
     outcomes: tuple[Row, ...]
     maps: tuple[Row, ...]
+    undone: frozenset[str]
     acceptances: Mapping[str, Row]
 
     def of_versions(self, versions: Container[str]) -> tuple[Row, ...]:
@@ -125,10 +145,10 @@ class History:
 
     @property
     def fruitless(self) -> int:
-        """How many of the newest retrainings in a row brought nothing: the gate did not promote."""
+        """How many of the newest retrainings in a row brought nothing: kept out by the gate, or rolled back."""
         count = 0
         for row in reversed(self.outcomes):
-            if row["gate_verdict"] == "promote":
+            if row["gate_verdict"] == "promote" and row["decision_id"] not in self.undone:
                 break
             count += 1
         return count
@@ -173,11 +193,12 @@ class History:
 def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
     """Sort a ledger's rows, and leave out what is not strictly older than `as_of`."""
     older = [row for row in ledger if moment(row) < as_of]
-    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "recalibration": [], "acceptance": []}
+    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "recalibration": [], "rollback": [], "acceptance": []}
     for row in sorted(older, key=moment):
         kinds.setdefault(row.get("kind", "decision"), []).append(row)
     accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
-    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), tuple(kinds["recalibration"]), accepted)
+    undone = frozenset(str(row["decision_id"]) for row in kinds["rollback"] if row["decision_id"])
+    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), tuple(kinds["recalibration"]), undone, accepted)
 
 
 def moment(row: Row) -> datetime:

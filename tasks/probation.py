@@ -28,6 +28,7 @@ from perennial.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.bootstrap import Interval, paired_improvement
 from tasks.data import known_labels, window_rows
+from tasks.history import rollback_row
 from tasks.scoring import load_version, predictions_between
 from tasks.training import predict_score
 
@@ -128,14 +129,10 @@ def end_probation(
     workspace.registry.rollback(
         definition.name, to=report.former, at=as_of, recorded_at=datetime.now(UTC), by="probation", reason=report.reason
     )
-    body = {
-        "kind": "rollback",
-        "decision_id": undone.decision_id if undone else None,
-        "as_of": as_of.isoformat(),
-        "version": report.version,
-        "former": report.former,
-        "reasons": [report.reason],
-    }
+    body = rollback_row(
+        undone.decision_id if undone else None, as_of, version=report.version, former=report.former,
+        reason=report.reason,
+    )  # fmt: skip
     key = f"rollback:{undone.sequence if undone else 0}"
     workspace.ledger(definition.name).close(body, "probation", key=key, recorded_at=datetime.now(UTC), kind="rollback")
     return True

@@ -70,7 +70,9 @@ def split_by_time(
         frame: The rows in any order, with the definition's time and target columns.
         definition: Its `gate` says how large the holdout is, its `training` the window, folds and least rows.
         as_of: The moment of the retraining; no row whose truth is known later is used.
-        champion_trained_until: The newest time that the champion has learned from; the holdout starts after it.
+        champion_trained_until: The newest time that the champion has learned from. The holdout starts after it, and
+            leaves about half of the rows since to the challenger, as far as `gate.minimum_rows` are left to judge by:
+            one that has learned nothing new would be the champion once more.
 
     Raises:
         DataError: A column is missing, the times can't be read, or too few rows are left for a part.
@@ -189,7 +191,9 @@ def _holdout_start(
                 f"champion has learned; the newest is of {_shown(times[-1])}",
                 "Wait for newer labels: on rows that it has seen, a champion can't be judged",
             )
-        start = max(start, fresh)
+        taught = min((rows - fresh) // 2, max(0, rows - fresh - gate.minimum_rows))
+        parted = _at_new_time(times, fresh + taught)
+        start = max(start, fresh if parted >= rows else parted)
     return start
 
 

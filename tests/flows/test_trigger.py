@@ -43,7 +43,7 @@ def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
 def world(
     prefect_url: str, make_workspace: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workspace]:
-    """Three models with a champion of day 8, grown data by day 13 and nobody told; deployed."""
+    """Three models with a champion of day 8, grown data by day 16 and nobody told; deployed."""
     folder = tmp_path_factory.mktemp("trigger")
     workspace = make_workspace(folder)
     settings = workspace.settings
@@ -52,12 +52,12 @@ def world(
         add(workspace, definition, rows(0, 8), as_of=day(8), history=True)
         made = retrain(workspace, definition, as_of=day(8))
         assert made.reign
-        newer = rows(8, 13)
+        newer = rows(8, 16)
         if name == "broken":  # a unit changed in the last window
-            newer.loc[newer["when"] >= day(10), [f"ink_{number}1" for number in range(4)]] /= 1000
-        add(workspace, definition, newer, as_of=day(13))
+            newer.loc[newer["when"] >= day(13), [f"ink_{number}1" for number in range(4)]] /= 1000
+        add(workspace, definition, newer, as_of=day(16))
         pipeline = load_version(workspace.registry, made.version, definition)
-        score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))
+        score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(16))
     with pytest.MonkeyPatch.context() as patch:
         for variable in [variable for variable in os.environ if variable.startswith("PERENNIAL_")]:
             patch.delenv(variable)
@@ -123,7 +123,7 @@ def finished(model: str) -> Any:
 def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child) -> None:
     from flows.monitor import monitor
 
-    decision = monitor("event", as_of=day(13), report=False)
+    decision = monitor("event", as_of=day(16), report=False)
     assert decision["verdict"] == "retrain", decision["reasons"]
     (run,) = eventually(lambda: finished("event"), 150) or [None]
     assert run, runs("event")
@@ -141,8 +141,8 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
     assert told["subject"] == "event: version 2 is champion"
     assert told["reason"] in told["text"]
     # The same check again: nobody is asked a second time.
-    monitor("event", as_of=day(13), report=False)
-    monitor("event", as_of=day(13.1), report=False)
+    monitor("event", as_of=day(16), report=False)
+    monitor("event", as_of=day(16.1), report=False)
     time.sleep(4)
     assert len(runs("event")) == 1
     assert len(world.registry.history("event")) == 2
@@ -151,16 +151,16 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
 def test_a_lost_event_is_made_up_for_by_the_next_check(world: Workspace, runner: Child) -> None:
     from flows.monitor import monitor
 
-    decision = monitor("lost", as_of=day(13), report=False, trigger=False)
+    decision = monitor("lost", as_of=day(16), report=False, trigger=False)
     assert decision["verdict"] == "retrain"
     assert world.ledger("lost").entries()[0]["claimed_by"] is None
-    later = monitor("lost", as_of=day(13.01), report=False)
+    later = monitor("lost", as_of=day(16.01), report=False)
     assert later["verdict"] == "hold"  # the cooldown of the first
     (run,) = eventually(lambda: finished("lost"), 150) or [None]
     assert run, runs("lost")
     assert run.idempotency_key == f"{decision['decision_id']}:1"
     assert run.state_name == "Completed", run.state.message
-    monitor("lost", as_of=day(13.02), report=False)
+    monitor("lost", as_of=day(16.02), report=False)
     time.sleep(3)
     assert len(runs("lost")) == 1
     entry = world.ledger("lost").entries()[0]
@@ -171,7 +171,7 @@ def test_a_lost_event_is_made_up_for_by_the_next_check(world: Workspace, runner:
 def test_broken_data_starts_nothing(world: Workspace, runner: Child) -> None:
     from flows.monitor import monitor
 
-    decision = monitor("broken", as_of=day(13), report=False)
+    decision = monitor("broken", as_of=day(16), report=False)
     assert decision["verdict"] == "repair"
     time.sleep(4)
     assert runs("broken") == []

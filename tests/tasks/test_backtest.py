@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from backtest_world import day
 
-from perennial.definition import ModelDefinition, Triggers
+from perennial.definition import ModelDefinition, Monitoring, Triggers
 from perennial.errors import DataError
 from perennial.store import ROW_ID
 from perennial.workspace import Workspace
@@ -24,14 +24,18 @@ from tasks import recalibrating, retraining
 from tasks.backtest import BASELINES, Backtest, run_backtest
 from tasks.backtest_advice import advise
 from tasks.backtest_history import Past, load_past
-from tasks.backtest_policies import make_candidates
+from tasks.backtest_policies import Candidate, make_candidates
+from tasks.backtest_training import Trainings
+from tasks.backtest_walker import Walker
 from tasks.backtesting import backtest_model
 from tasks.data import labelled_rows
 from tasks.decision import Decision
 from tasks.description import describe, with_twin
+from tasks.history import read_history
 from tasks.ingestion import ingest_batch
 from tasks.labels import label_frame
 from tasks.monitoring import gather_inputs, record_decision, run_check
+from tasks.probation import check_newcomer, end_probation
 from tasks.registration import register_training
 from tasks.scoring import load_version, require_champion, score_unscored
 
@@ -55,6 +59,8 @@ def live(
         champion = require_champion(workspace.registry, definition.name, as_of=as_of)
         pipeline = load_version(workspace.registry, champion, definition)
         score_unscored(workspace.store, definition, pipeline, version=champion.number, as_of=as_of)
+        if newcomer := check_newcomer(workspace, definition, as_of=as_of):
+            end_probation(workspace, definition, newcomer, as_of=as_of)
         decision = run_check(workspace, definition, as_of=as_of)
         record_decision(workspace, decision)
         decisions.append(decision.to_dict())
@@ -233,6 +239,59 @@ class TestMeasure:
         assert [(r.name, r.loss, r.actions) for r in runs[0].results] == [
             (r.name, r.loss, r.actions) for r in runs[1].results
         ]
+
+
+class TestDoubt:
+    def test_the_other_answer_to_doubt_is_told_beside_the_own(self, found: Backtest) -> None:
+        other = found.result("own, doubt promotes")
+        assert (other.kind, other.policy) == ("doubt", None)
+        assert other.retrains > 0
+        assert found.advice.name != other.name
+        assert "gate.doubt: promote, the own policy saves" in found.advice.doubt
+        assert f"with {other.promoted} promotions for {found.result('own').promoted}" in found.advice.doubt
+
+    def test_it_is_the_gates_own_answer_turned_round(self, shop_past: Past) -> None:
+        definition = shop_past.definition
+        turned = definition.model_copy(update={"gate": definition.gate.model_copy(update={"doubt": "promote"})})
+        assert make_candidates(turned, every=WEEK)[-1].doubt == "keep"
+
+    def test_a_newcomer_that_is_surely_worse_is_rolled_back(self, shop_past: Past) -> None:
+        """Of one that answers three too much, in a world where nothing else happens."""
+        walker = begun(shop_past)
+        good = walker.champion
+        wrong = replace(good.fit, scores=good.fit.scores + 3)
+        walker.champion = replace(good, number=7, fit=wrong, since=day(28), decision_id="d", former=good)
+        walker.bases[7] = 7
+        for number in (28, 35, 42):
+            walker.step(shop_past.at(day(number)))
+            if walker.champion.number == good.number:
+                break
+        undone = next(action for action in walker.actions if action.verdict == "roll back")
+        assert undone.as_of == day(35), "five days of labels are enough"
+        assert "it is surely worse" in undone.told + undone.reason
+        row = next(row for row in walker.ledger if row["kind"] == "rollback")
+        assert (row["version"], row["former"], row["decision_id"]) == (7, good.number, "d")
+        assert read_history(walker.ledger, day(50)).undone == {"d"}
+
+    def test_a_good_newcomer_stays(self, shop_past: Past) -> None:
+        walker = begun(shop_past)
+        good = walker.champion
+        wrong = replace(good, fit=replace(good.fit, scores=good.fit.scores + 3))
+        walker.champion = replace(good, number=7, since=day(28), former=wrong)
+        walker.bases[7] = 7
+        for number in (28, 35, 42):
+            walker.step(shop_past.at(day(number)))
+        assert [action for action in walker.actions if action.verdict == "roll back"] == []
+
+
+def begun(past: Past) -> Walker:
+    """The own policy after its first training, with all that may follow switched off."""
+    quiet = Monitoring(
+        recalibrate=False, triggers=Triggers(quality=False, growth=False, drift=False, schedule=False), window=WEEK
+    )
+    walker = Walker(Candidate("own", "own", quiet), past, Trainings(past, None, None, WEEK))
+    walker.begin(past.at(day(28)))
+    return walker
 
 
 class TestMaps:

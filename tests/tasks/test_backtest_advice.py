@@ -19,7 +19,7 @@ NOTHING = {"quality": False, "drift": False, "growth": False, "schedule": False}
 
 def result(name: str, kind: str, policy: Monitoring | None, loss: float, retrains: int) -> PolicyResult:
     kept = (1.0 - loss) / 0.5
-    return PolicyResult(name, kind, policy, kept, (kept, kept), loss, (), retrains, retrains, 0, 0, 1.0, (), {})
+    return PolicyResult(name, kind, policy, kept, (kept, kept), loss, (), retrains, retrains, 0, 0, 0, 1.0, (), {})
 
 
 def advice(own: Monitoring, other: Monitoring, losses: dict[str, float], other_name: str) -> Advice:

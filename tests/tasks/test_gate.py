@@ -107,6 +107,34 @@ def test_a_wide_interval_says_how_many_rows_would_settle_it() -> None:
     assert "times the rows would settle it" in report.reasons[0]
 
 
+def test_in_doubt_the_policy_keeps_or_lets_in() -> None:
+    doubtful = evidence(rows=600, better=0.5, worse=0.6, seed=1)
+    assert decide(doubtful, margin=0.001).verdict == "insufficient evidence"
+    let_in = decide(doubtful, margin=0.001, doubt="promote")
+    assert let_in.verdict == "promote"
+    assert "in doubt, and gate.doubt lets it in, on probation" in let_in.reasons[0]
+    turned = replace(doubtful, challenger=doubtful.champion, champion=doubtful.challenger)
+    assert decide(turned, margin=0.001).verdict == "insufficient evidence", "behind, but perhaps better"
+    assert decide(turned, margin=0.001, doubt="promote").verdict == "promote"
+
+
+def test_no_doubt_is_made_of_what_is_known() -> None:
+    """What is surely worse, unusable, too small a sample, leaking or unproven by any other check stays out."""
+    assert decide(evidence(better=0.6, worse=0.1), doubt="promote").verdict == "keep"
+    assert decide(evidence(rows=150), doubt="promote").verdict == "insufficient evidence"
+    same = evidence()
+    assert decide(replace(same, challenger=same.champion), doubt="promote").verdict == "keep"
+    assert decide(replace(same, overlap_rows=1), doubt="promote").verdict == "keep"
+    assert decide(replace(same, blocks=np.zeros(4000)), doubt="promote").verdict == "insufficient evidence"
+    generator = np.random.default_rng(3)
+    noise = expit(generator.normal(-1, 1, 4000))
+    assert decide(replace(same, challenger=noise), doubt="promote").verdict == "keep"
+    first = replace(same, challenger=noise, champion=None)
+    assert decide(first, doubt="promote").verdict == "keep", "surely worse than the baseline"
+    leak = np.clip(np.asarray(same.truth), 0.001, 0.999)
+    assert decide(replace(same, challenger=leak), doubt="promote").verdict == "keep"
+
+
 def test_weights_count() -> None:
     found = evidence()
     half = np.arange(4000) % 2 == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.history import acceptance_row, outcome_row, read_history, recalibration_row
+from tasks.history import acceptance_row, outcome_row, read_history, recalibration_row, rollback_row
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -56,6 +56,16 @@ def test_fruitless_trainings_in_a_row() -> None:
     assert read_history(rows, NOW).tried_rows == 100
     assert read_history(rows[:2], NOW).fruitless == 0
     assert read_history(rows[:2], NOW).tried_rows == 0
+
+
+def test_a_newcomer_that_was_rolled_back_brought_nothing() -> None:
+    undone = rollback_row("b", NOW - DAY, version=3, former=2, reason="worse")
+    rows = [_outcome("a", 9, "promote"), _outcome("b", 8, "promote"), undone]
+    assert read_history(rows, NOW).fruitless == 1
+    assert read_history(rows, NOW).tried_rows == 100
+    assert read_history([*rows, _outcome("c", 0.5, "promote")], NOW).fruitless == 0
+    by_hand = rollback_row(None, NOW - DAY, version=3, former=2, reason="worse")
+    assert read_history([_outcome(None, 9, "promote"), by_hand], NOW).fruitless == 0, "which one is not known"
 
 
 def test_firing_since_counts_an_unbroken_row_of_one_model() -> None:

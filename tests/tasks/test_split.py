@@ -137,6 +137,25 @@ def test_rows_the_champion_has_learned_from_are_no_holdout() -> None:
         split_by_time(frame, definition(), as_of, START + timedelta(hours=99))
 
 
+def test_of_the_rows_since_the_champion_half_teach_the_challenger() -> None:
+    frame, as_of = rows(list(range(100))), START + timedelta(days=30)
+    few = definition(gate={"minimum_rows": 3})
+    split = split_by_time(frame, few, as_of, START + timedelta(hours=89))
+    assert split.holdout.tolist() == [95, 96, 97, 98, 99], "of ten new rows, five teach"
+    judged = split_by_time(frame, definition(gate={"minimum_rows": 8}), as_of, START + timedelta(hours=89))
+    assert len(judged.holdout) == 8, "as many as the gate needs are kept for it"
+    old = split_by_time(frame, few, as_of, START + timedelta(hours=9))
+    assert len(old.holdout) == 20, "the share is the most"
+
+
+def test_new_rows_of_one_time_are_not_parted() -> None:
+    frame = rows([*range(90), *[90] * 10])
+    split = split_by_time(
+        frame, definition(gate={"minimum_rows": 3}), START + timedelta(days=30), START + timedelta(hours=89)
+    )
+    assert split.holdout.tolist() == list(range(90, 100))
+
+
 @pytest.mark.parametrize(
     ("hours", "sections", "words"),
     [
