@@ -27,10 +27,10 @@ system:
 	@tests/system-packages.sh
 
 test: setup system
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-quick: setup
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not long"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long"
 
 # Builds the images, runs them, and brings the whole of docker/compose.yaml up; minutes.
 test-containers: setup system

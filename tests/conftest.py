@@ -24,6 +24,12 @@ from tasks.scoring import load_version, score_unscored
 _MUST_RUN = ("postgres", "s3")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first: at the end, no process is left alone with one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Where CI=true, a test that a server's absence would skip has failed: nothing goes untested unseen."""
