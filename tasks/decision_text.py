@@ -66,8 +66,9 @@ def evidence_lines(decision: Decision) -> list[str]:
     ]
     if known["cooldown_until"] and known["cooldown_until"] > decision.as_of.isoformat():
         lines.append(f"cooling down until {_day(known['cooldown_until'])}")
-    if known["fruitless_retrainings"]:
-        lines.append(f"{known['fruitless_retrainings']} retrainings in a row brought nothing: the bar is raised")
+    if count := known["fruitless_retrainings"]:
+        told = "the newest retraining" if count == 1 else f"{count} retrainings in a row"
+        lines.append(f"{told} brought nothing: the bar is raised")
     return lines
 
 

@@ -520,7 +520,7 @@ def _growth(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[
     limit = 1 + (policy.growth - 1) * policy.backoff**history.fruitless
     fired = ratio >= limit
     detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
-    source = "monitoring.growth" + (f", raised by {history.fruitless} fruitless trainings" if history.fruitless else "")
+    source = "monitoring.growth" + (f", raised: fruitless trainings {history.fruitless}" if history.fruitless else "")
     return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
 
 
