@@ -47,8 +47,8 @@ format: setup
 typecheck: setup
 	@$(BIN)/mypy
 
-# Needs the network, and fails without: known weaknesses of what is locked (accepted ones, with their reason, in tests/audit-ignore.txt),
-# and the licences of what is installed.
+# Needs the network, and fails without it: known weaknesses of what is locked (accepted ones, with their reason, in
+# tests/audit-ignore.txt), and the licences of what is installed.
 audit: setup
 	@$(BIN)/pip-audit --requirement requirements.lock --disable-pip --require-hashes --strict --progress-spinner off \
 		$$(sed -n 's/^\([A-Z][A-Za-z0-9-]*\).*/--ignore-vuln \1/p' tests/audit-ignore.txt)
