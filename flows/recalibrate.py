@@ -8,7 +8,8 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import announce_gate, moment, publish_markdown, run_is_alive, step, tell_waiting
+from flows.recording import announce_gate, moment, nothing_to_do, publish_markdown, run_is_alive, step, tell_waiting
+from perennial.errors import ClaimedError
 from perennial.workspace import open_workspace
 from tasks import recalibrating
 from tasks.gate import render_markdown
@@ -24,16 +25,25 @@ def recalibrate(
     Args:
         model: The model's name.
         as_of: The moment; only what was known then is used. Now by default.
-        decision_id: The decision that asked for it: the run claims it, or ends at once if another run has.
+        decision_id: The decision that asked for it: the run claims it, or ends at once, skipped, if another run has.
         wait_seconds: How long to wait where the model is being retrained or recalibrated already.
 
     Raises:
         ConflictError: The decision is claimed, or the model is being retrained.
         DataError: There are too few mature labels.
     """
+    try:
+        return _recalibrate(model, as_of, decision_id, wait_seconds)
+    except ClaimedError as error:
+        return nothing_to_do(error)
+
+
+def _recalibrate(model: str, as_of: datetime | None, decision_id: str | None, wait_seconds: float) -> dict[str, Any]:
     workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "recalibrate")
+    if decision_id:
+        workspace.ledger(model).require_open(decision_id, by, is_alive=run_is_alive)
     with workspace.retraining(model, wait_seconds=wait_seconds) as lease:
         if decision_id:
             workspace.ledger(model).claim(

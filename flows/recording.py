@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import task
@@ -19,9 +19,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.runtime import deployment
+from prefect.states import Completed
 
 from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
+from perennial.errors import ClaimedError
 from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
 from perennial.patience import is_away, patiently
 from perennial.registry import Reign
@@ -125,6 +128,17 @@ def run_is_alive(run_id: str) -> bool:
     except (ObjectNotFound, ValueError):
         return False
     return state is not None and not state.is_final()
+
+
+def nothing_to_do(error: ClaimedError) -> dict[str, Any]:
+    """How a run ends whose decision is another run's: told to whoever called it; no failure where a server started it.
+
+    An event may come twice, or late: people would be told of a failure that is none.
+    """
+    if deployment.get_id() is None:
+        raise error
+    # What a flow returns as a state, Prefect ends the run with.
+    return cast("dict[str, Any]", Completed(name="Skipped", message=str(error)))
 
 
 def inline_image(figure: Any, alternative: str) -> str:

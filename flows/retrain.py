@@ -15,6 +15,7 @@ from flows.recording import (
     announce_gate,
     inline_image,
     moment,
+    nothing_to_do,
     publish_markdown,
     publish_table,
     run_is_alive,
@@ -22,6 +23,7 @@ from flows.recording import (
     step,
     tell_waiting,
 )
+from perennial.errors import ClaimedError
 from perennial.workspace import Workspace, open_workspace
 from tasks import retraining
 from tasks.description import describe, draw_tuning, tuning_table, with_twin
@@ -43,16 +45,27 @@ def retrain(
     Args:
         model: The model's name.
         as_of: The moment; only what was known then is used. Now by default.
-        decision_id: The decision that asked for it: the run claims it, or ends at once if another run has.
+        decision_id: The decision that asked for it: the run claims it, or ends at once, skipped, if another run has.
         wait_seconds: How long to wait where the model is being retrained already.
         force: Train although the newest check asks for repair.
 
     Raises:
         ConflictError: The decision is claimed, the model is being retrained, or its data is broken.
     """
+    try:
+        return _retrain(model, as_of, decision_id, wait_seconds, force)
+    except ClaimedError as error:
+        return nothing_to_do(error)
+
+
+def _retrain(
+    model: str, as_of: datetime | None, decision_id: str | None, wait_seconds: float, force: bool
+) -> dict[str, Any]:
     workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "retrain")
+    if decision_id:
+        workspace.ledger(model).require_open(decision_id, by, is_alive=run_is_alive)
     if not force:
         require_sound_data(workspace, model, as_of=at)
     with workspace.retraining(model, wait_seconds=wait_seconds) as lease:

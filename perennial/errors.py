@@ -47,6 +47,10 @@ class ConflictError(PerennialError):
     """Somebody else was first: a claimed decision, a running retrain, a concurrent promotion."""
 
 
+class ClaimedError(ConflictError):
+    """Another run carries the decision out, or has: this one has nothing to do."""
+
+
 class RegistryError(PerennialError):
     """The model registry or an artifact in it is unreachable, missing or not what was recorded."""
 

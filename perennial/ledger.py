@@ -17,7 +17,7 @@ import msgspec
 import pandas as pd
 import pyarrow.compute as pc
 
-from perennial.errors import ConflictError, NotFoundError
+from perennial.errors import ClaimedError, NotFoundError
 from perennial.store import Store
 
 # Under which key of a decision's entry a later row of that kind stands.
@@ -94,24 +94,33 @@ class Ledger:
 
         Raises:
             NotFoundError: There is no such decision.
-            ConflictError: A living run holds it, or it has its outcome already.
+            ClaimedError: A living run holds it, or it has its outcome already.
         """
-        entry = self.entry(decision_id)
-        if entry["outcome"] is not None:
-            raise ConflictError(f"decision {decision_id} was carried out by {entry['claimed_by']}", "Nothing is to do")
-        claims = entry["claims"]
+        claims = self.require_open(decision_id, by, is_alive=is_alive)
         if claims and claims[-1] == by:
             return Claim(decision_id, by, len(claims))
-        if claims and is_alive(claims[-1]):
-            raise ConflictError(f"decision {decision_id} is claimed by {claims[-1]}", "Nothing is to do")
         attempt = len(claims) + 1
         won = self._append(
             "claim", decision_id, {"attempt": attempt}, as_of, recorded_at, by=by,
             key=f"claim:{decision_id}", sequence=attempt,
         )  # fmt: skip
         if not won:
-            raise ConflictError(f"decision {decision_id} was claimed by another run", "Nothing is to do")
+            raise ClaimedError(f"decision {decision_id} was claimed by another run", "Nothing is to do")
         return Claim(decision_id, by, attempt)
+
+    def require_open(self, decision_id: str, by: str, *, is_alive: Callable[[str], bool]) -> list[str]:
+        """Who has claimed the decision so far, oldest first, if the run `by` may claim it; nothing is written.
+
+        Raises:
+            NotFoundError, ClaimedError: As of `claim`.
+        """
+        entry = self.entry(decision_id)
+        if entry["outcome"] is not None:
+            raise ClaimedError(f"decision {decision_id} was carried out by {entry['claimed_by']}", "Nothing is to do")
+        claims: list[str] = entry["claims"]
+        if claims and claims[-1] != by and is_alive(claims[-1]):
+            raise ClaimedError(f"decision {decision_id} is claimed by {claims[-1]}", "Nothing is to do")
+        return claims
 
     def close(
         self, outcome: dict[str, Any], by: str, *, key: str, recorded_at: datetime, kind: str = "outcome"

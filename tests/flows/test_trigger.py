@@ -121,6 +121,8 @@ def finished(model: str) -> Any:
 
 
 def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child) -> None:
+    from prefect.deployments import run_deployment
+
     from flows.monitor import monitor
 
     decision = monitor("event", as_of=day(16), report=False)
@@ -145,6 +147,11 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
     monitor("event", as_of=day(16.1), report=False)
     time.sleep(4)
     assert len(runs("event")) == 1
+    assert len(world.registry.history("event")) == 2
+    # An event that comes twice: the second run ends as skipped, which nobody is told of as a failure.
+    again = run_deployment("retrain/event", parameters=dict(run.parameters), timeout=90, poll_interval=1)
+    assert (again.state_name, again.state.type.value) == ("Skipped", "COMPLETED"), again.state.message
+    assert f"was carried out by {run.id}" in again.state.message
     assert len(world.registry.history("event")) == 2
 
 
