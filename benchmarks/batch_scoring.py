@@ -1,6 +1,6 @@
 """Scoring a large file: rows per second and memory of what `perennial score` does, beside bare `predict_proba`.
 
-    python benchmarks/batch_scoring.py [--rows 5000000] [--json FILE]
+    python benchmarks/batch_scoring.py [--rows 5000000] [--source parquet|csv] [--json FILE]
 
 The model is the flights demo's. The rows are its year of flights, repeated under new ids; the file is read, scored and
 written in chunks, and every row goes to the prediction log. The baseline calls `predict_proba` on the same rows, in
@@ -29,7 +29,7 @@ CHUNK_ROWS = 100_000
 
 
 def write_rows(target: Path, count: int) -> pd.DataFrame:
-    """A parquet file of so many rows; one year of them."""
+    """A parquet or CSV file of so many rows; one year of them."""
     from perennial.workspace import open_workspace
     from tasks.data import read_source
 
@@ -39,11 +39,14 @@ def write_rows(target: Path, count: int) -> pd.DataFrame:
     for start in range(0, count, len(year)):
         part = year.head(count - start).copy()
         part[definition.data.id] = [f"f{number}" for number in range(start, start + len(part))]
+        if target.suffix == ".csv":
+            part.to_csv(target, mode="a", header=not start, index=False)
+            continue
         table = pa.Table.from_pandas(part, preserve_index=False)
         writer = writer or pq.ParquetWriter(target, table.schema)
         writer.write_table(table, row_group_size=CHUNK_ROWS)
-    assert writer
-    writer.close()
+    if writer:
+        writer.close()
     return year
 
 
@@ -66,7 +69,7 @@ class Memory:
             self.most_mb = max(self.most_mb, self._process.memory_info().rss / 1e6)
 
 
-def measure(rows: int) -> dict[str, Any]:
+def measure(rows: int, kind: str) -> dict[str, Any]:
     """Both, on the same rows."""
     from flows.score import _score_file
     from perennial.features import feature_frame
@@ -81,7 +84,7 @@ def measure(rows: int) -> dict[str, Any]:
         definition = workspace.definition("flights")
         champion = workspace.registry.champion("flights")
         assert champion
-        source = folder / "rows.parquet"
+        source = folder / f"rows.{kind}"
         year = write_rows(source, rows)
         pipeline = load_version(workspace.registry, champion, definition)
         features = feature_frame(normalise(year, definition), definition.features)
@@ -105,6 +108,7 @@ def measure(rows: int) -> dict[str, Any]:
         assert np.isfinite(logged["score"].to_numpy()).all()
     return {
         "rows": rows,
+        "source": kind,
         "rows_per_second": rows / seconds,
         "bare_rows_per_second": bare_rate,
         "ratio": rows / seconds / bare_rate,
@@ -116,11 +120,12 @@ def measure(rows: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--source", choices=("parquet", "csv"), default="parquet")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = measure(options.rows)
+    found = measure(options.rows, options.source)
     print(
-        f"{found['rows']:,} rows: {found['rows_per_second']:,.0f} rows/s beside {found['bare_rows_per_second']:,.0f} "
+        f"{found['rows']:,} rows of {found['source']}: {found['rows_per_second']:,.0f} rows/s beside {found['bare_rows_per_second']:,.0f} "
         f"of bare predict_proba ({found['ratio']:.2f} ×), {found['memory_before_mb']:.0f} MB before, at most "
         f"{found['memory_most_mb']:.0f} MB"
     )

@@ -13,7 +13,7 @@ from perennial.errors import ValidationRefused
 from perennial.leases import Lease
 from perennial.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
-from tasks.data import read_file
+from tasks.files import read_file
 from tasks.ingestion import ingest_batch, read_new
 from tasks.labels import label_frame
 from tasks.validation import find_suite, load_suite

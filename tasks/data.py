@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from perennial.errors import DataError, DefinitionError
 from perennial.features import text_values
 from perennial.plugins import load_attribute
 from perennial.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, between, read_table
+from tasks.files import read_file, require_columns
 
 
 def read_source(definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
@@ -51,42 +51,6 @@ def read_source(definition: ModelDefinition, start: datetime | None, end: dateti
     return _within(frame, definition, start, end)
 
 
-def read_file(path: str | Path, definition: ModelDefinition) -> pd.DataFrame:
-    """One parquet, CSV or JSON-lines file, told by its ending.
-
-    In CSV, which has no types, ids, categories and texts stay as they are written: 007 is not 7.
-
-    Raises:
-        DataError: It is missing, unreadable or of another kind.
-    """
-    text = str(path)
-    suffix = "".join(Path(text).suffixes[-2:]).lower() if text.endswith(".gz") else Path(text).suffix.lower()
-    read_csv = partial(pd.read_csv, dtype=dict.fromkeys(_written_columns(definition), "str"))
-    readers: dict[str, Any] = {
-        ".parquet": pd.read_parquet,
-        ".csv": read_csv,
-        ".csv.gz": read_csv,
-        # Without dtype=False pandas would make numbers of texts.
-        ".jsonl": lambda name: pd.read_json(name, lines=True, dtype=False),
-    }
-    if suffix not in readers:
-        raise DataError(f"{text} is no file that can be read", f"Give one of {', '.join(readers)}")
-    try:
-        frame: pd.DataFrame = readers[suffix](text)
-    except FileNotFoundError:
-        raise DataError(f"{text} does not exist", "Check the path") from None
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{text} can't be read: {' '.join(str(error).split())}", "Check the file") from error
-    return frame
-
-
-def _written_columns(definition: ModelDefinition) -> tuple[str, ...]:
-    """The columns whose cells are names and no numbers; a target is one where its positive class has a name."""
-    data, features = definition.data, definition.features
-    target = () if definition.positive is None else (data.target,)
-    return (data.id, *features.categorical, *features.text, *target)
-
-
 def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:
     """The frame in the normal form; columns that the definition doesn't name are dropped.
 
@@ -96,12 +60,7 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
         DataError: A needed column is missing, or a time can't be read; rows and values are named.
     """
     data = definition.data
-    wanted = [data.id, data.time, *(definition.features.columns if with_features else ())]
-    if missing := [name for name in wanted if name not in frame.columns]:
-        raise DataError(
-            f"the columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns[:40]))}",
-            "Rename them in the data, or correct the definition",
-        )
+    require_columns(frame.columns, [data.id, data.time, *(definition.features.columns if with_features else ())])
     made: dict[str, Any] = {ROW_ID: id_column(frame[data.id]), ROW_TIME: time_column(frame[data.time])}
     if with_features:
         for name in definition.features.numeric:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -27,7 +27,8 @@ from perennial.features import feature_frame
 from perennial.registry import Registry, Version
 from perennial.store import ROW_ID, ROW_TIME, Store, between
 from tasks.cluster import Shared, open_cluster
-from tasks.data import is_known, normalise, read_file, window_rows
+from tasks.data import is_known, normalise, window_rows
+from tasks.files import read_in_chunks
 from tasks.training import predict_score
 
 _CHUNK_ROWS = 100_000
@@ -190,7 +191,7 @@ def score_chunks(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd
     """Each chunk's rows, scores and raw scores, in order; more than one chunk goes to the definition's cluster."""
     first = list(islice(chunks, 2))
     chunks = chain(first, chunks)
-    with open_cluster(definition) if len(first) > 1 else contextlib.nullcontext() as cluster:
+    with open_cluster(definition) if len(first) > 1 else nullcontext() as cluster:
         if cluster is None:
             yield from _scored_here(pipeline, definition, chunks)
         else:
@@ -204,7 +205,7 @@ def _scored_here(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd
         ahead = reading.submit(next, chunks, None)
         while (rows := ahead.result()) is not None:
             ahead = reading.submit(next, chunks, None)
-            yield rows, *score_rows(pipeline, definition, rows)
+            yield rows, *_score_part((pipeline, definition), rows)
 
 
 def _scored_there(shared: Shared, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
@@ -221,7 +222,8 @@ def _scored_there(shared: Shared, definition: ModelDefinition, chunks: Iterator[
 
 
 def _score_part(model: tuple[Any, ModelDefinition], rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return score_rows(*model, rows)
+    with _counted_from(int(rows.index[0]) if len(rows) else 0):
+        return score_rows(*model, rows)
 
 
 class _Writer:
@@ -248,22 +250,22 @@ class _Writer:
 
 
 def _normal_chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
-    for chunk in _chunks(source, definition):
-        yield normalise(chunk, definition)
+    """The file's chunks in the normal form, their index counting through the file."""
+    start = 0
+    for chunk in read_in_chunks(source, definition, _CHUNK_ROWS):
+        with _counted_from(start):
+            rows = normalise(chunk, definition)
+        rows.index = pd.RangeIndex(start, start + len(rows))
+        yield rows
+        start += len(rows)
 
 
-def _chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
-    if source.suffix.lower() != ".parquet":
-        yield read_file(source, definition)
-        return
+@contextmanager
+def _counted_from(start: int) -> Iterator[None]:
+    """A refusal names rows as the chunk counts them: so say where the chunk starts."""
     try:
-        with pq.ParquetFile(source) as file:
-            data = definition.data
-            wanted = dict.fromkeys((data.id, data.time, *definition.features.columns))
-            present = [name for name in wanted if name in file.schema_arrow.names]
-            for batch in file.iter_batches(_CHUNK_ROWS, columns=present):
-                yield batch.to_pandas()
-    except FileNotFoundError:
-        raise DataError(f"{source} does not exist", "Check the path") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{source} can't be read: {error}", "Check the file") from error
+        yield
+    except DataError as error:
+        if not start:
+            raise
+        raise DataError(f"in the rows from {start:,} on (counted anew): {error.problem}", error.remedy) from error

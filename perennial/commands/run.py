@@ -49,7 +49,7 @@ def ingest(
 def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: bool) -> None:
     """Add late truth: a file with the model's id and target columns, and perhaps labelled_at."""
     from perennial.workspace import open_workspace
-    from tasks.data import read_file
+    from tasks.files import read_file
     from tasks.labels import label_frame
 
     workspace = open_workspace()

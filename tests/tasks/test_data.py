@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sqlite3
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +27,6 @@ from tasks.data import (
     known_labels,
     labelled_rows,
     normalise,
-    read_file,
     read_source,
     time_column,
     window_rows,
@@ -128,72 +126,6 @@ def test_a_source_that_can_t_be_read(workspace: Workspace, monkeypatch: pytest.M
     (folder / "rows.parquet").write_bytes(b"")
     pd.DataFrame({"other": [1]}).to_parquet(folder / "rows.parquet")
     assert refused(define(workspace)) == "the source has no column when. Correct data.time in the definition."
-
-
-def test_files_by_their_ending(tmp_path: Path, definition: ModelDefinition) -> None:
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
-    frame.to_parquet(tmp_path / "a.PARQUET")
-    with gzip.open(tmp_path / "a.v1.csv.gz", "wt") as file:
-        file.write((tmp_path / "a.csv").read_text())
-    for name in ("a.csv", "a.jsonl", "a.PARQUET", "a.v1.csv.gz"):
-        pd.testing.assert_frame_equal(read_file(tmp_path / name, definition), frame)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("a.xlsx", b"", "is no file that can be read. Give one of .parquet, .csv, .csv.gz, .jsonl"),
-        ("a.parquet", b"no parquet", "can't be read: "),
-        ("a.csv", b"", "can't be read: No columns to parse from file. Check the file"),
-        ("a.csv", b"a,b\n1,2\n1,2,3\n", "can't be read: Error tokenizing data"),
-        ("a.csv", b"a\n\xff\xfe\n", "can't be read: 'utf-8' codec"),
-        ("a.jsonl", b"{", "can't be read: "),
-        ("a.csv.gz", b"no gzip", "can't be read: Not a gzipped file"),
-    ],
-)  # fmt: skip
-def test_a_file_that_can_t_be_read(
-    tmp_path: Path, definition: ModelDefinition, name: str, content: bytes, problem: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_file(tmp_path / name, definition)
-    assert str(caught.value).startswith(f"{tmp_path / name} ")
-    assert problem in str(caught.value)
-
-
-def test_a_missing_file(tmp_path: Path, definition: ModelDefinition) -> None:
-    with pytest.raises(DataError, match=r"none\.csv does not exist. Check the path"):
-        read_file(tmp_path / "none.csv", definition)
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl"])
-def test_names_stay_as_they_are_written(tmp_path: Path, name: str) -> None:
-    features = {"numeric": ["ink"], "categorical": ["zip"], "text": ["note"]}
-    definition = ModelDefinition.model_validate(RAW | {"features": features, "positive": "1", "gate": {}})
-    frame = pd.DataFrame(
-        {
-            "row": ["007", "1e3"],
-            "zip": ["01234", None],
-            "note": ["1.0", "true"],
-            "ink": [1.5, None],
-            "even": ["1", None],
-        }
-    )
-    if name == "a.jsonl":
-        frame.to_json(tmp_path / name, orient="records", lines=True)
-    else:
-        frame.to_csv(tmp_path / name, index=False)
-    found = read_file(tmp_path / name, definition)
-
-    assert found["row"].tolist() == ["007", "1e3"]
-    assert found["note"].tolist() == ["1.0", "true"]
-    for column in ("zip", "even"):
-        assert found[column].tolist()[0] == frame[column][0]
-        assert pd.isna(found[column][1])
-    assert found["ink"].tolist()[0] == 1.5
-    assert pd.api.types.is_float_dtype(found["ink"])
 
 
 # --- the normal form ---

@@ -98,22 +98,55 @@ def test_of_an_id_predicted_twice_the_first_counts(world: World, pipeline: Any) 
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_files(kind: str, trained: World, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", ["in.parquet", "in.csv", "in.jsonl"])
+def test_files(
+    kind: str, given: str, trained: World, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scoring, "_CHUNK_ROWS", 100)
-    frame = rows(0, 4).drop(columns="even")
-    source, target = tmp_path / "in.parquet", tmp_path / f"out.{kind}"
-    frame.to_parquet(source)
+    frame = rows(0, 4).drop(columns="even").assign(row=[f"{number:03d}" for number in range(288)])
+    source, target = tmp_path / given, tmp_path / f"out.{kind}"
+    if given == "in.csv":
+        frame.to_csv(source, index=False)
+    elif given == "in.jsonl":
+        frame.to_json(source, orient="records", lines=True, date_format="iso")
+    else:
+        frame.to_parquet(source)
     chunks = 0
     for _ in score_file(pipeline, trained.definition, source, target, version=7):
         chunks += 1
         assert not target.exists()
     assert chunks == 3
-    made = pd.read_parquet(target) if kind == "parquet" else pd.read_csv(target)
+    made = pd.read_parquet(target) if kind == "parquet" else pd.read_csv(target, dtype={"row": "str"})
     assert made["row"].tolist() == frame["row"].tolist()
     assert set(made["version"]) == {7}
     expected, _ = score_rows(pipeline, trained.definition, frame)
-    np.testing.assert_allclose(made["score"], expected, rtol=1e-12)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.parquet", target.name])
+    np.testing.assert_allclose(made["score"], expected, rtol=1e-9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([given, target.name])
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "told"),
+    [
+        (
+            "ink_11",
+            "much",
+            r"in the rows from 200 on \(counted anew\): column 'ink_11', row 50 .*'much' is not a number",
+        ),
+        ("when", "soon", r"in the rows from 200 on \(counted anew\): column when: row 50 has 'soon'"),
+        ("row", "", r"in the rows from 200 on \(counted anew\): column row: row 50 has no id"),
+    ],
+)
+def test_a_bad_cell_far_down_is_found(
+    column: str, cell: str, told: str, trained: World, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", 100)
+    frame = rows(0, 4).drop(columns="even").astype({"ink_11": object, "when": "str"})
+    frame.loc[250, column] = cell
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    frame.to_csv(source, index=False)
+    with pytest.raises(DataError, match=told):
+        list(score_file(pipeline, trained.definition, source, target, version=7))
+    assert not target.exists()
 
 
 def test_a_chunk_that_can_t_be_recorded_ends_the_scoring(trained: World, pipeline: Any, tmp_path: Path) -> None:
