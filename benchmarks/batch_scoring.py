@@ -125,7 +125,8 @@ def main() -> None:
     options = parser.parse_args()
     found = measure(options.rows, options.source)
     print(
-        f"{found['rows']:,} rows of {found['source']}: {found['rows_per_second']:,.0f} rows/s beside {found['bare_rows_per_second']:,.0f} "
+        f"{found['rows']:,} rows of {found['source']}: "
+        f"{found['rows_per_second']:,.0f} rows/s beside {found['bare_rows_per_second']:,.0f} "
         f"of bare predict_proba ({found['ratio']:.2f} ×), {found['memory_before_mb']:.0f} MB before, at most "
         f"{found['memory_most_mb']:.0f} MB"
     )

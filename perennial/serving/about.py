@@ -26,17 +26,14 @@ class About:
 
     def health(self) -> dict[str, Any]:
         """Whether requests are answered, and what an operator should know."""
-        problems = self._service.host.problems()
-        if problem := self._service.log_problem():
-            problems.append(f"prediction log: {problem}")
-        if self._service.spool.shed_rows:
-            problems.append(f"{self._service.spool.shed_rows:,} answered rows were not logged")
+        problems = self._service.host.problems() + self._service.log_problems()
         state = "draining" if self._service.draining else "degraded" if problems else "ok"
         return {
             "status": state,
             "models": {name: served.champion.version for name, served in self._service.host.served.items()},
             "registry": self._registry(),
             "spool_bytes": self._service.spool.used_bytes,
+            "shed_rows": self._service.spool.shed_rows,
             "problems": problems,
         }
 

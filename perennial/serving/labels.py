@@ -98,7 +98,8 @@ class LabelDesk:
         try:
             missing = self._unknown(model, ids)
         except Exception as error:  # noqa: BLE001 - the labels are safe; only their ids can't be looked up
-            self.failing = f"ids can't be looked up: {type(error).__name__}: {error}"[:300]
+            facts = {"model": model, "reason": f"{type(error).__name__}: {error}"[:300]}
+            LOG.warning("ids of labels can't be looked up", extra={"facts": facts})
             missing = set(ids)
         unknown = [name for name in dict.fromkeys(ids) if name in missing]
         answer: dict[str, Any] = {"model": model, "accepted": len(labels), "unknown": unknown}

@@ -93,7 +93,7 @@ class Service:
         settings = self.settings
         return Shipper(
             self.spool, self.workspace.store, self.workspace.home / "locks", ship_seconds=settings.ship_seconds,
-            ship_rows=settings.ship_rows, compact_commits=settings.compact_commits, tick=self.refresh_gauges,
+            ship_rows=settings.ship_rows, compact_commits=settings.compact_commits, tick=self._tick,
             on_shipped=lambda model, rows: self.metrics.shipping.shipped.labels(model).inc(rows),
             also=self.labels.ship,
         )  # fmt: skip
@@ -101,7 +101,7 @@ class Service:
     def _sealer(self) -> Sealer:
         return Sealer(
             (self.spool, self._label_spool), self.workspace.home / "serving" / "shipper.json",
-            ship_seconds=self.settings.ship_seconds, ship_rows=self.settings.ship_rows, tick=self.refresh_gauges,
+            ship_seconds=self.settings.ship_seconds, ship_rows=self.settings.ship_rows, tick=self._tick,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -299,17 +299,24 @@ class Service:
         if result != "refused":
             self.metrics.version.labels(model).set(version)
 
+    def _tick(self) -> None:
+        self.spool.recheck()
+        self._label_spool.recheck()
+        self.refresh_gauges()
+
     def refresh_gauges(self) -> None:
         """Bring the gauges to what is true now."""
         self.metrics.spool_bytes.set(self.spool.used_bytes)
         self.metrics.in_work.set(self.in_work)
         self.metrics.queue.set(self.batcher.queued_rows)
         self.metrics.registry_up.set(1 if self.host.registry_up else 0)
-        self.metrics.log_failing.set(1 if self.log_problem() else 0)
+        self.metrics.log_failing.set(1 if self.log_problems() else 0)
         if (shed := self.spool.shed_rows) > self._shed_counted:
             self.metrics.shed.inc(shed - self._shed_counted)
             self._shed_counted = shed
 
-    def log_problem(self) -> str:
-        """What is wrong with the prediction log or the labels; empty where nothing is."""
-        return self.spool.failing or self.shipper.failing or self.labels.failing
+    def log_problems(self) -> list[str]:
+        """What is wrong at present with the prediction log or the labels."""
+        shipping = self.shipper.failing or self.labels.failing
+        found = [("prediction log", self.spool.failing), ("labels", self._label_spool.failing), ("shipping", shipping)]
+        return [f"{what}: {problem}" for what, problem in found if problem]

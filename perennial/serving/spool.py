@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _encode = msgspec.json.Encoder().encode
 _SUFFIX = ".jsonl"
 _SEALED = ".sealed.jsonl"
 _CLAIM_SECONDS = 1.0
+_LARGEST_PROBE = 2**20
 
 
 class Segments(Protocol):
@@ -57,6 +59,7 @@ class Spool:
         self.used_bytes = 0
         self.shed_rows = 0
         self.failing = ""
+        self._refused_bytes = 1
         self._claim()
         self.measure()
 
@@ -84,6 +87,7 @@ class Spool:
         """Write an entry for a model; False if it was shed (the disk or the bound is full)."""
         line = _encode(entry) + b"\n"
         with self._lock:
+            self._refused_bytes = len(line)
             if self.used_bytes + len(line) > self._most_bytes:
                 self.shed_rows += rows
                 self.failing = f"the spool has reached its bound of {self._most_bytes:,} bytes"
@@ -102,6 +106,24 @@ class Spool:
             self.failing = ""
             return True
 
+    def recheck(self) -> None:
+        """See whether what failed is over, so that nobody has to write for it to be known; called every second."""
+        with self._lock:
+            if self._own is not None and not self.folder.is_dir():
+                self._begin_anew()
+            size, shed = self._refused_bytes, self.shed_rows
+            if not self.failing or self.used_bytes + size > self._most_bytes or not self._claim():
+                return
+        try:
+            with tempfile.TemporaryFile(dir=self.root, buffering=0) as probe:
+                if probe.write(bytes(min(size, _LARGEST_PROBE))) < min(size, _LARGEST_PROBE):
+                    return
+        except OSError:
+            return
+        with self._lock:
+            if self.shed_rows == shed:  # nothing was refused in the meantime
+                self.failing = ""
+
     def pending_rows(self) -> int:
         """Rows in segments that are still being written."""
         return sum(segment.rows for segment in self._segments.values())
@@ -111,10 +133,16 @@ class Spool:
         now = time.monotonic()
         with self._lock:
             for model, segment in list(self._segments.items()):
-                if segment.rows and (segment.rows >= least_rows or now - segment.opened_at >= oldest_seconds):
-                    segment.close()
-                    segment.path.rename(segment.path.with_name(segment.path.name.removesuffix(_SUFFIX) + _SEALED))
-                    del self._segments[model]
+                if not segment.rows or (segment.rows < least_rows and now - segment.opened_at < oldest_seconds):
+                    continue
+                try:
+                    segment.seal()
+                except FileNotFoundError:
+                    self._lose(segment)
+                except OSError as error:  # still open, and to be tried again
+                    self.failing = f"the spool can't be written: {error.strerror}"
+                    continue
+                del self._segments[model]
 
     def sealed(self) -> list[Path]:
         """Own segments that nobody writes to any more, oldest first."""
@@ -139,6 +167,20 @@ class Spool:
         if self._own is not None:
             _remove_empty(self.folder)
             self._own.release()
+
+    def _begin_anew(self) -> None:
+        """Somebody removed the folder: what is written to its files is lost."""
+        for segment in self._segments.values():
+            self._lose(segment)
+        self._segments.clear()
+        if self._own is not None:
+            self._own.release()
+        self._own, self._claim_at = None, 0.0
+
+    def _lose(self, segment: _Segment) -> None:
+        segment.close()
+        self.shed_rows += segment.rows
+        self.failing = f"{segment.path} was removed while it was being written"
 
     def _open(self, model: str) -> _Segment:
         self._number += 1
@@ -174,6 +216,15 @@ class _Segment:
             raise
         self._size += len(line)
         self.rows += rows
+
+    def seal(self) -> None:
+        """Rename and close it.
+
+        Raises:
+            OSError: It could not be renamed, and is open as before.
+        """
+        self.path.rename(self.path.with_name(self.path.name.removesuffix(_SUFFIX) + _SEALED))
+        self.close()
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -136,11 +136,14 @@ def test_labels_are_kept_where_the_tables_are_away(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.predictions.append("m", entry("x"), 1)
     assert desk.tell("x", 1.0) == []
+    assert desk.tell("nobody", 1.0) == ["nobody"]
+    assert not desk.desk.failing  # a worker never ships: what it noted here would stand for ever
     assert desk.ship() == 0
     assert desk.desk.failing
     (tmp_path / "tables").unlink()
     assert desk.ship() == 1
     assert not desk.desk.failing
+    assert desk.desk.waiting("m") == 1
 
 
 def test_waiting_labels_count_towards_the_spools_bound(desk: Desk) -> None:

@@ -250,14 +250,13 @@ def _fill_and_make_room(workspace: Workspace, small: Path) -> dict[str, dict[str
         ask(client, "before")
         wait_for(lambda: counted(client, "perennial_shipped_rows_total") == 20)
         filler = small / "filler"
-        with suppress(OSError), filler.open("wb") as file:
-            while True:
-                file.write(b" " * 4096)
-                file.flush()
+        _fill(filler)
         ask(client, "full")
         told = client.get("/health").json()
-        assert told["status"] == "degraded"
+        assert (told["status"], counted(client, "perennial_log_failing")) == ("degraded", 1)
         assert any("space" in problem.lower() for problem in told["problems"])
+        _recovers_by_itself(client, filler, told["shed_rows"])
+        _fill(filler)
         os.kill(worker_pids(client.process)[0], signal.SIGKILL)  # even a start must not need room
         wait_for(lambda: _answers(client))
         filler.unlink()
@@ -268,6 +267,24 @@ def _fill_and_make_room(workspace: Workspace, small: Path) -> dict[str, dict[str
         client.process.send_signal(signal.SIGTERM)
         assert client.process.wait(30) == 0
     return answered
+
+
+def _fill(filler: Path) -> None:
+    with suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(b" " * 4096)
+            file.flush()
+
+
+def _recovers_by_itself(client: Any, filler: Path, shed: int) -> None:
+    """There is room again, and nobody asks for anything or starts anew: health and metric say so, and what was shed."""
+    pids = worker_pids(client.process)
+    filler.unlink()
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+    assert client.get("/health").json()["problems"] == []
+    wait_for(lambda: counted(client, "perennial_log_failing") == 0)
+    assert 0 < shed == client.get("/health").json()["shed_rows"] == counted(client, "perennial_shed_rows_total")
+    assert worker_pids(client.process) == pids
 
 
 def _answers(client: Any) -> bool:

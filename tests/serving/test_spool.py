@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,70 @@ def test_a_start_on_a_full_disk_sheds_until_there_is_room(
     spool.seal()
     shipper_of(spool, store, tmp_path).ship()
     assert logged(store) == ["b"]
+
+
+@pytest.mark.parametrize("limit", ["disk", "bound"])
+def test_room_is_noticed_without_anybody_writing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    spool = Spool(tmp_path / "spool", 10**6 if limit == "disk" else 200)
+    spool.append("m", entry("a"), 1)
+    spool.seal()
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if limit == "disk":
+        monkeypatch.setattr(spool_module.os, "write", full)
+        monkeypatch.setattr(spool_module.tempfile, "TemporaryFile", full)
+    assert not spool.append("m", entry("b"), 1)
+    spool.recheck()
+    assert spool.failing
+    monkeypatch.undo()
+    shipper_of(spool, store, tmp_path).ship()
+    spool.recheck()
+    assert (spool.failing, spool.shed_rows) == ("", 1)
+    assert spool.append("m", entry("c"), 1)
+    assert not list((tmp_path / "spool").glob(".*"))
+
+
+def test_what_can_t_be_sealed_is_written_on_and_sealed_later(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+    spool.append("m", entry("a"), 1)
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    spool.seal()
+    assert "No space" in spool.failing
+    monkeypatch.undo()
+    assert spool.append("m", entry("b"), 1)
+    assert spool.sealed() == []
+    spool.seal()
+    shipper_of(spool, store, tmp_path).ship()
+    assert logged(store) == ["a", "b"]
+
+
+@pytest.mark.parametrize("part", ["everything", "a segment"])
+def test_a_spool_that_somebody_removed_is_told_and_begun_anew(tmp_path: Path, store: Store, part: str) -> None:
+    spool = Spool(tmp_path / "spool", 10**6)
+    spool.append("m", entry("lost", "too"), 2)
+    shutil.rmtree(tmp_path / "spool" if part == "everything" else spool.folder / "m")
+    spool.seal()
+    assert "was removed" in spool.failing
+    assert spool.shed_rows == 2
+    spool.recheck()
+    assert not spool.failing
+
+    assert spool.append("m", entry("kept"), 1)
+    other = Spool(tmp_path / "spool", 10**6)
+    assert shipper_of(other, store, tmp_path).ship() == 0  # its owner lives: hands off
+    spool.seal()
+    shipper_of(spool, store, tmp_path).ship()
+    assert logged(store) == ["kept"]
 
 
 def test_an_unreachable_table_keeps_the_spool_and_says_so(tmp_path: Path) -> None:
