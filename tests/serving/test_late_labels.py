@@ -136,14 +136,26 @@ def test_labels_are_kept_where_the_tables_are_away(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.predictions.append("m", entry("x"), 1)
     assert desk.tell("x", 1.0) == []
-    assert desk.tell("nobody", 1.0) == ["nobody"]
-    assert not desk.desk.failing  # a worker never ships: what it noted here would stand for ever
     assert desk.ship() == 0
     assert desk.desk.failing
     (tmp_path / "tables").unlink()
     assert desk.ship() == 1
     assert not desk.desk.failing
-    assert desk.desk.waiting("m") == 1
+
+
+def test_an_id_that_can_t_be_looked_up_is_no_standing_fault(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*arguments: Any, **options: Any) -> None:
+        raise OSError("the storage is away")
+
+    monkeypatch.setattr(desk.store, "read", away)
+    assert desk.tell("x", 1.0) == ["x"]
+    assert "can't be looked up" in caplog.text
+    assert not desk.desk.failing  # a worker that only takes labels would say so for ever
+    monkeypatch.undo()
+    desk.predictions.append("m", entry("x"), 1)
+    assert desk.ship() == 1
 
 
 def test_waiting_labels_count_towards_the_spools_bound(desk: Desk) -> None:
