@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -23,6 +24,8 @@ from perennial.serving.schema import Row, Schema
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 OUTPUTS = ("probability", "label", "both")
 _LONGEST_ID = 256
+# Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261
 # What pandas.read_csv takes for missing: a file scored in a batch and over the API means the same.
 _CSV_MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
@@ -57,7 +60,7 @@ def parse_json(body: bytes) -> Any:
     """
     try:
         return _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # bad UTF-8 in a text is a ValueError
         reason = str(error)
     try:
         document = json.loads(body)
@@ -116,7 +119,7 @@ def take_ids(values: object, count: int) -> list[str]:
             raise Problem(422, f"id {shown(value)} of row {row} is not {rule}", row=row, value=shown(value), rule=rule)
     ids = [str(value) for value in values]
     if len(set(ids)) != count:
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise Problem(422, f"id {shown(twice)} is given twice", value=shown(twice), rule=rule)
     return ids
 
@@ -131,12 +134,12 @@ def take_time(value: object, row: int, column: str) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is not None:
+        if moment is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
             return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
     except (ValueError, OverflowError):
         pass
-    rule = "a time in ISO 8601, or null"
+    rule = f"a time in ISO 8601 of the years {_FIRST_YEAR} to {_LAST_YEAR}, or null"
     raise Problem(
         422, f"column {column!r}, row {row} (counted from 0): {shown(value)} is not {rule}",
         column=column, row=row, value=shown(value), rule=rule, example="2026-01-31T06:00:00Z",
@@ -166,6 +169,8 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
             schema, [name for name, index in zip(schema.columns, order, strict=True) if index < 0], columns
         )
     width = len(columns)
+    if len(where) < width:
+        _refuse_twice(columns, {*schema.columns, schema.id_column, schema.time_column})
     rows = []
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != width:
@@ -178,6 +183,12 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
     if (index := where.get(schema.time_column)) is not None:
         request.times = [take_time(row[index], number, schema.time_column) for number, row in enumerate(data)]
     return request
+
+
+def _refuse_twice(columns: Sequence[Any], wanted: Collection[str]) -> None:
+    for name in wanted:
+        if columns.count(name) > 1:
+            raise Problem(422, f"column {name!r} is given twice", column=name, rule="each column once")
 
 
 def missing_column(schema: Schema, names: Sequence[str], given: Sequence[Any], row: int | None = None) -> Problem:

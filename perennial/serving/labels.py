@@ -52,7 +52,7 @@ def parse_labels(body: bytes, definition: ModelDefinition, most: int) -> list[La
 
 def encode_truth(value: object, definition: ModelDefinition) -> float | None:
     """The truth as a number, by the rules of `tasks.labels.encode_truth`; None where it breaks them."""
-    if value is None or isinstance(value, list | dict):
+    if value is None or isinstance(value, list | dict) or value == "" or value != value:
         return None
     if definition.task == "classification" and definition.positive is not None:
         return float(str(value) == definition.positive)

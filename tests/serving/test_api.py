@@ -197,6 +197,13 @@ def test_a_bad_cell_is_named_with_row_value_rule_and_example(
         (b'{"dataframe_split": {"columns": 1, "data": []}}', 400, "none of the forms"),
         (b'{"instances": [{"a": "\\ud800", "b": 2, "empty": 3, "colour": "\\ud800", "code": 1}]}', 400, "not JSON"),
         (b"[" * 100_000, 400, "not JSON"), (b"\xff\xfe", 400, "not JSON"),
+        (b'{"instances": [{"a": 1, "b": 2, "empty": 3, "colour": "\xff\xfe", "code": 1}]}', 400, "not JSON"),
+        (b'{"dataframe_split": {"columns": ["a", "b", "empty", "colour", "code", "a"], "data": [[1, 2, 3, 4, 5, 6]]}}',
+         422, "column 'a' is given twice"),
+        (b'{"instances": [{"a": 1, "b": 1, "empty": 1, "colour": 1, "code": 1, "at": "0001-01-01"}]}', 422, "1678"),
+        (b'{"instances": [{"a": 1, "b": 1, "empty": 1, "colour": 1, "code": 1, "at": "9999-12-31T23:00-14:00"}]}',
+         422, "2261"),
+        (b'{"inputs": [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]], "ids": ["x", "y", "y"]}', 422, "'y' is giv"),
         (b'{"instances": [{"a": 1, "b": 1, "empty": 1, "colour": 1, "code": 1}], "ids": ["x", "y"]}', 422, "ids"),
         (b'{"instances": [{"a": 1, "b": 1, "empty": 1, "colour": 1, "code": 1}], "ids": [""]}', 422, "id"),
     ],
@@ -391,6 +398,8 @@ def test_truth_is_read_as_from_a_file(home: Workspace, positive: str | None) -> 
 
     definition = home.definition("colours").model_copy(update={"positive": positive})
     values: list[Any] = ["late", "on time"] if positive else [0, 1, True, 1.0, "1"]
+    for missing in (None, float("nan"), ""):
+        assert encode_one(missing, definition) is None
     for value in values:
         assert encode_one(value, definition) == encode_truth(pd.Series([value], dtype=object), definition)[0]
 

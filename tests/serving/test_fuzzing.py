@@ -88,15 +88,17 @@ def local(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
     path=st.sampled_from(["models/colours/invocations", "v2/models/colours/infer", "models/colours/labels",
                           "invocations"]),
     document=JSON,
-    kind=st.sampled_from(["application/json", "text/csv", "", "application/x"]), tail=st.binary(max_size=20),
+    kind=st.sampled_from(["application/json", "text/csv", "", "application/x"]), part=st.binary(max_size=20),
+    at=st.integers(-200, 200),
     length=st.none() | st.text("0123456789-x", max_size=4),
 )  # fmt: skip
 def test_documents_of_our_own_words_in_any_order_are_answered(
-    local: LocalClient, path: str, document: Any, kind: str, tail: bytes, length: str | None
+    local: LocalClient, path: str, document: Any, kind: str, part: bytes, at: int, length: str | None
 ) -> None:
     import json
 
     headers = {"content-type": kind} | ({"inference-header-content-length": length} if length is not None else {})
-    content = json.dumps(document).encode() + tail
+    content = json.dumps(document).encode()
+    content = content[:at] + part + content[at:]
     answer = local.post(f"/{path}", content=content, headers=headers)
     assert answer.status_code in (200, 400, 404, 413, 415, 422), answer.text
