@@ -38,7 +38,7 @@ from perennial.serving.problems import Problem
 from perennial.serving.routing import Call, Handler, Route, Router
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
-from perennial.serving.tracing import request_span
+from perennial.serving.tracing import request_span, trace_of
 
 LOG = logging.getLogger("perennial.serving")
 _LARGE_BODY = 128 * 1024
@@ -69,7 +69,7 @@ class Api:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = time.perf_counter_ns()
         request_id = self._request_id(scope)
-        traced = header(scope, b"traceparent")
+        traced = trace_of(scope)
         protocol, model = "other", ""
         method: str = scope["method"]
         head = method == "HEAD"
@@ -88,14 +88,12 @@ class Api:
             # A bug of ours: said so, logged whole, and counted; its text is not shown to strangers.
             LOG.exception("request failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             answer = problem_answer(Problem(500, f"an error of ours; look for request id {request_id} in the log"))
-        if head:
-            answer.body = b""
         known = model if model in self.service.host.served else ""
         self.service.metrics.count(known, protocol, answer.status)
         extra = [(b"x-request-id", request_id.encode("latin-1"))]
         if traced:
             extra.append((b"traceparent", traced.encode("latin-1")))
-        await send_answer(send, answer, extra)
+        await send_answer(send, answer, extra, head=head)
         if answer.status >= 400 or LOG.isEnabledFor(logging.DEBUG):
             self._log(request_id, scope, answer, arrived, traced)
 
@@ -143,7 +141,7 @@ class Api:
             "milliseconds": round((time.perf_counter_ns() - arrived) / 1e6, 3),
         }  # fmt: skip
         if traced:
-            facts["traceparent"] = traced[:80]
+            facts["traceparent"] = traced
         level = logging.DEBUG if answer.status < 400 else logging.INFO if answer.status < 429 else logging.WARNING
         LOG.log(level, "request", extra={"facts": facts})
 

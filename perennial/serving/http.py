@@ -14,13 +14,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 JSON = "application/json"
-_SECURITY = (
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
-_SECURITY_CACHED = tuple(pair for pair in _SECURITY if pair[0] != b"cache-control")
+_SECURITY_CACHED = tuple(pair for pair in SECURITY_HEADERS if pair[0] != b"cache-control")
 
 
 class Disconnected(Exception):
@@ -81,18 +81,20 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def send_answer(send: Send, answer: Answer, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send a response with the security headers."""
+async def send_answer(
+    send: Send, answer: Answer, extra: Iterable[tuple[bytes, bytes]] = (), *, head: bool = False
+) -> None:
+    """Send a response with the security headers; without its body where only the head was asked for."""
     headers = [
         (b"content-type", answer.content_type.encode("latin-1")),
         (b"content-length", str(len(answer.body)).encode()),
-        *(_SECURITY if "cache-control" not in answer.headers else _SECURITY_CACHED),
+        *(SECURITY_HEADERS if "cache-control" not in answer.headers else _SECURITY_CACHED),
         *extra,
     ]
     for name, value in answer.headers.items():
         headers.append((name.encode("latin-1"), value.encode("latin-1")))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.body", "body": b"" if head else answer.body})
 
 
 def problem_answer(problem: Problem) -> Answer:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+_MOST_FILES, _OWN_FILES = 65_536, 128
 _NOT_STARTED = 3  # a worker's exit code
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
 _SOCKET = "PERENNIAL_SERVING_SOCKET"
@@ -179,6 +182,7 @@ def work() -> None:
     import uvicorn
 
     from perennial.serving.app import Api
+    from perennial.serving.connection import Connection
     from perennial.serving.service import Service
     from perennial.workspace import open_workspace
 
@@ -190,7 +194,8 @@ def work() -> None:
     api = Api(service, Tokens(serving.tokens))
     config = uvicorn.Config(
         api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
-        timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=75, loop="uvloop", http="httptools",
+        timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=_KEEP_ALIVE_SECONDS, loop="uvloop",
+        http=Connection.within(serving.deadline_seconds, _most_connections()),
         ws="none", backlog=_BACKLOG, proxy_headers=False,
     )  # fmt: skip
     server = _Server(config, service)
@@ -206,6 +211,14 @@ def work() -> None:
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(_NOT_STARTED)
+
+
+def _most_connections() -> int:
+    """As many as this process may have open files, without those that it needs itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(_OWN_FILES, most - _OWN_FILES)
 
 
 def _Server(config: Any, service: Any) -> Any:
@@ -229,9 +242,10 @@ def _Server(config: Any, service: Any) -> Any:
 
 
 def log_as_json() -> None:
-    """Log lines of JSON on stderr, each with its facts."""
+    """Log lines of JSON on stderr, each with its facts; other libraries' warnings too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
+    logging.getLogger().handlers[:] = [handler]
     logger = logging.getLogger("perennial.serving")
     logger.handlers[:] = [handler]
     logger.propagate = False
@@ -254,6 +268,8 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # An answer that a client does not take must not be held for ever; connections inherit this.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _KEEP_ALIVE_SECONDS * 1000)
     try:
         listener.bind((host, port))
     except OSError as error:

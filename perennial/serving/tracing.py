@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from perennial.serving.http import header
+
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{1,100})?")
+
+
+def trace_of(scope: Any) -> str | None:
+    """The request's `traceparent`, if it is one."""
+    given = header(scope, b"traceparent")
+    return given if given is not None and _TRACE.fullmatch(given) else None
 
 
 @contextmanager
