@@ -8,9 +8,11 @@ import math
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,7 @@ from serving_world import (
 from perennial.commands.records import _fast_path
 from perennial.features import feature_frame
 from perennial.serving.app import Api
+from perennial.serving.openapi import openapi
 from perennial.serving.service import Service
 from perennial.serving.settings import ServingSettings, Tokens, new_token
 from perennial.workspace import Workspace
@@ -416,17 +419,30 @@ def test_the_openapi_documents_examples_work_as_they_are(client: LocalClient) ->
             for kind, media in operation["requestBody"]["content"].items():
                 examples = [item["value"] for item in media.get("examples", {}).values()] or [media["example"]]
                 for example in examples:
+                    jsonschema.validate(example, media["schema"] | {"components": document["components"]})
                     content = example if isinstance(example, str) else json.dumps(example)
                     answer = client.post(path, content=content, headers={"content-type": kind})
                     assert answer.status_code == 200, (path, answer.text)
                     tried += 1
-    assert tried == 2 * (5 + 1 + 1)
+    assert tried == 2 * (5 + 1 + 2)
+    assert "/v2/models/colours/versions/1/infer" in document["paths"]
     page = client.get("/docs")
     assert "script-src 'self';" in page.headers["content-security-policy"]
     for name in re.findall(r'(?:src|href)="([^"]*)"', page.text):
         assert client.get(name).status_code == 200, name
     assert "openapi.json" in client.get("/docs/start.js").text
     assert client.get("/docs/../app.py").status_code == 404
+
+
+def test_an_example_in_csv_may_hold_commas(client: LocalClient) -> None:
+    champion = client.service.host.served["colours"].champion
+    schema = replace(champion.schema, example={**champion.schema.example, "colour": 'red, "or" green'})
+    document = openapi({"colours": replace(champion, schema=schema)}, secured=True)
+    text = document["paths"]["/models/colours/invocations"]["post"]["requestBody"]["content"]["text/csv"]["example"]
+    answer = client.post("/models/colours/invocations", content=text, headers={"content-type": "text/csv"})
+    assert answer.status_code == 200, answer.text
+    assert document["paths"]["/invocations"]["post"]["operationId"] == "invocations"
+    assert document["security"]
 
 
 def test_images_come_as_bytes_never_as_paths(tmp_path: Path, mlflow_database: Path) -> None:
