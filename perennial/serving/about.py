@@ -46,7 +46,7 @@ class About:
         """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""
         served = self._service.served(model)
         champion, manifest = served.champion, served.champion.manifest
-        proof = champion.scorer.proof
+        proof, serving = champion.scorer.proof, champion.definition.serving
         return {
             "model": model,
             "task": champion.definition.task,
@@ -70,6 +70,7 @@ class About:
                 for name, kind in zip(champion.schema.columns, champion.schema.kinds, strict=True)
             ],
             "example": dict(champion.schema.example),
+            "log": {"share": serving.log_share, "redacted": sorted(set(serving.redact) & set(champion.schema.columns))},
             "traffic": self._service.metrics.figures(model),
             **self._table_facts(model, champion),
             **self._service.host.status(model),

@@ -215,6 +215,9 @@ class Host:
         if before is None or before.champion.digest != champion.digest or before.champion.version != champion.version:
             watch.swaps += 1
             LOG.info("serving", extra={"facts": {"model": model, "version": champion.version}})
+            if unknown := sorted(set(definition.serving.redact) - set(champion.schema.columns)):
+                facts = {"model": model, "version": champion.version, "redact": unknown}
+                LOG.warning("serving.redact names what is no column of this version", extra={"facts": facts})
             self._on_swap(model, champion.version, "swapped")
         used = [served.champion.manifest for served in self.served.values()]
         self._cache.prune(model, [self._cache.folder(item) for item in used])

@@ -7,7 +7,8 @@ right even after one was killed. The folder is named by PROMETHEUS_MULTIPROC_DIR
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from prometheus_client import values as prometheus_values
 from prometheus_client.metrics_core import Metric
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
-_BINS = tuple(f"{number / 10:.1f}" for number in range(10))
 
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -62,7 +62,10 @@ class Metrics:
             "perennial_batch_rows", "Rows in one request.", ("model",), buckets=(1, 10, 100, 1000, 10_000), registry=own
         )
         self.scores = Counter(
-            "perennial_scores", "Scores by bin: its lower end.", ("model", "version", "bin"), registry=own
+            "perennial_scores",
+            "Scores by bin: its lower end; a regression's are deciles of the golden scores.",
+            ("model", "version", "bin"),
+            registry=own,
         )
         self.unseen = Counter(
             "perennial_unseen_categories", "Cells whose category training never saw.", ("model", "column"), registry=own
@@ -113,18 +116,17 @@ class Metrics:
         self._child(self.latency, model, protocol).observe(seconds)
         self._child(self.batch, model).observe(rows)
 
-    def scored(self, model: str, version: int, role: str, scores: Iterable[float], probability: bool) -> None:
-        """Rows scored by a version, by the score's bin where it is a probability."""
-        bins: dict[int, int] = {}
-        count = 0
+    def scored(self, model: str, version: int, role: str, scores: Iterable[float], bins: Sequence[float]) -> None:
+        """Rows scored by a version, by the score's bin: of ascending lower ends, the first for all below the second."""
+        counts: dict[int, int] = {}
+        total = 0
         for score in scores:
-            count += 1
-            if probability:
-                number = min(9, max(0, int(score * 10)))
-                bins[number] = bins.get(number, 0) + 1
-        self._child(self.rows, model, str(version), role).inc(count)
-        for number, found in bins.items():
-            self._child(self.scores, model, str(version), _BINS[number]).inc(found)
+            total += 1
+            number = bisect_right(bins, score, 1) - 1
+            counts[number] = counts.get(number, 0) + 1
+        self._child(self.rows, model, str(version), role).inc(total)
+        for number, found in counts.items():
+            self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(found)
 
     def counted(self, model: str, unseen: Mapping[str, int], missing: Mapping[str, int]) -> None:
         """Cells of a request, by column."""

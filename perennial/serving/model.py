@@ -37,6 +37,7 @@ class LoadedModel:
     Attributes:
         manifest: What its promotion wrote.
         definition: The model's definition as it is now; the columns are the version's own.
+        score_bins: Lower ends of bins for the scores' distribution: tenths, or deciles of a regression's golden scores.
         golden_difference: The largest between golden and recomputed scores.
         loaded_seconds: How long loading and checking took.
     """
@@ -47,6 +48,7 @@ class LoadedModel:
     definition: ModelDefinition
     schema: Schema
     scorer: Scorer
+    score_bins: tuple[float, ...]
     golden_difference: float
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
@@ -81,6 +83,7 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
         definition=definition,
         schema=schema,
         scorer=scorer,
+        score_bins=_score_bins(golden, definition),
         golden_difference=difference,
         loaded_seconds=time.perf_counter() - started,
     )
@@ -101,6 +104,13 @@ def _write_proof(folder: Path, proof: Proof) -> None:
     with contextlib.suppress(OSError):
         staged.write_text(json.dumps(asdict(proof)), encoding="utf-8")
         staged.replace(folder / PROOF_FILE)
+
+
+def _score_bins(golden: pd.DataFrame, definition: ModelDefinition) -> tuple[float, ...]:
+    if definition.task == "classification":
+        return tuple(number / 10 for number in range(10))
+    deciles = np.quantile(golden[_SCORE].to_numpy(dtype=np.float64), np.arange(1, 10) / 10)
+    return (-math.inf, *dict.fromkeys(float(f"{edge:.6g}") for edge in deciles))
 
 
 def golden_rows(golden: pd.DataFrame, schema: Schema) -> list[Row]:

@@ -198,7 +198,7 @@ class Service:
         else:
             raw = await self.batcher.score(model.digest, scorer.raw_slow, rows)
         scores: list[float] = scorer.mapped(raw).tolist()
-        self.metrics.scored(model.name, model.version, role, scores, model.definition.task == "classification")
+        self.metrics.scored(model.name, model.version, role, scores, model.score_bins)
         return raw.tolist() if scorer.recalibrated else scores, scores
 
     def _candidate(self, served: Served) -> LoadedModel | None:
@@ -291,8 +291,7 @@ class Service:
             )
             entry.at_us = at_us
             self.spool.append(candidate.name, entry, len(ids))
-            probability = candidate.definition.task == "classification"
-            self.metrics.scored(candidate.name, candidate.version, SHADOW, scores, probability)
+            self.metrics.scored(candidate.name, candidate.version, SHADOW, scores, candidate.score_bins)
 
     def _swapped(self, model: str, version: int, result: str) -> None:
         self.metrics.swaps.labels(model, result).inc()

@@ -124,6 +124,34 @@ def test_regression_answers_values(client: LocalClient, home: Workspace) -> None
     np.testing.assert_allclose(answer["predictions"], wanted_scores(home, frame, "numbers"), rtol=1e-9)
 
 
+@pytest.mark.parametrize("model", ["colours", "numbers"])
+def test_the_scores_distribution_is_counted_by_bins(client: LocalClient, model: str) -> None:
+    def bins() -> dict[float, float]:
+        found = re.findall(
+            rf'^perennial_scores_total{{bin="(\S+)",model="{model}",version="1"}} (\S+)',
+            client.get("/metrics").text,
+            re.M,
+        )
+        return {float(lower): float(count) for lower, count in found}
+
+    before, frame = bins(), rows_of(300, 7, "classification" if model == "colours" else "regression")
+    answer = client.post(f"/models/{model}/invocations", json={"instances": records(frame, *FEATURES)}).json()
+    after = bins()
+    found = {lower: count - before.get(lower, 0) for lower, count in after.items()}
+    assert len(found) > 5
+    lowers = sorted(found)
+    assert (lowers[0] == -math.inf) == (model == "numbers")
+    if model == "colours":
+        assert set(lowers) <= {number / 10 for number in range(10)}
+        wanted = np.histogram(answer["predictions"], [*np.arange(10) / 10, 1.0])[0]
+        assert [found.get(number / 10, 0) for number in range(10)] == wanted.tolist()
+    else:
+        assert found == {
+            lower: sum(lower <= score < upper for score in answer["predictions"])
+            for lower, upper in zip(lowers, [*lowers[1:], math.inf], strict=True)
+        }
+
+
 def test_a_recalibrated_version_logs_its_raw_scores_too(tmp_path: Path, mlflow_database: Path) -> None:
     workspace = make_workspace(tmp_path / "home", definition_of())
     shutil.copy(mlflow_database, tmp_path / "home" / "mlflow.db")

@@ -58,17 +58,19 @@ def test_a_share_may_be_written_in_percent() -> None:
 
 
 @pytest.fixture
-def grouped(world: Path, tmp_path: Path) -> Iterator[tuple[LocalClient, Workspace]]:
+def grouped(world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[tuple[LocalClient, Workspace]]:
     """A champion (2), its candidate (the previous one, 1), canary, shadow, control group, sampling, redaction."""
     workspace = copy_home(world, tmp_path / "home")
     serving: dict[str, Any] = {
         "control_group": 0.3, "canary": "25%", "shadow": 1.0, "candidate": "previous", "log_share": 0.8,
-        "redact": ["colour"],
+        "redact": ["colour", "color"],
     }  # fmt: skip
     (workspace.home / "models" / "colours.yaml").write_text(yaml.safe_dump(definition_of(serving=serving)))
     promote_version(workspace, "colours", 2)
     service = Service(workspace, ServingSettings(ship_seconds=30))
     with LocalClient(Api(service, Tokens(""))) as client:
+        # A column that is not hidden because its name is misspelt must be found in time.
+        assert [r.facts["redact"] for r in caplog.records if "serving.redact" in r.message] == [["color"]]  # type: ignore[attr-defined]
         yield client, workspace
 
 
@@ -88,6 +90,7 @@ def test_canary_shadow_and_control_group_are_scored_marked_and_logged_apart(
     by_row = [wanted[version][row] for row, version in enumerate(answer["versions"])]
     np.testing.assert_allclose(answer["predictions"], by_row, atol=1e-9)
 
+    assert client.get("/models/colours").json()["log"] == {"share": 0.8, "redacted": ["colour"]}
     client.service._shadow.put(None)
     client.service._shadow_thread.join(10)
     client.service.spool.seal()
