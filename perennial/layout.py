@@ -39,6 +39,16 @@ class Place:
     written_by: str = ""
 
 
+def home_place(settings: Settings) -> Place:
+    """The home, as it is.
+
+    Raises:
+        ConflictError: A restore was broken off there.
+    """
+    lived_in = any(any(settings.home_path.glob(pattern)) for pattern in _OF_LAYOUT_1)
+    return _look("the home", str(settings.home_path), in_use=lived_in)
+
+
 def places(settings: Settings) -> list[Place]:
     """Both places, as they are.
 
@@ -46,20 +56,22 @@ def places(settings: Settings) -> list[Place]:
         ConflictError: A restore was broken off there.
         StorageError: The tables' storage does not answer, or a record can't be read.
     """
-    home, tables = settings.home_path, settings.tables_root
-    lived_in = any(any(home.glob(pattern)) for pattern in _OF_LAYOUT_1)
+    tables = settings.tables_root
     filled = any(name != "_perennial" for name in Objects(tables).folders())
-    return [_look("the home", str(home), in_use=lived_in), _look("the tables", tables, in_use=filled)]
+    return [home_place(settings), _look("the tables", tables, in_use=filled)]
 
 
-def require(settings: Settings) -> None:
+def require(settings: Settings, *, tables: bool = True) -> None:
     """Refuse to work on another layout than this program's.
+
+    Args:
+        tables: Whether to ask the tables too, or only the home.
 
     Raises:
         ConflictError: It is older (migrate) or newer (upgrade); or a restore was broken off.
         StorageError: The tables' storage does not answer.
     """
-    for place in places(settings):
+    for place in places(settings) if tables else [home_place(settings)]:
         if place.version is None or place.version == LAYOUT_VERSION:
             continue
         told = f"{place.name} in {place.root} have layout {place.version}".replace("home in", "files of the home in")

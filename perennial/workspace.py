@@ -28,10 +28,12 @@ class Workspace:
 
     Args:
         patient: Whether a registry or storage that is away is waited for, as flows do, or told at once.
+        checked: Whether the layout was checked already, by who started this process.
     """
 
     settings: Settings
     patient: bool = False
+    checked: bool = False
 
     @cached_property
     def store(self) -> Store:
@@ -40,7 +42,8 @@ class Workspace:
         Raises:
             ConflictError: Home or tables have another layout than this program's.
         """
-        require(self.settings)
+        if not self.checked:
+            require(self.settings)
         root, patience = self.settings.tables_root, self.settings.patience_seconds if self.patient else None
         options = storage_options(root, patience_seconds=_IMPATIENT_SECONDS if patience is None else patience)
         return Store(root, options, before_first=lambda: stamp(self.settings))
@@ -112,6 +115,6 @@ class Workspace:
             yield from (path for path in sorted(folder.glob("*.yaml")) if path.name not in NOT_MODELS)
 
 
-def open_workspace(settings: Settings | None = None, *, patient: bool = False) -> Workspace:
+def open_workspace(settings: Settings | None = None, *, patient: bool = False, checked: bool = False) -> Workspace:
     """The workspace of these settings; of the environment's by default."""
-    return Workspace(settings or load_settings(), patient)
+    return Workspace(settings or load_settings(), patient, checked)

@@ -42,8 +42,8 @@ class About:
             return "none"
         return "up" if self._service.host.registry_up else "down"
 
-    def describe(self, model: str) -> dict[str, Any]:
-        """What is live, since when and why; how it is used and how good its labels' coverage is. Reads tables."""
+    def describe(self, model: str, table_facts: dict[str, Any]) -> dict[str, Any]:
+        """What is live, since when and why; how it is used and, from the tables, how good its labels' coverage is."""
         served = self._service.served(model)
         champion, manifest = served.champion, served.champion.manifest
         proof, serving = champion.scorer.proof, champion.definition.serving
@@ -72,19 +72,20 @@ class About:
             "example": dict(champion.schema.example),
             "log": {"share": serving.log_share, "redacted": sorted(set(serving.redact) & set(champion.schema.columns))},
             "traffic": self._service.metrics.figures(model),
-            **self._table_facts(model, champion),
+            **table_facts,
             **self._service.host.status(model),
         }  # fmt: skip
 
-    def _table_facts(self, model: str, champion: LoadedModel) -> dict[str, Any]:
-        """The last check's verdict and the labels' coverage, at most a minute old."""
+    def table_facts(self, model: str) -> dict[str, Any]:
+        """The last check's verdict and the labels' coverage, at most a minute old. Reads tables."""
         at, facts = self._facts.get(model, (0.0, {}))
         if time.monotonic() - at < _FACTS_SECONDS and facts:
             return facts
         try:
+            champion = self._service.served(model).champion
             facts = {"last_check": self._last_check(model), "labels": self._coverage(model, champion)}
         except Exception as error:  # noqa: BLE001 - the tables may be away; what is live can be told anyway
-            return {"last_check": None, "labels": None, "tables": f"{type(error).__name__}: {error}"[:200]}
+            return no_table_facts(f"{type(error).__name__}: {error}"[:200])
         self._facts[model] = (time.monotonic(), facts)
         return facts
 
@@ -117,3 +118,8 @@ class About:
             "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,
             "coverage": found / len(made), "waiting": self._service.labels.waiting(model),
         }  # fmt: skip
+
+
+def no_table_facts(reason: str) -> dict[str, Any]:
+    """What is told where the tables can't be read."""
+    return {"last_check": None, "labels": None, "tables": reason}

@@ -39,6 +39,7 @@ from perennial.serving.routing import Call, Handler, Route, Router
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
 from perennial.serving.tracing import request_span, trace_of
+from perennial.serving.waiting import Label
 
 LOG = logging.getLogger("perennial.serving")
 _LARGE_BODY = 128 * 1024
@@ -262,8 +263,13 @@ class Api:
         service = self.service
         body = await read_body(call.scope, call.receive, service.settings.most_body_bytes)
         served = service.served(call.model)
-        labels = parse_labels(body, served.champion.definition, service.settings.most_rows)
-        return json_answer(await asyncio.to_thread(service.labels.take, served.champion.name, labels))
+        definition = served.champion.definition
+
+        def prepare() -> list[Label]:
+            return parse_labels(body, definition, service.settings.most_rows)
+
+        labels = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
+        return json_answer(await service.take_labels(served.champion.name, labels))
 
     async def _models(self, call: Call) -> Answer:  # noqa: ARG002
         models = [
@@ -274,7 +280,7 @@ class Api:
 
     async def _model(self, call: Call) -> Answer:
         self.service.served(call.model)
-        return json_answer(await asyncio.to_thread(self.service.about.describe, str(call.model)))
+        return json_answer(await self.service.describe(str(call.model)))
 
     async def _health(self, call: Call) -> Answer:  # noqa: ARG002
         return json_answer(self.service.about.health())

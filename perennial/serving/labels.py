@@ -85,29 +85,37 @@ class LabelDesk:
         self._look_at = 0.0
         self.failing = ""
 
-    def take(self, model: str, labels: Sequence[Label]) -> dict[str, Any]:
-        """Keep the labels; which ids nobody knows so far.
+    def keep(self, model: str, labels: Sequence[Label]) -> None:
+        """Write the labels down.
 
         Raises:
-            Problem: 503 where they can't be written down.
+            Problem: 503 where they can't be.
         """
         assert isinstance(self._spool, Spool)
         if not self._spool.append(model, [msgspec.to_builtins(label) for label in labels], len(labels)):
             raise Problem(503, f"the labels can't be kept: {self._spool.failing}", {"retry-after": "30"})
-        ids = [label.id for label in labels]
+
+    def look_up(self, model: str, labels: Sequence[Label]) -> set[str] | None:
+        """The ids that nobody knows so far; None where the tables don't tell."""
         try:
-            missing = self._unknown(model, ids)
+            return self._unknown(model, [label.id for label in labels])
         except Exception as error:  # noqa: BLE001 - the labels are safe; only their ids can't be looked up
             facts = {"model": model, "reason": f"{type(error).__name__}: {error}"[:300]}
             LOG.warning("ids of labels can't be looked up", extra={"facts": facts})
-            missing = set(ids)
-        unknown = [name for name in dict.fromkeys(ids) if name in missing]
+            return None
+
+    def receipt(self, model: str, labels: Sequence[Label], missing: set[str] | None) -> dict[str, Any]:
+        """What is answered; ids that could not be looked up count as unknown."""
+        ids = dict.fromkeys(label.id for label in labels)
+        unknown = [name for name in ids if missing is None or name in missing]
         answer: dict[str, Any] = {"model": model, "accepted": len(labels), "unknown": unknown}
         if unknown:
             answer["note"] = (
                 f"labels of unknown ids are kept for {self._unknown_hours:g} hours, "
                 "and count as soon as the id is predicted or ingested"
             )
+        if missing is None:
+            answer["note"] += "; the tables do not answer: which ids are known will be seen later"
         return answer
 
     def waiting(self, model: str) -> int:

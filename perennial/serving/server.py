@@ -17,23 +17,26 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from perennial.errors import ServiceError
+from perennial.errors import PerennialError, ServiceError, StorageError
 from perennial.layout import require
 from perennial.redaction import redact
 from perennial.serving.settings import ServingSettings, Tokens, check_exposure, load_serving_settings
 from perennial.settings import PROJECT_ROOT, Settings, load_settings
+from perennial.storage import is_remote
 
 LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
+_LAYOUT_SECONDS = 5.0
 _MOST_FILES, _OWN_FILES = 65_536, 128
 _NOT_STARTED = 3  # a worker's exit code
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
@@ -51,12 +54,36 @@ def serve(host: str, port: int, settings: Settings, serving: ServingSettings) ->
         ConflictError: Home or tables have another layout than this program's.
     """
     check_exposure(host, Tokens(serving.tokens))
-    require(settings)
     log_as_json()
+    _require_layout(settings)
     listener = _bind(host, port)
     metrics = _metrics_folder(settings.home_path, listener.getsockname()[1])
     watcher = _Watcher(listener, metrics, settings, serving)
     watcher.run()
+
+
+def _require_layout(settings: Settings) -> None:
+    """Refuse another layout. Shared tables that are away keep nobody from answering: who ships will check them."""
+    require(settings, tables=not is_remote(settings.tables_root))
+    if not is_remote(settings.tables_root):
+        return
+    found: list[Exception] = []
+
+    def look() -> None:
+        try:
+            require(settings)
+        except PerennialError as error:
+            found.append(error)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(_LAYOUT_SECONDS)
+    if looking.is_alive():
+        found.append(StorageError(f"{settings.tables_root} did not answer within {_LAYOUT_SECONDS:g} s"))
+    for error in found:
+        if not isinstance(error, StorageError):
+            raise error
+        LOG.warning("the tables do not answer; serving without them", extra={"facts": {"reason": str(error)}})
 
 
 def _metrics_folder(home: Path, port: int) -> Path:
@@ -176,9 +203,6 @@ def _stop_all(processes: list[subprocess.Popen[bytes]], patience_seconds: float)
 
 def work() -> None:
     """One worker, on the socket that its watcher holds."""
-    import sys
-    import threading
-
     import uvicorn
 
     from perennial.serving.app import Api
@@ -190,7 +214,7 @@ def work() -> None:
     # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
     sys.setswitchinterval(0.0001)
     serving = load_serving_settings()
-    service = Service(open_workspace(), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
+    service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
     api = Api(service, Tokens(serving.tokens))
     config = uvicorn.Config(
         api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,

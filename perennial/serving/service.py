@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from perennial.serving.about import About
+from perennial.serving.about import About, no_table_facts
 from perennial.serving.batching import Batcher, Coalescer
 from perennial.serving.codec import Request
 from perennial.serving.groups import Ids, in_share
@@ -26,11 +28,14 @@ from perennial.serving.schema import Row
 from perennial.serving.settings import ServingSettings
 from perennial.serving.shipping import Sealer
 from perennial.serving.spool import Spool
+from perennial.serving.waiting import Label
 from perennial.workspace import Workspace
 
 LOG = logging.getLogger("perennial.serving")
 _INLINE_ROWS = 32
 _SHADOW_QUEUE = 1000
+_TABLES_SECONDS, _TABLES_THREADS = 5.0, 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Service:
             baked=settings.baked,
         )  # fmt: skip
         self.batcher = Batcher()
+        self._tables = ThreadPoolExecutor(_TABLES_THREADS, thread_name_prefix="perennial-tables")
         self.coalescer = Coalescer()
         home = workspace.home
         self.spool = Spool(home / "serving" / "spool", settings.most_spool_bytes)
@@ -116,6 +122,7 @@ class Service:
         self._shadow.put(None)
         self._shadow_thread.join(timeout=5)
         self.batcher.close()
+        self._tables.shutdown(wait=False, cancel_futures=True)
         self.shipper.stop()
         self.spool.close()
         self._label_spool.close()
@@ -200,6 +207,29 @@ class Service:
         scores: list[float] = scorer.mapped(raw).tolist()
         self.metrics.scored(model.name, model.version, role, scores, model.score_bins)
         return raw.tolist() if scorer.recalibrated else scores, scores
+
+    async def take_labels(self, model: str, labels: Sequence[Label]) -> dict[str, Any]:
+        """Keep labels at once, and say which ids nobody knows so far.
+
+        Raises:
+            Problem: 503 where they can't be written down.
+        """
+        await asyncio.to_thread(self.labels.keep, model, labels)
+        return self.labels.receipt(model, labels, await self._ask_tables(self.labels.look_up, model, labels))
+
+    async def describe(self, model: str) -> dict[str, Any]:
+        """All that is known of a model; without the tables' part where they don't answer."""
+        facts = await self._ask_tables(self.about.table_facts, model)
+        facts = facts or no_table_facts(f"no answer within {_TABLES_SECONDS:g} s")
+        return await asyncio.to_thread(self.about.describe, model, facts)
+
+    async def _ask_tables(self, ask: Callable[..., T], *arguments: Any) -> T | None:
+        """What the tables tell; None where they take too long. In threads of their own: they may hang for minutes."""
+        asked = asyncio.get_running_loop().run_in_executor(self._tables, ask, *arguments)
+        try:
+            return await asyncio.wait_for(asked, _TABLES_SECONDS)
+        except TimeoutError:
+            return None
 
     def _candidate(self, served: Served) -> LoadedModel | None:
         """The candidate, where it reads the same rows as the champion."""

@@ -15,7 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from perennial.errors import PerennialError
+from perennial.layout import require
 from perennial.serving.spool import Spool, dead_segments, measure, sealed_segments
+from perennial.settings import Settings, load_settings
 
 LOG = logging.getLogger("perennial.serving")
 _SILENT_SECONDS = 60.0
@@ -109,12 +112,11 @@ def run(parent: int, metrics_folder: Path) -> None:
     from perennial.serving.log import Shipper
     from perennial.serving.metrics import ShippingMetrics
     from perennial.serving.settings import load_serving_settings
-    from perennial.settings import load_settings
-    from perennial.store import Store
+    from perennial.workspace import open_workspace
 
     settings, serving, metrics = load_settings(), load_serving_settings(), ShippingMetrics()
     assert os.environ.get("PROMETHEUS_MULTIPROC_DIR") == str(metrics_folder)
-    home, store = settings.home_path, Store(settings.tables_root)
+    home, store = settings.home_path, open_workspace(settings, checked=True).store
     predictions, labels = SharedSpool(home / "serving" / "spool"), SharedSpool(home / "serving" / "labels")
     desk = LabelDesk(
         labels, predictions, store, home / "locks", serving.unknown_label_hours,
@@ -130,7 +132,7 @@ def run(parent: int, metrics_folder: Path) -> None:
         predictions, store, home / "locks", ship_seconds=serving.ship_seconds, ship_rows=serving.ship_rows,
         compact_commits=serving.compact_commits, also=desk.ship, on_shipped=shipped,
     )  # fmt: skip
-    stop = threading.Event()
+    stop, wrong = threading.Event(), "the tables' layout is not known yet"
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     while True:
@@ -139,10 +141,21 @@ def run(parent: int, metrics_folder: Path) -> None:
         idle = time.monotonic() - looked_at < serving.ship_seconds
         if ended or not idle or predictions.sealed() or labels.sealed() or desk.due:
             looked_at = time.monotonic()
-            shipper.round()
-        write_status(status, shipper.failing or desk.failing)
+            wrong = wrong and _wrong_layout(settings)
+            if not wrong:
+                shipper.round()
+        write_status(status, wrong or shipper.failing or desk.failing)
         if ended:
             return
+
+
+def _wrong_layout(settings: Settings) -> str:
+    """Why nothing may be written to the tables now; empty where it may."""
+    try:
+        require(settings)
+    except PerennialError as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":

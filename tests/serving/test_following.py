@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving_world import promote_version
+from serving_world import LocalClient, promote_version
 
+from perennial.errors import ConflictError
+from perennial.serving import server
+from perennial.serving.app import Api
 from perennial.serving.host import Host
+from perennial.serving.service import Service
+from perennial.serving.settings import ServingSettings, Tokens
 from perennial.settings import Settings
 from perennial.workspace import Workspace
 
@@ -78,6 +86,48 @@ def test_storage_that_hangs_keeps_no_api_from_starting(
     host.start()
     assert time.monotonic() - started < 2.5
     assert version(host) is None
+
+
+@pytest.fixture
+def silent_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Tables in a storage that takes connections, and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        yield Settings(home=tmp_path / "elsewhere", tables="s3://bucket/tables")
+
+
+def test_silent_tables_keep_no_server_from_starting_but_another_layout_does(
+    silent_tables: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "_LAYOUT_SECONDS", 0.3)
+    server._require_layout(silent_tables)
+    assert "the tables do not answer" in caplog.text
+    (silent_tables.home_path / "live").mkdir(parents=True)
+    with pytest.raises(ConflictError, match="run: perennial migrate"):
+        server._require_layout(silent_tables)
+
+
+def test_with_silent_tables_labels_are_kept_and_the_live_version_is_told(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perennial.serving.service._TABLES_SECONDS", 0.2)
+    over = threading.Event()
+    api = Api(Service(workspace, ServingSettings(ship_seconds=300)), Tokens(""))
+    with LocalClient(api) as client:
+        monkeypatch.setattr(workspace.store, "read", lambda *_, **__: over.wait(20))
+        for number in range(12):  # more than threads that may hang
+            answer = client.post("/models/colours/labels", json={"id": f"x{number}", "truth": 1})
+            assert (answer.status_code, answer.json()["unknown"]) == (200, [f"x{number}"])
+            assert "the tables do not answer" in answer.json()["note"]
+        told = client.get("/models/colours").json()
+        assert (told["version"], told["labels"], told["tables"]) == (1, None, "no answer within 0.2 s")
+        assert client.get("/metrics").status_code == 200
+        over.set()
+        monkeypatch.undo()
+        assert client.post("/models/colours/labels", json={"id": "y", "truth": 1}).json()["unknown"] == ["y"]
+    labels = workspace.home / "serving" / "labels" / ".waiting" / "colours"
+    assert sum(len(json.loads(path.read_bytes())) for path in labels.glob("*.jsonl")) == 13
 
 
 def test_a_home_s_own_tables_need_no_publishing(workspace: Workspace) -> None:
