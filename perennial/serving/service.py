@@ -34,7 +34,7 @@ from perennial.workspace import Workspace
 LOG = logging.getLogger("perennial.serving")
 _INLINE_ROWS = 32
 _SHADOW_QUEUE = 1000
-_TABLES_SECONDS, _TABLES_THREADS = 5.0, 4
+_TABLES_SECONDS, _TABLES_REST_SECONDS, _TABLES_THREADS = 5.0, 10.0, 4
 T = TypeVar("T")
 
 
@@ -76,6 +76,7 @@ class Service:
         )  # fmt: skip
         self.batcher = Batcher()
         self._tables = ThreadPoolExecutor(_TABLES_THREADS, thread_name_prefix="perennial-tables")
+        self._tables_rest_until = 0.0
         self.coalescer = Coalescer()
         home = workspace.home
         self.spool = Spool(home / "serving" / "spool", settings.most_spool_bytes)
@@ -225,10 +226,13 @@ class Service:
 
     async def _ask_tables(self, ask: Callable[..., T], *arguments: Any) -> T | None:
         """What the tables tell; None where they take too long. In threads of their own: they may hang for minutes."""
+        if time.monotonic() < self._tables_rest_until:
+            return None
         asked = asyncio.get_running_loop().run_in_executor(self._tables, ask, *arguments)
         try:
             return await asyncio.wait_for(asked, _TABLES_SECONDS)
         except TimeoutError:
+            self._tables_rest_until = time.monotonic() + _TABLES_REST_SECONDS
             return None
 
     def _candidate(self, served: Served) -> LoadedModel | None:
