@@ -6,6 +6,7 @@ socket's queue is answered by another. It loads no model, so that it can't die o
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import json
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import UTC, datetime
@@ -27,7 +29,14 @@ from typing import Any
 from perennial.errors import PerennialError, ServiceError, StorageError
 from perennial.layout import require
 from perennial.redaction import redact
-from perennial.serving.settings import ServingSettings, Tokens, check_exposure, load_serving_settings
+from perennial.serving.settings import (
+    PARENT_VARIABLE,
+    SOCKET_VARIABLE,
+    ServingSettings,
+    Tokens,
+    check_exposure,
+    load_serving_settings,
+)
 from perennial.settings import PROJECT_ROOT, Settings, load_settings
 from perennial.storage import is_remote
 
@@ -40,8 +49,7 @@ _LAYOUT_SECONDS = 5.0
 _MOST_FILES, _OWN_FILES = 65_536, 128
 _NOT_STARTED = 3  # a worker's exit code
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
-_SOCKET = "PERENNIAL_SERVING_SOCKET"
-METRICS_VARIABLE, PARENT_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "PERENNIAL_SERVING_PARENT"
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _WORKER, _SHIPPER = "perennial.serving.server", "perennial.serving.shipping"
 
 
@@ -50,16 +58,30 @@ def serve(host: str, port: int, settings: Settings, serving: ServingSettings) ->
 
     Raises:
         DefinitionError: The address needs tokens and there are none.
-        ServiceError: The address can't be bound.
+        ServiceError: The address can't be bound, or the home can't be written.
         ConflictError: Home or tables have another layout than this program's.
     """
     check_exposure(host, Tokens(serving.tokens))
-    log_as_json()
+    log_as_json(serving.log_level)
+    _require_home(settings.home_path)
     _require_layout(settings)
     listener = _bind(host, port)
     metrics = _metrics_folder(settings.home_path, listener.getsockname()[1])
     watcher = _Watcher(listener, metrics, settings, serving)
     watcher.run()
+
+
+def _require_home(home: Path) -> None:
+    """Refuse a home that can never be written; one that is full at present may have room later."""
+    try:
+        (home / "serving").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home / "serving"):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise ServiceError(
+                f"{home} can't be written: {error.strerror}", "Set PERENNIAL_HOME to a writable folder"
+            ) from error
 
 
 def _require_layout(settings: Settings) -> None:
@@ -165,7 +187,7 @@ class _Watcher:
             "PYTHONPATH": os.pathsep.join(
                 part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
             ),
-            _SOCKET: str(descriptor),
+            SOCKET_VARIABLE: str(descriptor),
             METRICS_VARIABLE: str(self._metrics),
             PARENT_VARIABLE: str(os.getpid()),
         }
@@ -210,10 +232,10 @@ def work() -> None:
     from perennial.serving.service import Service
     from perennial.workspace import open_workspace
 
-    log_as_json()
     # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
     sys.setswitchinterval(0.0001)
     serving = load_serving_settings()
+    log_as_json(serving.log_level)
     service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
     api = Api(service, Tokens(serving.tokens))
     config = uvicorn.Config(
@@ -231,7 +253,7 @@ def work() -> None:
         server.should_exit = True
 
     threading.Thread(target=follow_parent, daemon=True).start()
-    listener = socket.socket(fileno=os.dup(int(os.environ[_SOCKET])))
+    listener = socket.socket(fileno=os.dup(int(os.environ[SOCKET_VARIABLE])))
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(_NOT_STARTED)
@@ -265,7 +287,7 @@ def _Server(config: Any, service: Any) -> Any:
     return Server(config)
 
 
-def log_as_json() -> None:
+def log_as_json(level: str) -> None:
     """Log lines of JSON on stderr, each with its facts; other libraries' warnings too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -273,7 +295,7 @@ def log_as_json() -> None:
     logger = logging.getLogger("perennial.serving")
     logger.handlers[:] = [handler]
     logger.propagate = False
-    logger.setLevel(os.environ.get("PERENNIAL_SERVING_LOG_LEVEL", "INFO").upper())
+    logger.setLevel(level)
 
 
 class JsonLines(logging.Formatter):

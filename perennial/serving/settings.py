@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,12 +19,14 @@ from perennial.errors import DefinitionError
 
 Scope = Literal["predict", "label", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+_PREFIX = "PERENNIAL_SERVING_"
+SOCKET_VARIABLE, PARENT_VARIABLE = INTERNAL = (_PREFIX + "SOCKET", _PREFIX + "PARENT")  # from watcher to workers
 
 
 class ServingSettings(BaseSettings):
     """The settings; each is read from `PERENNIAL_SERVING_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="PERENNIAL_SERVING_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     tokens: str = Field(
         "", description="scope:sha256 of each token, separated by commas; scopes: predict, label, admin."
@@ -43,9 +48,17 @@ class ServingSettings(BaseSettings):
     follow_seconds: float = Field(
         2.0, gt=0, description="How often shared tables (PERENNIAL_TABLES) are asked for a new champion."
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="DEBUG logs each request, INFO those that were refused."
+    )
     baked: Path | None = Field(
         None, description="A folder that `perennial containerize` made: its versions are served, no registry is asked."
     )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("tokens")
     @classmethod
@@ -63,15 +76,25 @@ def load_serving_settings() -> ServingSettings:
     """The settings of this process's environment.
 
     Raises:
-        DefinitionError: A variable's value breaks its rule; it is named, a token's value is not.
+        DefinitionError: A variable's value breaks its rule, or a setting is misspelt; a token's value is not told.
     """
+    _refuse_misspelt(os.environ)
     try:
         return ServingSettings()
     except ValidationError as error:
         item = error.errors()[0]
-        name = "PERENNIAL_SERVING_" + "_".join(str(part) for part in item["loc"]).upper()
+        name = _PREFIX + "_".join(str(part) for part in item["loc"]).upper()
         value = "" if "TOKENS" in name else f" = {item.get('input')!r}"
         raise DefinitionError(f"{name}{value}: {item['msg']}", f"Correct or unset {name}") from error
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """A misspelt limit or token list must not be taken for none. Kubernetes makes names of its own: those are left."""
+    known = {name.upper() for name in ServingSettings.model_fields}
+    given = {name.removeprefix(_PREFIX) for name in environment if name.startswith(_PREFIX)}
+    for name in sorted(given - known - {item.removeprefix(_PREFIX) for item in INTERNAL}):
+        if near := get_close_matches(name, known, n=1, cutoff=0.7):
+            raise DefinitionError(f"there is no setting {_PREFIX}{name}", f"Did you mean {_PREFIX}{near[0]}?")
 
 
 class Tokens:

@@ -95,15 +95,16 @@ class SharedSpool:
         return measure(self.root)
 
 
-def write_status(path: Path, failing: str) -> None:
-    """Say how the last round went; on a full disk nothing is said, and the workers will tell that."""
+def write_status(path: Path, failing: str) -> bool:
+    """Say how the last round went; False where that can't be said, as on a full disk: the workers will tell."""
     staged = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.write_text(json.dumps({"at": time.time(), "failing": failing}), encoding="utf-8")
         staged.replace(path)
-    except OSError as error:
-        LOG.error("the shipping's state can't be written", extra={"facts": {"reason": str(error)}})
+    except OSError:
+        return False
+    return True
 
 
 def run(parent: int, metrics_folder: Path) -> None:
@@ -132,7 +133,7 @@ def run(parent: int, metrics_folder: Path) -> None:
         predictions, store, home / "locks", ship_seconds=serving.ship_seconds, ship_rows=serving.ship_rows,
         compact_commits=serving.compact_commits, also=desk.ship, on_shipped=shipped,
     )  # fmt: skip
-    stop, wrong = threading.Event(), "the tables' layout is not known yet"
+    stop, told, wrong = threading.Event(), True, "the tables' layout is not known yet"
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     while True:
@@ -144,7 +145,9 @@ def run(parent: int, metrics_folder: Path) -> None:
             wrong = wrong and _wrong_layout(settings)
             if not wrong:
                 shipper.round()
-        write_status(status, wrong or shipper.failing or desk.failing)
+        before, told = told, write_status(status, wrong or shipper.failing or desk.failing)
+        if before and not told:
+            LOG.error("the shipping's state can't be written", extra={"facts": {"file": str(status)}})
         if ended:
             return
 
@@ -159,7 +162,8 @@ def _wrong_layout(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    from perennial.serving.server import METRICS_VARIABLE, PARENT_VARIABLE, log_as_json
+    from perennial.serving.server import METRICS_VARIABLE, log_as_json
+    from perennial.serving.settings import PARENT_VARIABLE, load_serving_settings
 
-    log_as_json()
+    log_as_json(load_serving_settings().log_level)
     run(int(os.environ[PARENT_VARIABLE]), Path(os.environ[METRICS_VARIABLE]))

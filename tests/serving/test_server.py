@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,8 +22,10 @@ import numpy as np
 import pytest
 from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
 
+from perennial.errors import DefinitionError, ServiceError
 from perennial.features import feature_frame
-from perennial.serving.settings import new_token
+from perennial.serving.server import _require_home
+from perennial.serving.settings import load_serving_settings, new_token
 from perennial.workspace import Workspace
 from tasks.scoring import load_version
 from tasks.training import fit, predict_score
@@ -364,6 +367,47 @@ def test_beyond_this_machine_tokens_are_demanded(workspace: Workspace) -> None:
         allowed = client.post(PATH, json={"instances": [GOOD]}, headers={"authorization": f"Bearer {token}"})
         assert allowed.status_code == 200
         assert client.get("/metrics", headers={"authorization": f"Bearer {token}"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PERENNIAL_SERVING_MOST_ROW", "3", "Did you mean PERENNIAL_SERVING_MOST_ROWS?"),
+        ("PERENNIAL_SERVING_TOKEN", "predict:x", "Did you mean PERENNIAL_SERVING_TOKENS?"),
+        ("PERENNIAL_SERVING_LOG_LEVEL", "loud", "PERENNIAL_SERVING_LOG_LEVEL = 'LOUD': Input should be 'DEBUG', "),
+        ("PERENNIAL_SERVING_TOKENS", "predict:abc", "a token is SCOPE:SHA256"),
+    ],
+)
+def test_wrong_settings_are_named_and_no_token_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DefinitionError) as caught:
+        load_serving_settings()
+    assert told in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR",
+                 "PORT_8000_TCP_PORT", "PORT_8000_TCP_PROTO"):  # fmt: skip
+        monkeypatch.setenv(f"PERENNIAL_SERVING_{name}", "tcp://10.0.0.1:8000")
+    monkeypatch.setenv("PERENNIAL_SERVING_LOG_LEVEL", "debug")
+    assert load_serving_settings().log_level == "DEBUG"
+
+
+def test_a_home_that_can_t_be_written_is_refused_a_full_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceError, match=r"file can't be written: Not a directory. Set PERENNIAL_HOME"):
+        _require_home(tmp_path / "file")
+
+    def full(**options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("perennial.serving.server.tempfile.TemporaryFile", full)
+    _require_home(tmp_path)
 
 
 def test_a_start_without_any_champion_waits_for_one(workspace: Workspace) -> None:

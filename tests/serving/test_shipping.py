@@ -64,7 +64,7 @@ def test_what_another_run_left_behind_is_not_taken_for_the_present(
 
 def test_a_status_that_can_t_be_written_is_no_fault_of_shipping(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    write_status(tmp_path / "file" / "shipper.json", "")
+    assert not write_status(tmp_path / "file" / "shipper.json", "")
 
 
 @contextmanager
@@ -86,7 +86,8 @@ def shipping_process(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def shipping_variables() -> tuple[str, str]:
-    from perennial.serving.server import METRICS_VARIABLE, PARENT_VARIABLE
+    from perennial.serving.server import METRICS_VARIABLE
+    from perennial.serving.settings import PARENT_VARIABLE
 
     return METRICS_VARIABLE, PARENT_VARIABLE
 
