@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -23,6 +23,11 @@ from perennial.errors import PerennialError
 from perennial.locks import exclusive
 from perennial.serving.spool import Segments, read_segment, segment_key
 from perennial.store import Store
+
+if TYPE_CHECKING:
+    from perennial.serving.codec import Request
+    from perennial.serving.model import LoadedModel
+    from perennial.serving.schema import Row
 
 LOG = logging.getLogger("perennial.serving")
 _TIME = pa.timestamp("us", tz="UTC")
@@ -64,6 +69,34 @@ class Entry(msgspec.Struct, array_like=True):
 
 _ENTRIES = msgspec.json.Decoder(Entry)
 _encode = msgspec.json.Encoder().encode
+
+
+def entry_of(
+    model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
+    ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
+) -> Entry:  # fmt: skip
+    """What is written down of the chosen rows of a request: without images and what is redacted."""
+    serving, schema = model.definition.serving, model.schema
+    whole = len(chosen) == len(ids)
+    hidden = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
+    hidden |= set(serving.redact)
+    columns = list(schema.columns)
+    logged: list[Row] = rows if whole else [rows[index] for index in chosen]
+    if hidden:
+        kept = [index for index, name in enumerate(columns) if name not in hidden]
+        columns = [columns[index] for index in kept]
+        logged = [[row[index] for index in kept] for row in logged]
+
+    def pick(values: list[Any]) -> list[Any]:
+        return values if whole else [values[index] for index in chosen]
+
+    return Entry(
+        role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
+        own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores[1]),
+        times=None if request.times is None else pick(request.times),
+        groups=None if groups is None else pick(groups), control_share=serving.control_group,
+        columns=columns, rows=logged, raw_scores=None if scores[0] is scores[1] else pick(scores[0]),
+    )  # fmt: skip
 
 
 def prediction_table(entries: Sequence[Entry]) -> pa.Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import gc
 import hashlib
-import json
 import logging
 import os
 import resource
@@ -21,14 +20,13 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from perennial.errors import PerennialError, ServiceError, StorageError
 from perennial.layout import require
-from perennial.redaction import redact
+from perennial.serving.logs import log_as_json
 from perennial.serving.settings import (
     PARENT_VARIABLE,
     SOCKET_VARIABLE,
@@ -285,29 +283,6 @@ def _Server(config: Any, service: Any) -> Any:
             await super().shutdown(sockets)
 
     return Server(config)
-
-
-def log_as_json(level: str) -> None:
-    """Log lines of JSON on stderr, each with its facts; other libraries' warnings too."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.getLogger().handlers[:] = [handler]
-    logger = logging.getLogger("perennial.serving")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(level)
-
-
-class JsonLines(logging.Formatter):
-    """A log record and its facts as one line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"at": moment, "level": record.levelname.lower(), "message": record.getMessage()}
-        line |= getattr(record, "facts", {})
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, default=str))
 
 
 def _bind(host: str, port: int) -> socket.socket:

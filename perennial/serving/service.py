@@ -20,7 +20,7 @@ from perennial.serving.codec import Request
 from perennial.serving.groups import Ids, in_share
 from perennial.serving.host import Host, Served
 from perennial.serving.labels import LabelDesk
-from perennial.serving.log import SHADOW, Entry, Shipper
+from perennial.serving.log import SHADOW, Shipper, entry_of
 from perennial.serving.metrics import Metrics
 from perennial.serving.model import LoadedModel
 from perennial.serving.problems import Problem
@@ -258,34 +258,8 @@ class Service:
             parts.setdefault(versions[index] if versions else champion.version, []).append(index)
         for version, chosen in parts.items():
             role = "champion" if version == champion.version else "canary"
-            entry = self._entry(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)
+            entry = entry_of(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)
             self.spool.append(champion.name, entry, len(chosen))
-
-    def _entry(
-        self, model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
-        ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
-    ) -> Entry:  # fmt: skip
-        serving, schema = model.definition.serving, model.schema
-        whole = len(chosen) == len(ids)
-        hidden = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
-        hidden |= set(serving.redact)
-        columns = list(schema.columns)
-        logged: list[Row] = rows if whole else [rows[index] for index in chosen]
-        if hidden:
-            kept = [index for index, name in enumerate(columns) if name not in hidden]
-            columns = [columns[index] for index in kept]
-            logged = [[row[index] for index in kept] for row in logged]
-
-        def pick(values: list[Any]) -> list[Any]:
-            return values if whole else [values[index] for index in chosen]
-
-        return Entry(
-            role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
-            own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores[1]),
-            times=None if request.times is None else pick(request.times),
-            groups=None if groups is None else pick(groups), control_share=serving.control_group,
-            columns=columns, rows=logged, raw_scores=None if scores[0] is scores[1] else pick(scores[0]),
-        )  # fmt: skip
 
     def _cast_shadow(
         self, candidate: LoadedModel, request: Request, rows: list[Row], ids: list[str],
@@ -320,7 +294,7 @@ class Service:
             latency_us = (time.perf_counter_ns() - started) // 1000
             request = Request(rows, ids, times)
             every = range(len(ids))
-            entry = self._entry(
+            entry = entry_of(
                 candidate, SHADOW, candidate.version, latency_us, request, rows, ids, (raw, scores), None, every
             )
             entry.at_us = at_us

@@ -162,7 +162,8 @@ def _wrong_layout(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    from perennial.serving.server import METRICS_VARIABLE, log_as_json
+    from perennial.serving.logs import log_as_json
+    from perennial.serving.server import METRICS_VARIABLE
     from perennial.serving.settings import PARENT_VARIABLE, load_serving_settings
 
     log_as_json(load_serving_settings().log_level)

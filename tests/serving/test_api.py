@@ -354,7 +354,7 @@ def test_a_request_is_a_span_in_its_clients_trace(client: LocalClient, monkeypat
 def test_refusals_are_logged_as_json_with_their_request_id(
     client: LocalClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from perennial.serving.server import JsonLines
+    from perennial.serving.logs import JsonLines
 
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with caplog.at_level("INFO", logger="perennial.serving"):
