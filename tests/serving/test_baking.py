@@ -16,6 +16,7 @@ from serving_world import ROOT, copy_home, definition_of, make_workspace, record
 from perennial import pins
 from perennial.cli import main
 from perennial.errors import ConflictError, RegistryError, ServiceError
+from perennial.layout import require
 from perennial.serving import baking
 from perennial.serving.host import Host
 from perennial.workspace import Workspace
@@ -64,9 +65,11 @@ def test_a_baked_version_answers_without_registry_or_home(workspace: Workspace, 
         assert (answer["predictions"], answer["version"]) == (wanted, 1)
         assert client.get("/health").json() == {
             "status": "ok", "models": {"colours": 1}, "registry": "none", "spool_bytes": answer_bytes(client),
-            "problems": [],
+            "shed_rows": 0, "problems": [],
         }  # fmt: skip
         assert client.get("/models/colours").json()["reason"] == "it was better"
+    require(alone.settings)  # what it logged on its own lets it start again
+    assert len(alone.store.read("colours", "predictions")) == 5
     assert not list((baked.folder / "baked").rglob("*.sqlite"))
 
 
