@@ -113,6 +113,7 @@ def run_backtest(
     every: timedelta,
     start: datetime | None = None,
     until: datetime | None = None,
+    in_step_with: datetime | None = None,
     parameters: Mapping[str, Any] | None = None,
     tuning_folder: Path | None = None,
     jobs: int = 2,
@@ -127,6 +128,8 @@ def run_backtest(
         every: The time between two checks.
         start: When the first model is trained; by default when a quarter of the labelled time is over.
         until: The end of the last window, at most; by default that of the labelled rows.
+        in_step_with: A real check's moment: without `start`, whole steps lie between it and the replayed checks. Where
+            rows and labels come once a step, checks of another hour would find stale rows and few labels.
         parameters: What fits use (the live champion's); the defaults else.
         tuning_folder: Tune at each fit, and remember the trials there.
         jobs: Threads; each fit uses one.
@@ -140,7 +143,7 @@ def run_backtest(
     reach = max([every, definition.data.label_delay, *(each.policy.window for each in candidates)])
     trainings = Trainings(past, parameters, tuning_folder, reach, elsewhere)
     told = progress or _tell_nobody
-    moments = _moments(past, trainings, every, start, until)
+    moments = _moments(past, trainings, every, start, until, in_step_with)
     walkers = [Walker(each, past, trainings) for each in candidates]
     fits: list[Costed[ScoredFit]] = []
 
@@ -206,8 +209,9 @@ def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _moments(
-    past: Past, trainings: Trainings, every: timedelta, start: datetime | None, until: datetime | None
-) -> tuple[datetime, ...]:
+    past: Past, trainings: Trainings, every: timedelta, start: datetime | None, until: datetime | None,
+    in_step_with: datetime | None,
+) -> tuple[datetime, ...]:  # fmt: skip
     """The first training's moment, then one every window, up to the last whole window of labelled rows."""
     labelled = np.flatnonzero(np.isfinite(past.truth))
     oldest, newest = (pd.Timestamp(past.times[labelled[end]], unit="us", tz="UTC") for end in (0, -1))
@@ -217,7 +221,7 @@ def _moments(
         trainings.prepare(past.at(start), past.definition, None)  # what is missing is an error here
         first = start
     else:
-        first = _first_moment(past, trainings, oldest.to_pydatetime(), end, every)
+        first = _first_moment(past, trainings, oldest.to_pydatetime(), end, every, in_step_with)
     windows = int((end - first) / every) if end > first else 0
     if windows < LEAST_WINDOWS:
         raise DataError(
@@ -229,9 +233,14 @@ def _moments(
     return tuple(first + number * every for number in range(windows + 1))
 
 
-def _first_moment(past: Past, trainings: Trainings, oldest: datetime, end: datetime, every: timedelta) -> datetime:
+def _first_moment(
+    past: Past, trainings: Trainings, oldest: datetime, end: datetime, every: timedelta, in_step_with: datetime | None
+) -> datetime:
     first = oldest + (end - oldest) * _FIRST_SHARE
-    first = first.replace(hour=0, minute=0, second=0, microsecond=0) if every >= timedelta(days=1) else first
+    if in_step_with is not None:
+        first += (in_step_with - first) % every
+    elif every >= timedelta(days=1):
+        first = first.replace(hour=0, minute=0, second=0, microsecond=0)
     problem: DataError | None = None
     while first < end:
         try:

@@ -36,7 +36,8 @@ def backtest_model(
 ) -> Backtest:
     """Replay the model's ingested history under its own policy, its variants and those of the files.
 
-    Fits use the live champion's parameters, the defaults where there is no champion.
+    Fits use the live champion's parameters, the defaults where there is no champion. Without `start`, checks are
+    replayed in step with the newest real one.
 
     Raises:
         DefinitionError: A policy file is wrong.
@@ -52,6 +53,7 @@ def backtest_model(
             every=every,
             start=start,
             until=until,
+            in_step_with=_newest_check(workspace, definition),
             parameters=_champion_parameters(workspace, definition),
             tuning_folder=workspace.work_folder(definition.name, "backtest") if tune else None,
             jobs=jobs,
@@ -107,6 +109,11 @@ def _left_out(definition: ModelDefinition) -> list[str]:
     if definition.gate.approval == "human":
         notes.append("gate.approval is human: here whom the gate lets in is approved at once")
     return notes
+
+
+def _newest_check(workspace: Workspace, definition: ModelDefinition) -> datetime | None:
+    entry = workspace.ledger(definition.name).newest()
+    return datetime.fromisoformat(entry["as_of"]) if entry else None
 
 
 def _champion_parameters(workspace: Workspace, definition: ModelDefinition) -> dict[str, Any] | None:

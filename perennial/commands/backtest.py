@@ -45,7 +45,12 @@ class _Duration(click.ParamType[timedelta]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A YAML with keys of `monitoring`; what it leaves out is as in the model's definition. As often as wanted.",
 )
-@click.option("--from", "start", type=Moment(), help="When the first model is trained. Default: a quarter in.")
+@click.option(
+    "--from",
+    "start",
+    type=Moment(),
+    help="When the first model is trained. Default: a quarter in, in step with real checks.",
+)
 @click.option("--until", type=Moment(), help="The end of the last window. Default: that of the labelled rows.")
 @click.option("--every", type=_Duration(), help="The time between two checks. Default: monitoring.window.")
 @click.option("--tune", is_flag=True, help="Tune at each fit, as live; by default fits use the champion's parameters.")

@@ -135,6 +135,17 @@ class TestLive:
         for own, other in zip(told, wanted, strict=True):
             close(own, json.loads(json.dumps(other)), other["as_of"])
         self.check_moments(workspace, definition, moments)
+        self.check_steps(workspace, definition, moments)
+
+    def check_steps(self, workspace: Workspace, definition: ModelDefinition, moments: list[datetime]) -> None:
+        """Rows and labels came once a week: between the weeks' checks they are stale and mostly unlabelled."""
+        found = backtest_model(workspace, definition, until=moments[1])
+        assert {(moment - moments[0]) % WEEK for moment in found.moments} == {timedelta(0)}
+        alone = run_backtest(
+            load_past(workspace.store, definition), make_candidates(definition, every=WEEK)[:1], every=WEEK,
+            until=moments[1],
+        )  # fmt: skip
+        assert (alone.moments[0] - moments[0]) % WEEK != timedelta(0), "or this test shows nothing"
 
     def check_moments(self, workspace: Workspace, definition: ModelDefinition, moments: list[datetime]) -> None:
         """What a moment knows is what the tables tell of it, also after labels were corrected later."""
