@@ -123,7 +123,8 @@ def build(baked: Baked) -> str:
     by_hand = f"Build it where there is one: docker build --tag {baked.tag} {baked.folder}"
     if engine is None:
         raise ServiceError(f"none of {', '.join(ENGINES)} works here; {baked.folder} is ready to be built", by_hand)
-    done = subprocess.run(baked.command(engine), check=False)  # noqa: S603 - a list of our own
+    # What it prints goes to standard error: standard output is the command's answer.
+    done = subprocess.run(baked.command(engine), stdout=2, check=False)  # noqa: S603 - a list of our own
     if done.returncode:
         raise ServiceError(f"{engine} failed with exit code {done.returncode}; its message is above", by_hand)
     return baked.tag

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def why_not() -> str:
 def environment() -> dict[str, str]:
     """The variables that podman and buildah run with: a configuration of ours, nothing of the machine's."""
     folder = Path(tempfile.mkdtemp(prefix="perennial-containers-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "containers.conf").write_text(
         '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "limited"\n'
         f'[engine.runtimes]\nlimited = ["{OCI / "runc-norlimit"}"]\n[network]\nnetwork_backend = "netavark"\n'
@@ -51,11 +53,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf"), "BUILDAH_ISOLATION": "chroot"}
 
 
-def run(*command: str, check: bool = True, seconds: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, check: bool = True, seconds: float = 120, variables: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the error where it fails."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds, check=False, env=environment(), **options
-    )
+    env = {**environment(), **(variables or {})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=env, **options)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
@@ -75,17 +78,19 @@ def make_base() -> None:
         run(str(OCI / "make-base-image"), seconds=BUILD_SECONDS)
 
 
+def mounts() -> list[str]:
+    """What pip needs of this machine's settings while it builds."""
+    there = (name for name in ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt") if Path(name).exists())
+    return [part for name in there for part in ("--volume", f"{name}:{name}:ro")]
+
+
 def build(target: str, tag: str, file: Path = ROOT / "docker" / "Dockerfile", context: Path = ROOT) -> float:
     """Build one target; the seconds that it took. Layers that are there already are taken."""
     make_base()
-    mounts: list[str] = []
-    for name in ("/etc/pip.conf", "/etc/ssl/certs"):
-        if Path(name).exists():
-            mounts += ["--volume", f"{name}:{name}:ro"]
     started = time.monotonic()
     run(
         "buildah", "bud", "--layers", "--isolation", "chroot", "--pull-never", "--format", "docker",
-        "--network", "host", *mounts, "--file", str(file), "--target", target, "--tag", tag, str(context),
+        "--network", "host", *mounts(), "--file", str(file), "--target", target, "--tag", tag, str(context),
         seconds=BUILD_SECONDS,
     )  # fmt: skip
     return time.monotonic() - started
@@ -104,6 +109,11 @@ def make_stand_ins(services: Sequence[str] = STAND_INS) -> None:
             build(service, stand_in_image(service), folder / "Dockerfile", folder)
 
 
+def megabytes(image: str) -> int:
+    """The size of an image with its base."""
+    return round(inspect(image)["Size"] / 1e6)
+
+
 def inspect(name: str) -> Any:
     return json.loads(podman("inspect", name))[0]
 
@@ -113,7 +123,7 @@ if __name__ == "__main__":
         sys.exit(reason)
     for target in TARGETS:
         seconds = build(target, f"perennial-{target}")
-        print(f"{target}: {seconds:.0f} s, {inspect(f'perennial-{target}')['Size'] / 1e6:.0f} MB", flush=True)
+        print(f"{target}: {seconds:.0f} s, {megabytes(f'perennial-{target}')} MB", flush=True)
     for service in STAND_INS:
         started = time.monotonic()
         make_stand_ins([service])

@@ -19,7 +19,7 @@ DOCKER = PROJECT_ROOT / "docker"
 TEXT = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 SECRETS = {"POSTGRES_PASSWORD", "PREFECT_DATABASE_PASSWORD", "MLFLOW_DATABASE_PASSWORD", "PREFECT_AUTH"} | {
-    "S3_ACCESS_KEY", "S3_SECRET_KEY", "GRAFANA_PASSWORD", "SERVING_TOKENS",
+    "S3_ACCESS_KEY", "S3_SECRET_KEY", "GRAFANA_PASSWORD", "SERVING_TOKENS", "METRICS_TOKEN",
 }  # fmt: skip
 PODMAN_COMPOSE = Path(sys.executable).with_name("podman-compose")
 
@@ -61,7 +61,7 @@ def test_the_example_names_every_variable_and_has_no_value(made: dict[str, str])
     named = set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", example))
     asked = set(re.findall(r"\$\{([A-Z0-9_]+)", TEXT)) - {"REVISION"}
     assert asked <= named
-    assert SECRETS | {"METRICS_TOKEN", "PREDICT_TOKEN", "LABEL_TOKEN"} == set(made)
+    assert SECRETS | {"PREDICT_TOKEN", "LABEL_TOKEN"} == set(made)
 
 
 def test_made_secrets_are_fresh_and_the_tokens_open_what_they_should(made: dict[str, str]) -> None:
@@ -78,6 +78,7 @@ def test_made_secrets_are_fresh_and_the_tokens_open_what_they_should(made: dict[
 def test_each_service_is_held_tight(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
+    assert not {"secrets", "configs"} & set(service), "Compose can't copy those into a read-only container"
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
@@ -111,6 +112,8 @@ def test_two_apis_answer_behind_the_proxy_and_are_both_watched() -> None:
     assert "ports" not in SERVICES["api"]
     assert "name api" in (DOCKER / "proxy" / "Caddyfile").read_text(encoding="utf-8")
     watched = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
+    (token,) = (part for part in SERVICES["prometheus"]["entrypoint"] if "METRICS_TOKEN" in part)
+    assert f">{watched['scrape_configs'][0]['authorization']['credentials_file']};" in token
     assert watched["scrape_configs"][0]["dns_sd_configs"][0]["names"] == ["api"]
 
 

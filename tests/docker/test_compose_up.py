@@ -21,6 +21,15 @@ pytestmark = [
 IN_A_WORLD_OF_ITS_OWN = ["unshare", "--net", "--mount", "--propagation", "private", "bash", "-ec"]
 
 
+def keep_sockets_on_a_volume(compose: Path) -> None:
+    """Debian's podman has a tmpfs on /run, below which its runc forgets the mode of another; Docker has none there."""
+    text = compose.read_text(encoding="utf-8")
+    data, sockets = "- postgres:/var/lib/postgresql/data\n", ', "/run/postgresql:mode=1777"'
+    assert data in text
+    assert sockets in text
+    compose.write_text(text.replace(sockets, "").replace(data, f"{data}      - /run/postgresql\n"), encoding="utf-8")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project's folders with one small model in them, and fresh secrets."""
@@ -32,6 +41,7 @@ def project(tmp_path: Path) -> Path:
         path.unlink()
     (tmp_path / "deployments" / "digits.yaml").write_text(yaml.safe_dump(small_model.RAW), encoding="utf-8")
     (tmp_path / "expectations" / "digits.json").write_text(json.dumps(small_model.SUITE), encoding="utf-8")
+    keep_sockets_on_a_volume(tmp_path / "docker" / "compose.yaml")
     made = subprocess.run([engine.ROOT / "docker" / "make-env"], capture_output=True, text=True, check=True)
     (tmp_path / "docker" / ".env").write_text(made.stdout, encoding="utf-8")
     (tmp_path / "laptop").mkdir()

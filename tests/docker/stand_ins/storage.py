@@ -7,7 +7,7 @@ from typing import Any
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 
-s3 = DomainDispatcherApplication(create_backend_app, service="s3")
+s3 = DomainDispatcherApplication(create_backend_app)
 
 
 def application(environ: dict[str, Any], start: Any) -> Any:
