@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,12 +29,13 @@ from perennial.layout import LAYOUT_VERSION, places
 from perennial.leases import held
 from perennial.redaction import redact
 from perennial.servers import running_prefect
-from perennial.settings import Settings
+from perennial.settings import PROJECT_ROOT, Settings
 from perennial.storage import Objects, is_remote
 from perennial.workspace import Workspace
 
 Status = Literal["ok", "warning", "error"]
 _LEAST_BYTES, _FEW_BYTES = 500 * 2**20, 2 * 2**30
+_LEAST_TEMPORARY_BYTES, _FEW_TEMPORARY_BYTES = 100 * 2**20, 500 * 2**20  # a container's are in its memory
 _NOTICEABLE_SKEW_SECONDS, _HARMFUL_SKEW_SECONDS = 5.0, 60.0
 _OLD_SPOOL_SECONDS = 900.0
 _PROBE = "_perennial/probe"
@@ -78,11 +80,27 @@ def examine(settings: Settings) -> list[Finding]:
     return found
 
 
+def _requirements() -> list[str] | None:
+    """What Perennial needs. In an image it isn't an installed package: by pyproject.toml, which the worker's has."""
+    try:
+        return importlib.metadata.requires("perennial") or []
+    except importlib.metadata.PackageNotFoundError:
+        file = PROJECT_ROOT / "pyproject.toml"
+        if not file.exists():
+            return None
+        found: list[str] = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
+        return found
+
+
 def _versions(_settings: Settings) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wrong, missing = [], []
-    for text in importlib.metadata.requires("perennial") or []:
+    requirements = _requirements()
+    if requirements is None:
+        yield Finding("versions", "ok", f"Python {sys.version.split()[0]}; the pins stayed where this image was built")
+        return
+    for text in requirements:
         wanted = Requirement(text)
         if wanted.marker and not wanted.marker.evaluate():
             continue
@@ -147,16 +165,19 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     named = {"home": str(settings.home_path), "tables": settings.tables_root, "artifacts": settings.artifacts_root}
     for name, root in [*named.items(), ("temporary files", tempfile.gettempdir())]:
         folder = Path(root.removeprefix("file://"))
+        few, least = _FEW_BYTES, _LEAST_BYTES
+        if name == "temporary files":
+            few, least = _FEW_TEMPORARY_BYTES, _LEAST_TEMPORARY_BYTES
         if is_remote(root):
             continue
         while not folder.exists():
             folder = folder.parent
         usage = shutil.disk_usage(folder)
         detail = f"{usage.free / 2**30:.1f} GiB free for {name} ({folder})"
-        if usage.free >= _FEW_BYTES:
+        if usage.free >= few:
             yield Finding("disk", "ok", detail)
         else:
-            status: Status = "error" if usage.free < _LEAST_BYTES else "warning"
+            status: Status = "error" if usage.free < least else "warning"
             yield Finding("disk", status, detail, f"Free space on the disk of {folder}, or move {name} elsewhere")
 
 
@@ -353,7 +374,11 @@ def _asked(url: str) -> tuple[str, float]:
 
 
 def _same_version(check: str, package: str, version: str) -> Iterator[Finding]:
-    ours = importlib.metadata.version(package)
+    try:
+        ours = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the serving image is without it
+        yield Finding(check, "ok", f"the server answers, version {version}; {package} is not installed here")
+        return
     if version == ours:
         yield Finding(check, "ok", f"the server answers, version {version}")
     else:

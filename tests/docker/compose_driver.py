@@ -1,13 +1,16 @@
 """`compose_driver.py FOLDER`: bring compose.yaml up in stages, retrain in it, ask it, end it. Prints what it found.
 
 Run by test_compose_up.py in namespaces of its own, so that networks and ports are nobody else's. FOLDER is a project of
-one small model with compose.yaml in docker/. Grafana is left out: there is no stand-in for it.
+one small model with compose.yaml in docker/. The commands of docs/operate.md for containers are run as they stand, with
+podman-compose for docker compose. Grafana is left out: there is no stand-in for it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +27,9 @@ STAGES = (("postgres", "storage"), ("bucket",), ("prefect", "mlflow"), ("worker"
 STAGE_SECONDS = 600
 RUN_SECONDS = 900
 PODMAN_COMPOSE = Path(sys.executable).with_name("podman-compose")
+MANUAL = re.findall(
+    r"^```bash\n(.*?)^```", (engine.ROOT / "docs" / "operate.md").read_text(encoding="utf-8"), re.M | re.S
+)
 
 
 class Project:
@@ -62,10 +68,14 @@ class Project:
     def up(self, services: tuple[str, ...]) -> None:
         started = time.monotonic()
         self.compose("up", "--detach", "--no-build", "--no-deps", *services)
+        self.wait(services)
+        self.seconds["+".join(services)] = round(time.monotonic() - started, 1)
+
+    def wait(self, services: tuple[str, ...]) -> None:
+        """Until each container of theirs is healthy, or is through with what it had to do."""
         for service in services:
             for name in self.containers(service):
                 wait_for(lambda name=name: self.is_ready(name), STAGE_SECONDS, lambda name=name: self.log(name))  # type: ignore[misc]
-        self.seconds["+".join(services)] = round(time.monotonic() - started, 1)
 
     def is_ready(self, name: str) -> bool:
         state = engine.inspect(name)["State"]
@@ -87,6 +97,25 @@ class Project:
         )
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr[-3000:]}"
         return json.loads(done.stdout)
+
+    def follow_the_manual(self) -> str:
+        """What docs/operate.md says about containers, in one shell; what it prints."""
+        (self.folder / "bin").mkdir()
+        docker = self.folder / "bin" / "docker"
+        docker.write_text(f'#!/bin/sh\n[ "$1" = compose ] || exit 64\nshift\nexec {PODMAN_COMPOSE} "$@"\n')
+        docker.chmod(0o755)
+        (self.folder / "backups").mkdir()
+        done = engine.run(
+            "bash", "-euo", "pipefail", "-c", "\n".join(MANUAL), seconds=600, cwd=self.folder,
+            variables={"PATH": f"{docker.parent}:{os.environ['PATH']}", "BACKUPS": str(self.folder / "backups")},
+        )  # fmt: skip
+        return done.stdout
+
+    def deployments(self) -> set[str]:
+        """The names of what the worker has registered."""
+        user, password = self.secrets["PREFECT_AUTH"].split(":")
+        url = "http://127.0.0.1:4200/api/deployments/filter"
+        return {item["name"] for item in httpx.post(url, json={}, auth=(user, password), timeout=30).json()}
 
     def run_flow(self, deployment: str, **parameters: Any) -> dict[str, Any]:
         """Run a deployment on the worker, to its end."""
@@ -128,35 +157,77 @@ def drive(project: Project) -> dict[str, Any]:
     told["ingested"] = project.perennial("ingest", "digits", str(rows), "--history", "--as-of", at)["kept"]
     told["retrain"] = project.run_flow("retrain/digits", model="digits", as_of=at)["type"]
     told["status"] = project.perennial("status", "digits")
-    token = {"authorization": f"Bearer {project.secrets['PREDICT_TOKEN']}"}
-    row = small_model.rows(15, 16).drop(columns=["even", "when", "row"]).iloc[:1].to_dict("records")
-    with httpx.Client(base_url="http://127.0.0.1:8000", headers=token, timeout=20) as api:
-        wait_for(lambda: api.get("/health").json()["models"].get("digits") == 1, 60)
-        answers = [api.post("/models/digits/invocations", json={"dataframe_records": row}) for _ in range(20)]
-        told["answers"] = sorted({answer.status_code for answer in answers})
-        told["version"] = answers[0].json()["version"]
-        told["without_token"] = httpx.post("http://127.0.0.1:8000/models/digits/invocations", json={}).status_code
-        first, second = project.containers("api")
-        engine.podman("stop", "--time", "40", first)
-        told["exit_code"] = engine.inspect(first)["State"]["ExitCode"]
-        after = [api.post("/models/digits/invocations", json={"dataframe_records": row}) for _ in range(20)]
-        told["answers_with_one_replica"] = sorted({answer.status_code for answer in after})
-        engine.podman("start", first)
-        told["replicas"] = 1 + len([second])
-
-    def both_watched() -> bool:
-        asked = {"query": 'sum(up{job="perennial-api"})'}
-        found = httpx.get("http://127.0.0.1:9090/api/v1/query", params=asked).json()["data"]["result"]
-        return bool(found) and found[0]["value"][1] == "2"
-
-    told["watched"] = bool(wait_for(both_watched, 90))
-    told["rules"] = len(httpx.get("http://127.0.0.1:9090/api/v1/rules").json()["data"]["groups"][0]["rules"])
+    told |= try_the_manual(project)
+    told |= ask_the_api(project)
+    told |= ask_prometheus()
     told["stopped"] = stop(project)
     return told
 
 
+def try_the_manual(project: Project) -> dict[str, Any]:
+    """Its commands, with a definition that is new, and what came of them."""
+    folder, old = project.folder, project.secrets["MLFLOW_DATABASE_PASSWORD"]
+    definition = (folder / "deployments" / "digits.yaml").read_text(encoding="utf-8")
+    (folder / "deployments" / "more.yaml").write_text(
+        definition.replace("name: digits", "name: more"), encoding="utf-8"
+    )
+    (folder / "expectations" / "more.json").write_bytes((folder / "expectations" / "digits.json").read_bytes())
+    before = project.deployments()
+    told: dict[str, Any] = {"manual": project.follow_the_manual().splitlines()}
+    for stage in STAGES:
+        project.wait(stage)
+    told["new_deployments"] = sorted(wait_for(lambda: project.deployments() - before, 60))
+    told["dumps"] = [path.read_bytes()[:5].decode() for path in sorted((folder / "backups").iterdir())]
+    (postgres,) = project.containers("postgres")
+    ask = ["podman", "exec", "--env", f"PGPASSWORD={old}", postgres, "psql", "-h", "postgres", "-U", "mlflow", "-c", ""]
+    told["old_password"] = engine.run(*ask, check=False).stderr
+    found = httpx.get("http://127.0.0.1:5000/api/2.0/mlflow/registered-models/search", timeout=60)
+    told["models"] = [model["name"] for model in found.json()["registered_models"]]
+    return told
+
+
+def ask_the_api(project: Project) -> dict[str, Any]:
+    """It answers through the proxy, with both replicas and with one."""
+    import small_model
+
+    token = {"authorization": f"Bearer {project.secrets['PREDICT_TOKEN']}"}
+    row = small_model.rows(15, 16).drop(columns=["even", "when", "row"]).iloc[:1].to_dict("records")
+    told: dict[str, Any] = {}
+    with httpx.Client(base_url="http://127.0.0.1:8000", headers=token, timeout=20) as api:
+        wait_for(lambda: api.get("/health").json()["models"].get("digits") == 1, 60)
+
+        def answers() -> list[httpx.Response]:
+            return [api.post("/models/digits/invocations", json={"dataframe_records": row}) for _ in range(20)]
+
+        first = answers()
+        told["answers"] = sorted({answer.status_code for answer in first})
+        told["version"] = first[0].json()["version"]
+        told["without_token"] = httpx.post("http://127.0.0.1:8000/models/digits/invocations", json={}).status_code
+        replicas = project.containers("api")
+        told["replicas"] = len(replicas)
+        engine.podman("stop", "--time", "40", replicas[0])
+        told["exit_code"] = engine.inspect(replicas[0])["State"]["ExitCode"]
+        told["answers_with_one_replica"] = sorted({answer.status_code for answer in answers()})
+        engine.podman("start", replicas[0])
+    return told
+
+
+def ask_prometheus() -> dict[str, Any]:
+    """What it watches: both replicas, and itself."""
+
+    def up() -> dict[str, int]:
+        asked = {"query": "sum by (job) (up)"}
+        found = httpx.get("http://127.0.0.1:9090/api/v1/query", params=asked).json()["data"]["result"]
+        return {item["metric"]["job"]: int(item["value"][1]) for item in found}
+
+    wanted = {"perennial-api": 2, "prometheus": 1}
+    wait_for(lambda: up() == wanted, 120, lambda: str(up()))
+    groups = httpx.get("http://127.0.0.1:9090/api/v1/rules").json()["data"]["groups"]
+    return {"watched": up(), "rules": len(groups[0]["rules"])}
+
+
 def stop(project: Project) -> dict[str, int]:
-    """Stop what holds state of ours; the exit codes."""
+    """Stop all that is ours; the exit codes."""
     codes = {}
     for service in ("api", "worker", "mlflow", "prefect"):
         for name in project.containers(service):
@@ -167,6 +238,7 @@ def stop(project: Project) -> dict[str, int]:
 
 def main(folder: Path) -> int:
     project = Project(folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it took too long"))  # and everything is taken down
     try:
         print(json.dumps(drive(project)), flush=True)
     finally:

@@ -1,6 +1,7 @@
 """Building and running containers for the tests, with buildah, podman and runc as root. Also a command:
 
-`python tests/docker/engine.py` builds all images that the tests need, and prints their sizes and times.
+`python tests/docker/engine.py` builds all images that the tests need, and prints their sizes and times; the tests leave
+them for the next time, `--remove` removes them.
 """
 
 from __future__ import annotations
@@ -84,6 +85,12 @@ def mounts() -> list[str]:
     return [part for name in there for part in ("--volume", f"{name}:{name}:ro")]
 
 
+def build_image(target: str) -> float:
+    """Build one of our images; the seconds that it took. The stage with its packages has a name, so it is kept."""
+    stage = "serving-packages" if target == "serving" else "worker-packages"
+    return build(stage, f"perennial-{stage}") + build(target, f"perennial-{target}")
+
+
 def build(target: str, tag: str, file: Path = ROOT / "docker" / "Dockerfile", context: Path = ROOT) -> float:
     """Build one target; the seconds that it took. Layers that are there already are taken."""
     make_base()
@@ -94,6 +101,19 @@ def build(target: str, tag: str, file: Path = ROOT / "docker" / "Dockerfile", co
         seconds=BUILD_SECONDS,
     )  # fmt: skip
     return time.monotonic() - started
+
+
+def nameless() -> set[str]:
+    """The images without a name that no other is built on."""
+    return set(podman("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
+
+
+def remove_nameless(before: set[str]) -> None:
+    """Remove what builds have left behind since: images whose name a newer one has taken, stages of no further use."""
+    known: set[str] = set()
+    while (left := nameless() - before) and left != known:
+        known = left
+        run("podman", "rmi", *left, check=False)  # what a build elsewhere is using stays
 
 
 def stand_in_image(service: str) -> str:
@@ -118,13 +138,30 @@ def inspect(name: str) -> Any:
     return json.loads(podman("inspect", name))[0]
 
 
-if __name__ == "__main__":
+def remove_images() -> None:
+    """Remove all images that the tests made, and their layers."""
+    named = [f"perennial-{name}" for name in (*TARGETS, "serving-packages", "worker-packages")]
+    run("podman", "rmi", "--force", *named, *(stand_in_image(service) for service in STAND_INS), BASE, check=False)
+
+
+def main(arguments: Sequence[str]) -> str | None:
+    """The command; an error's text."""
     if reason := why_not():
-        sys.exit(reason)
+        return reason
+    if "--remove" in arguments:
+        remove_images()
+        return None
+    before = nameless()
     for target in TARGETS:
-        seconds = build(target, f"perennial-{target}")
+        seconds = build_image(target)
         print(f"{target}: {seconds:.0f} s, {megabytes(f'perennial-{target}')} MB", flush=True)
     for service in STAND_INS:
         started = time.monotonic()
         make_stand_ins([service])
         print(f"stand-in for {service}: {time.monotonic() - started:.0f} s", flush=True)
+    remove_nameless(before)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -27,20 +27,21 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(bool(engine.why_not()), reason=engine.why_not()),
+    pytest.mark.usefixtures("tidy"),
 ]
-LARGEST_MEGABYTES = {"serving": 1000, "worker": 2600, "server": 2600}
+LARGEST_MEGABYTES = {"serving": 1000, "worker": 1900, "server": 1900}
 START_SECONDS = 300
 
 
 @pytest.fixture(scope="module", params=engine.TARGETS)
 def image(request: pytest.FixtureRequest) -> str:
-    engine.build(request.param, f"perennial-{request.param}")
+    engine.build_image(request.param)
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def serving() -> str:
-    engine.build("serving", "perennial-serving")
+    engine.build_image("serving")
     return "perennial-serving"
 
 
@@ -88,7 +89,8 @@ def test_no_compiler_no_pip_no_tests_no_secret_is_in_it(image: str) -> None:
         assert {"prefect", "great_expectations", "evidently", "tasks", "flows"} <= set(found["modules"])
         assert {"pip", "setuptools", "pytest", "mypy"} & set(found["modules"]) == set()
         assert found["files"] == [
-            "deployments", "docker", "expectations", "flows", "perennial", "requirements-serving.lock", "tasks",
+            "deployments", "docker", "expectations", "flows", "perennial", "pyproject.toml",
+            "requirements-serving.lock", "tasks",
         ]  # fmt: skip
 
 
@@ -267,7 +269,7 @@ def test_the_servers_and_the_worker_live_together_and_stop_in_order(containers: 
     from serving_world import free_port
 
     for target in ("server", "worker"):
-        engine.build(target, f"perennial-{target}")
+        engine.build_image(target)
     ports = {"prefect": free_port(), "mlflow": free_port()}
     prefect = Container(
         "perennial-server", ports["prefect"],

@@ -76,6 +76,22 @@ def test_wrong_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert "make setup" in missing.remedy
 
 
+def test_in_an_image_perennial_is_not_an_installed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none(name: str) -> Any:
+        raise doctor.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", none)
+    (found,) = look(Settings(home=tmp_path), "versions")  # by this checkout's pyproject.toml
+    assert found.status == "ok"
+    assert "every package within its pin" in found.detail
+    monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
+    (found,) = look(Settings(home=tmp_path), "versions")  # the serving image has none
+    assert (found.status, "pins" in found.detail) == ("ok", True)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", none)
+    (found,) = doctor._same_version("registry", "mlflow", "3.17.2")
+    assert found.detail == "the server answers, version 3.17.2; mlflow is not installed here"
+
+
 def test_telemetry_that_somebody_switched_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [item.status for item in look(Settings(home=tmp_path), "telemetry")] == ["ok"]
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
@@ -90,11 +106,21 @@ def test_a_home_that_anybody_may_write(tmp_path: Path) -> None:
     assert (found.status, found.remedy) == ("warning", f"chmod o-w {tmp_path}")
 
 
-@pytest.mark.parametrize(("free", "status"), [(100 * 2**20, "error"), (2**30, "warning"), (2**40, "ok")])
-def test_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
+@pytest.mark.parametrize(
+    ("free", "status", "temporary"),
+    [
+        (50 * 2**20, "error", "error"),
+        (400 * 2**20, "error", "warning"),
+        (2**30, "warning", "ok"),  # what a container has in its memory for temporary files
+        (2**40, "ok", "ok"),
+    ],
+)
+def test_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, status: str, temporary: str) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _path: usage)
-    assert {item.status for item in look(Settings(home=tmp_path), "disk")} == {status}
+    *found, last = look(Settings(home=tmp_path), "disk")
+    assert {item.status for item in found} == {status}
+    assert ("temporary files" in last.detail, last.status) == (True, temporary)
 
 
 def test_an_old_layout(workspace: Workspace) -> None:
