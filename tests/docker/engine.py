@@ -85,8 +85,9 @@ def mounts() -> list[str]:
     return [part for name in there for part in ("--volume", f"{name}:{name}:ro")]
 
 
+@cache
 def build_image(target: str) -> float:
-    """Build one of our images; the seconds that it took. The stage with its packages has a name, so it is kept."""
+    """Build one of our images, once; the seconds it took. The stage with its packages has a name, so it is kept."""
     stage = "serving-packages" if target == "serving" else "worker-packages"
     return build(stage, f"perennial-{stage}") + build(target, f"perennial-{target}")
 
