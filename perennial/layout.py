@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from perennial import __version__
 from perennial.errors import ConflictError, StorageError
@@ -90,6 +91,11 @@ def stamp(settings: Settings) -> None:
     """Record the layout in places that have no record yet. A record that is there stays."""
     for root in (str(settings.home_path), settings.tables_root):
         Objects(root).create(RECORD, _record())
+
+
+def stamp_home(home: Path) -> None:
+    """The same for a home alone: of a machine that only follows what others have put into the tables."""
+    Objects(str(home)).create(RECORD, _record())
 
 
 def migrate(settings: Settings) -> Iterator[str]:

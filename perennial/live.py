@@ -14,12 +14,15 @@ from typing import Any
 
 import pandas as pd
 
+from perennial.layout import stamp_home
 from perennial.store import Store
 
 
 def write_manifest(folder: Path, model: str, text: str) -> bool:
-    """Put a manifest where the API looks, by one rename; whether it differs from what was there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Put a manifest into HOME/live, where the API looks, by one rename; whether it differs from what was there."""
+    if not folder.exists():
+        stamp_home(folder.parent)  # before there is anything in it: without a record it would be an old home
+        folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{model}.json"
     if final.exists() and final.read_text(encoding="utf-8") == text:
         return False

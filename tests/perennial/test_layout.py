@@ -13,6 +13,7 @@ from perennial import __version__
 from perennial.cli import main
 from perennial.errors import ConflictError, StorageError
 from perennial.layout import LAYOUT_VERSION, RECORD, RESTORING, migrate, places, require
+from perennial.live import Follower, publish_manifest
 from perennial.settings import Settings
 from perennial.storage import Objects, dump
 from perennial.workspace import Workspace
@@ -62,6 +63,15 @@ def test_the_first_row_is_written_with_the_records(settings: Settings) -> None:
         record = json.loads(content)
         assert (record["layout"], record["written_by"]) == (LAYOUT_VERSION, __version__)
     require(settings)
+
+
+def test_a_home_that_only_follows_shared_tables_may_be_used_again(settings: Settings, tmp_path: Path) -> None:
+    """An API's, or a second laptop's: nothing of it is ever the first row of a table."""
+    publish_manifest(Workspace(settings).store, "m", "{}", 1)
+    other = Settings(home=tmp_path / "other", tables=settings.tables)
+    assert Follower(Workspace(other).store, other.home_path / "live").follow("m")
+    assert [place.version for place in places(other)] == [LAYOUT_VERSION, LAYOUT_VERSION]
+    require(other)
 
 
 @pytest.mark.parametrize("place", ["home", "tables"])
