@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,9 +217,8 @@ def ask_prometheus() -> dict[str, Any]:
     """What it watches: both replicas, and itself."""
 
     def up() -> dict[str, int]:
-        asked = {"query": "sum by (job) (up)"}
-        found = httpx.get("http://127.0.0.1:9090/api/v1/query", params=asked).json()["data"]["result"]
-        return {item["metric"]["job"]: int(item["value"][1]) for item in found}
+        found = httpx.get("http://127.0.0.1:9090/api/v1/targets").json()["data"]["activeTargets"]
+        return Counter(target["labels"]["job"] for target in found if target["health"] == "up")
 
     wanted = {"perennial-api": 2, "prometheus": 1}
     wait_for(lambda: up() == wanted, 120, lambda: str(up()))
