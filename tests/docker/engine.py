@@ -27,7 +27,8 @@ BASE = "docker.io/library/python:3.11-slim"
 COMPOSE = ROOT / "docker" / "compose.yaml"
 STAND_INS = ("postgres", "storage", "proxy", "prometheus")
 TARGETS = ("serving", "worker", "server")
-TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "unshare")
+TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "unshare", "iptables", "netavark", "aardvark-dns")
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/lib/podman"
 BUILD_SECONDS = 2400
 
 
@@ -35,7 +36,7 @@ def why_not() -> str:
     """Why containers can't be tried here; empty where they can."""
     if os.geteuid() != 0:
         return "containers are tried as root only"
-    if missing := [name for name in TOOLS if shutil.which(name) is None]:
+    if missing := [name for name in TOOLS if shutil.which(name, path=PATH) is None]:
         return f"{', '.join(missing)} not installed: tests/system-packages.sh"
     if not (OCI / "make-base-image").is_file():
         return f"no {OCI}/make-base-image, which makes the stand-in for {BASE}"

@@ -41,18 +41,25 @@ def test_no_secret_has_a_default_and_a_missing_one_is_named(made: dict[str, str]
         "REVISION", "API_PORT", "PREFECT_PORT", "MLFLOW_PORT", "S3_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT",
     } == set()  # fmt: skip
     for name in sorted(SECRETS):
-        file = tmp_path / "env"
-        file.write_text("".join(f"{key}={value}\n" for key, value in made.items() if key != name))
-        command = [PODMAN_COMPOSE, "--env-file", str(file), "-f", DOCKER / "compose.yaml", "config"]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        )
-        assert done.returncode != 0, name
-        assert name in done.stderr
+        told = refusal("".join(f"{key}={value}\n" for key, value in made.items() if key != name), tmp_path)
+        assert name in told
+
+
+def test_the_example_alone_starts_nothing(tmp_path: Path) -> None:
+    """Copied and not filled in: an empty secret is none."""
+    told = refusal((DOCKER / ".env.example").read_text(encoding="utf-8"), tmp_path)
+    assert any(name in told for name in SECRETS)
+
+
+def refusal(env: str, folder: Path) -> str:
+    """What compose says of an env file that it refuses."""
+    file = folder / "env"
+    file.write_text(env, encoding="utf-8")
+    command = [PODMAN_COMPOSE, "--env-file", str(file), "-f", DOCKER / "compose.yaml", "config"]
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+    assert done.returncode != 0, env
+    return done.stderr
 
 
 def test_the_example_names_every_variable_and_has_no_value(made: dict[str, str]) -> None:
