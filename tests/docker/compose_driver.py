@@ -21,6 +21,7 @@ from typing import Any
 
 import engine
 import httpx
+import yaml
 
 sys.path.insert(0, str(engine.ROOT / "tests"))
 
@@ -38,6 +39,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.name = str(yaml.safe_load((folder / "docker" / "compose.yaml").read_text(encoding="utf-8"))["name"])
         pairs = (line.split("=", 1) for line in (folder / "docker" / ".env").read_text().splitlines() if "=" in line)
         self.secrets = {name: value for name, value in pairs if not name.startswith("#")}
         self.seconds: dict[str, float] = {}
@@ -244,7 +246,7 @@ def main(folder: Path) -> int:
     try:
         print(json.dumps(drive(project)), flush=True)
     finally:
-        project.compose("down", "--volumes", "--timeout", "5")
+        engine.remove_project(project.name)
     return 0
 
 

@@ -118,6 +118,17 @@ def remove_nameless(before: set[str]) -> None:
         run("podman", "rmi", *left, check=False)  # what a build elsewhere is using stays
 
 
+def remove_project(name: str) -> None:
+    """Remove a compose project's containers, volumes and network by their label, whatever has become of its files."""
+    for kind, ask, remove in (
+        ([], ["ps", "--all"], ["rm", "--force", "--volumes", "--time", "5"]),
+        (["volume"], ["ls"], ["rm", "--force"]),
+        (["network"], ["ls"], ["rm", "--force"]),
+    ):
+        if found := podman(*kind, *ask, "--quiet", "--filter", f"label=com.docker.compose.project={name}").split():
+            podman(*kind, *remove, *found, seconds=300)
+
+
 def stand_in_image(service: str) -> str:
     """The name that compose.yaml has for a service's image."""
     found: str = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"][service]["image"]

@@ -80,6 +80,7 @@ def test_it_comes_up_and_a_retrain_runs_in_it(project: Path) -> None:
     label = f"label=com.docker.compose.project={PROJECT}"
     assert engine.podman("ps", "--all", "--quiet", "--filter", label) == ""
     assert engine.podman("volume", "ls", "--quiet", "--filter", label) == ""
+    assert engine.podman("network", "ls", "--quiet", "--filter", label) == ""
     told = json.loads(out.strip().splitlines()[-1])
     print(json.dumps(told, indent=2))
     assert told["unauthorised"] == 401
