@@ -86,6 +86,11 @@ def mounts() -> list[str]:
     return [part for name in there for part in ("--volume", f"{name}:{name}:ro")]
 
 
+def working() -> set[str]:
+    """The containers in which images are being built."""
+    return set(run("buildah", "containers", "--quiet", "--notruncate").stdout.split())
+
+
 @cache
 def build_image(target: str) -> float:
     """Build one of our images, once; the seconds it took. The stage with its packages has a name, so it is kept."""
@@ -97,11 +102,17 @@ def build(target: str, tag: str, file: Path = ROOT / "docker" / "Dockerfile", co
     """Build one target; the seconds that it took. Layers that are there already are taken."""
     make_base()
     started = time.monotonic()
-    run(
-        "buildah", "bud", "--layers", "--isolation", "chroot", "--pull-never", "--format", "docker",
-        "--network", "host", *mounts(), "--file", str(file), "--target", target, "--tag", tag, str(context),
-        seconds=BUILD_SECONDS,
-    )  # fmt: skip
+    before = working()
+    try:
+        run(
+            "buildah", "bud", "--layers", "--isolation", "chroot", "--pull-never", "--format", "docker",
+            "--network", "host", *mounts(), "--file", str(file), "--target", target, "--tag", tag, str(context),
+            seconds=BUILD_SECONDS,
+        )  # fmt: skip
+    except BaseException:  # a build that is broken off leaves gigabytes
+        if left := working() - before:
+            run("buildah", "rm", *left, check=False)
+        raise
     return time.monotonic() - started
 
 
