@@ -100,7 +100,7 @@ def _definition(models: Path, trials: int) -> None:
     from perennial.settings import PROJECT_ROOT
 
     source = PROJECT_ROOT / "deployments"
-    usual = "trials: 6, seconds: 30"
+    usual = "trials: 4, seconds: 30"
     text = (source / "flights.yaml").read_text()
     if usual not in text:
         raise SystemExit(f"deployments/flights.yaml has no {usual!r} to replace by the benchmark's own budget")
