@@ -265,8 +265,11 @@ class _Court:
         )
 
     def _lets_in(self, doubted: Interval) -> bool:
-        """Whether the policy gives a challenger the benefit of a doubt: it may be better for all that is known."""
-        return self.policy.doubt == "promote" and doubted.known and doubted.high > 0
+        """Whether the policy gives a challenger the benefit of a doubt: it may be better for all that is known.
+
+        Never without a champion to go on in the shadow, by which probation could judge.
+        """
+        return self.policy.doubt == "promote" and self.champion is not None and doubted.known and doubted.high > 0
 
     def plausible(self) -> list[Check]:
         """A leap that honest retraining does not make needs a person's look before it is believed."""

@@ -4,7 +4,8 @@ The check asks this before it asks for a recalibration, and the run that makes t
 
 A map is two numbers that the next check can take back, so it is let in on less evidence than a model: it must be ahead
 by `monitoring.recalibration_sigmas` standard errors of its rows. By whole days with 95 %, as models are judged, most
-maps that help are refused, and a part of the gain that `benchmarks/decisions.py` measures is lost.
+maps that help are refused, and a part of the gain that `benchmarks/decisions.py` measures is lost. `gate.doubt` is
+about models: a map gets no other benefit of a doubt than this.
 """
 
 from __future__ import annotations
@@ -68,5 +69,7 @@ def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
         blocks=np.arange(len(rows)),
     )
     confidence = max(_LEAST_CONFIDENCE, math.erf(court.sigmas / math.sqrt(2)))
-    policy = court.policy.model_copy(update={"confidence": confidence, "minimum_rows": court.minimum_rows})
+    policy = court.policy.model_copy(
+        update={"confidence": confidence, "minimum_rows": court.minimum_rows, "doubt": "keep"}
+    )
     return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed)

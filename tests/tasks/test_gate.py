@@ -131,7 +131,14 @@ def test_no_doubt_is_made_of_what_is_known() -> None:
     assert decide(replace(same, challenger=noise), doubt="promote").verdict == "keep"
     first = replace(same, challenger=noise, champion=None)
     assert decide(first, doubt="promote").verdict == "keep", "surely worse than the baseline"
-    leak = np.clip(np.asarray(same.truth), 0.001, 0.999)
+    truth = np.asarray(same.truth)
+    weak = np.clip(truth.mean() + 0.02 * generator.normal(size=4000), 0.01, 0.99)
+    unproven = replace(same, challenger=weak, baseline=np.full(4000, truth.mean() + 0.001), champion=None)
+    interval = check(decide(unproven), "better_than_baseline").interval
+    assert interval is not None
+    assert interval.low < 0 < interval.high, "or this shows nothing"
+    assert decide(unproven, doubt="promote").verdict != "promote", "nobody would be in a first model's shadow"
+    leak = np.clip(truth, 0.001, 0.999)
     assert decide(replace(same, challenger=leak), doubt="promote").verdict == "keep"
 
 

@@ -36,6 +36,19 @@ def judged(rows: pd.DataFrame) -> GateReport:
     return judge_mapped(rows.assign(challenger=cross_fitted(rows, COURT)), COURT)
 
 
+def test_the_gates_benefit_of_a_doubt_is_for_models() -> None:
+    strict = GatePolicy(resamples=200, margin=0.0001)
+    keeping = replace(COURT, policy=strict)
+    promoting = replace(COURT, policy=strict.model_copy(update={"doubt": "promote"}))
+    verdicts = []
+    for seed in range(20):
+        rows = days([0.0] * 7, seed=seed, a_day=30)  # a score that needs no map
+        mapped = rows.assign(challenger=cross_fitted(rows, COURT))
+        verdicts.append(judge_mapped(mapped, keeping).verdict)
+        assert judge_mapped(mapped, promoting).verdict == verdicts[-1]
+    assert "insufficient evidence" in verdicts, "or nothing was in doubt"
+
+
 def test_a_score_that_is_wrong_on_every_day_gets_its_map() -> None:
     report = judged(days([0.1, -0.1, 0.05, 0, -0.05, 0.1, -0.1], seed=0, bend=1))
     assert report.verdict == "promote", report.reasons
