@@ -24,6 +24,8 @@ _MEANINGS = {
     503: "Too slow, or not ready; see Retry-After.",
 }
 
+_REFUSALS = (400, 401, 403, 404, 413, 415, 422, 429, 503)
+
 
 def invocations(
     name: str, what: str, model: LoadedModel, row: dict[str, Any], example: dict[str, Any]
@@ -101,7 +103,7 @@ def invocations(
                     "control": {"type": "array", "items": {"type": "boolean"}, "description": "Leave these untreated."},
                 },
             },
-            (400, 401, 403, 404, 413, 415, 422, 429, 503),
+            _REFUSALS,
         ),
     }
 
@@ -127,19 +129,7 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
         "description": "Repeating a label changes nothing; another truth corrects it. Unknown ids are named, and "
         "their labels kept for a while.",
         "tags": [name],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["labels"],
-                        "properties": {"labels": {"type": "array", "minItems": 1, "items": label}},
-                    },
-                    "example": example,
-                }
-            },
-        },
+        "requestBody": _body("labels", {"labels": {"type": "array", "minItems": 1, "items": label}}, example),
         "responses": responses(
             {
                 "type": "object",
@@ -149,7 +139,7 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
                     "unknown": {"type": "array", "items": {"type": "string"}},
                 },
             },
-            (400, 401, 403, 404, 413, 415, 422, 429, 503),
+            _REFUSALS,
         ),
     }
 
@@ -174,19 +164,9 @@ def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[st
         "summary": f"Score rows with {which} by the Open Inference Protocol",
         "description": what,
         "tags": [name],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["inputs"],
-                        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}},
-                    },
-                    "example": {"inputs": inputs},
-                }
-            },
-        },
+        "requestBody": _body(
+            "inputs", {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}, {"inputs": inputs}
+        ),
         "responses": responses(
             {
                 "type": "object",
@@ -197,7 +177,7 @@ def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[st
                     "outputs": {"type": "array", "items": tensor},
                 },
             },
-            (400, 401, 403, 404, 413, 415, 422, 429, 503),
+            _REFUSALS,
         ),
     }
 
@@ -211,6 +191,11 @@ def responses(schema: dict[str, Any], problems: tuple[int, ...]) -> dict[str, An
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     return made
+
+
+def _body(required: str, properties: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": [required], "properties": properties}
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _csv(*lines: Sequence[Any]) -> str:
