@@ -23,16 +23,16 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
-from perennial.store import ROW_ID
-from tasks.decision import CheckInputs, check
-from tasks.drift import measure_drift
-from tasks.estimate_record import PAST_WINDOWS, past_rows
-from tasks.estimates import FEATURE_ROWS, sample_ids
-from tasks.evidence import gather
-from tasks.health import Freshness
-from tasks.history import read_history
-from tasks.profiles import Profile, microseconds, profile
-from tasks.reference import Reference, build_reference
+from perennial.state.store import ROW_ID
+from tasks.check.decision import CheckInputs, check
+from tasks.check.drift import measure_drift
+from tasks.check.estimate.estimates import FEATURE_ROWS, sample_ids
+from tasks.check.estimate.record import PAST_WINDOWS, past_rows
+from tasks.check.evidence import gather
+from tasks.check.health import Freshness
+from tasks.check.history import read_history
+from tasks.check.reference import Reference, build_reference
+from tasks.measures.profiles import Profile, microseconds, profile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)

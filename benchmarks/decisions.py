@@ -4,7 +4,8 @@
 
 For each set: predict a window, its labels arrive one window later (`--label-delay 0`: at its end), then decide. Kept is
 (never - policy) / (never - always) in mean loss; the retrain share is a policy's retrains over always's. `perennial` is
-`tasks.decision.check` with the default policy, the code that decides live. Each set's fits are done once (`--cache`).
+`tasks.check.decision.check` with the default policy, the code that decides live. Each set's fits are done once
+(`--cache`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import make_policies
-from drifting_sets import find_sets, load_set
-from faults import measure_false_alarms, measure_faults, measure_shifts
-from replay import Replay
-from runs import Run, run_chooser, run_perennial
-from scores import score_matrix
+from prequential.baselines import make_policies
+from prequential.faults import measure_false_alarms, measure_faults, measure_shifts
+from prequential.replay import Replay
+from prequential.runs import Run, run_chooser, run_perennial
+from prequential.scores import score_matrix
+from prequential.sets import find_sets, load_set
 
 from perennial.definition import GatePolicy, Triggers
 

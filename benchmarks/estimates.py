@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drifting_sets import Floats, find_sets, load_set
-from replay import Replay
-from runs import Run, run_chooser, run_perennial
-from scores import score_matrix
+from prequential.replay import Replay
+from prequential.runs import Run, run_chooser, run_perennial
+from prequential.scores import score_matrix
+from prequential.sets import Floats, find_sets, load_set
 from sklearn.metrics import roc_auc_score
 
 from perennial.definition import Triggers
-from tasks.decision import Decision
-from tasks.quality import row_losses
-from tasks.recalibration import Recalibrator
+from tasks.calibration.fit import Recalibrator
+from tasks.check.decision import Decision
+from tasks.measures.quality import row_losses
 
 GUESSES = ("estimate", "promotion", "recent")
 RUNS = ("frozen", "perennial")

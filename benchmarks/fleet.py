@@ -73,7 +73,7 @@ def _cpu(action: Callable[[], Any]) -> tuple[Any, float]:
 
 def _watching(workspace: Any, definitions: Any) -> float:
     """One look at manifests that were all followed before; the models' own loading is left out."""
-    from perennial.serving import host
+    from perennial.serving.versions import host
 
     live = workspace.home / "live"
     live.mkdir(parents=True)
@@ -90,7 +90,7 @@ def _watching(workspace: Any, definitions: Any) -> float:
 
 
 def _deploying(workspace: Any, definitions: Any, options: Any) -> dict[str, float]:
-    from perennial.servers import prefect_server
+    from perennial.operate.servers import prefect_server
 
     some = dict(list(definitions.items())[: options.deployed])
     with prefect_server(workspace.settings, scheduler=True):

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from perennial.definition import Doubt, GatePolicy
-from tasks.bootstrap import paired_improvement
-from tasks.gate import Evidence, judge
+from tasks.gate.court import Evidence, judge
+from tasks.measures.bootstrap import paired_improvement
 
 Floats = npt.NDArray[np.float64]
 Task = Literal["classification", "regression"]

@@ -22,10 +22,10 @@ from gate import wilson
 from scipy.special import expit
 
 from perennial.definition import GatePolicy
-from tasks.bootstrap import paired_improvement
-from tasks.map_gate import MapCourt, cross_fitted, judge_mapped
-from tasks.probation import judge_newcomer
-from tasks.recalibration import Recalibrator, check_recalibration, fit_recalibration
+from tasks.calibration.fit import Recalibrator, check_recalibration, fit_recalibration
+from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
+from tasks.measures.bootstrap import paired_improvement
+from tasks.steps.probation import judge_newcomer
 
 Floats = npt.NDArray[np.float64]
 MARGIN = GatePolicy().margin

@@ -75,10 +75,10 @@ def measure(home: Path, weeks: int, ledger_rows: int) -> dict[str, Any]:
 
 def make_history(workspace: Any, definition: Any, weeks: int) -> None:
     """A champion of the first weeks, then every week's rows, labels and predictions; what is there already stays."""
-    from perennial.store import LAYOUT
-    from tasks.data import read_source
-    from tasks.ingestion import ingest_batch
-    from tasks.validation import find_suite, load_suite
+    from perennial.state.store import LAYOUT
+    from tasks.rows.data import read_source
+    from tasks.steps.ingest import ingest_batch
+    from tasks.validation.judging import find_suite, load_suite
 
     year, end = read_source(definition, START, START + timedelta(days=364)), START + FIRST_WEEKS * WEEK
     if workspace.registry.reign("flights") is None:
@@ -96,9 +96,9 @@ def make_history(workspace: Any, definition: Any, weeks: int) -> None:
 
 def train(workspace: Any, definition: Any, as_of: datetime) -> None:
     """The steps of the retrain flow, without a search."""
-    from tasks import retraining
-    from tasks.description import describe, with_twin
-    from tasks.registration import register_training
+    from tasks.steps import retrain as retraining
+    from tasks.steps.describe import describe, with_twin
+    from tasks.steps.register import register_training
 
     tuning = definition.training.tuning.model_copy(update={"trials": 0})
     definition = definition.model_copy(update={"training": definition.training.model_copy(update={"tuning": tuning})})
@@ -113,9 +113,9 @@ def train(workspace: Any, definition: Any, as_of: datetime) -> None:
 
 def append_week(workspace: Any, definition: Any, year: pd.DataFrame, number: int) -> None:
     """One week: its rows as a batch with a receipt, predictions for them, and the labels of the week before."""
-    from perennial.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
-    from tasks.data import normalise
-    from tasks.scoring import log_predictions
+    from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
+    from tasks.rows.data import normalise
+    from tasks.steps.score import log_predictions
 
     store, data = workspace.store, definition.data
     rows = normalise(_week(definition, year, number), definition)
@@ -155,8 +155,8 @@ def make_ledger(workspace: Any, definition: Any, rows: int, as_of: datetime) -> 
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-    from perennial.ledger import Ledger
-    from tasks.monitoring import run_check
+    from perennial.state.ledger import Ledger
+    from tasks.steps.monitor import run_check
 
     decision = run_check(workspace, definition, as_of=as_of).to_dict()
     store, ledger = workspace.store, Ledger(workspace.store, "flights")
@@ -181,13 +181,13 @@ def make_ledger(workspace: Any, definition: Any, rows: int, as_of: datetime) -> 
 
 def steps(workspace: Any, definition: Any, as_of: datetime) -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
-    from tasks.data import known_labels, labelled_rows
-    from tasks.decision import check
-    from tasks.ingestion import read_new
-    from tasks.labels import add_labels
-    from tasks.monitoring import freshness, gather_inputs, open_decisions, record_decision, run_check
-    from tasks.probation import check_newcomer
-    from tasks.scoring import require_champion, score_unscored
+    from tasks.check.decision import check
+    from tasks.rows.data import known_labels, labelled_rows
+    from tasks.rows.labels import add_labels
+    from tasks.steps.ingest import read_new
+    from tasks.steps.monitor import freshness, gather_inputs, open_decisions, record_decision, run_check
+    from tasks.steps.probation import check_newcomer
+    from tasks.steps.score import require_champion, score_unscored
 
     store, ledger = workspace.store, workspace.ledger("flights")
     champion = require_champion(workspace.registry, "flights")

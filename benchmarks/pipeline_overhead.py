@@ -57,7 +57,7 @@ def measure(folder: Path, rows: int, trials: int) -> dict[str, Any]:
     _definition(models, trials)
     os.environ |= {"PERENNIAL_HOME": str(folder / "home"), "PERENNIAL_MODELS": str(models)}
     os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
-    from perennial.servers import prefect_server
+    from perennial.operate.servers import prefect_server
     from perennial.workspace import open_workspace
 
     workspace = open_workspace()
@@ -110,9 +110,9 @@ def _definition(models: Path, trials: int) -> None:
 
 
 def _ingest(workspace: Any, definition: Any, rows: int) -> None:
-    from tasks.data import read_source
-    from tasks.ingestion import ingest_batch
-    from tasks.validation import find_suite, load_suite
+    from tasks.rows.data import read_source
+    from tasks.steps.ingest import ingest_batch
+    from tasks.validation.judging import find_suite, load_suite
 
     suite = load_suite(find_suite("flights", workspace.settings.expectation_folders))
     frame = read_source(definition, None, AS_OF).tail(rows).reset_index(drop=True)
@@ -125,10 +125,10 @@ def _prepare_bare(
     workspace: Any, definition: Any, folder: Path, trials: list[dict[str, Any]], best: dict[str, Any]
 ) -> None:
     """Write what the bare script starts from: the rows, the split, the parameters, the unfitted pipelines."""
-    from perennial.store import ROW_TIME, ROW_TRUTH
-    from tasks.data import labelled_rows
-    from tasks.estimators import build_pipeline
-    from tasks.split import split_by_time
+    from perennial.state.store import ROW_TIME, ROW_TRUTH
+    from tasks.learning.estimators import build_pipeline
+    from tasks.rows.data import labelled_rows
+    from tasks.rows.split import split_by_time
 
     frame = labelled_rows(workspace.store, definition, as_of=AS_OF).frame
     frame = frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
@@ -192,7 +192,7 @@ def _timed(action: Any) -> tuple[tuple[float, float], Any]:
 def _trials(workspace: Any, version: Any) -> list[dict[str, Any]]:
     import pandas as pd
 
-    from tasks.estimators import default_parameters
+    from tasks.learning.estimators import default_parameters
 
     table = pd.read_json(workspace.registry.run_artifact(version, "tuning.json"), orient="split")
     names = list(default_parameters(workspace.definition("flights")))

@@ -90,8 +90,8 @@ class Search:
 
     def rate(self, definition: Any) -> float:
         """Trials an hour, connecting and sending the data included."""
-        from tasks.cluster import tuning_executor
-        from tasks.tuning import tune
+        from tasks.compute.cluster import tuning_executor
+        from tasks.learning.search import tune
 
         tuning = definition.training.tuning.model_copy(update={"trials": self.trials, "seconds": None})
         training = definition.training.model_copy(update={"tuning": tuning})
@@ -115,10 +115,10 @@ class Check:
     """The facts of a large window, part by part."""
 
     def __init__(self, tables: Path, definition: Any, rows: int) -> None:
-        from perennial.features import feature_frame
-        from perennial.store import ROW_BATCH, ROW_INGESTED_AT, ROW_TIME, Store
-        from tasks.data import normalise
-        from tasks.reference import build_reference
+        from perennial.model.features import feature_frame
+        from perennial.state.store import ROW_BATCH, ROW_INGESTED_AT, ROW_TIME, Store
+        from tasks.check.reference import build_reference
+        from tasks.rows.data import normalise
 
         frame = normalise(_repeated(definition, rows), definition).drop(columns=definition.data.target)
         self.as_of = frame[ROW_TIME].max().to_pydatetime() + timedelta(seconds=1)
@@ -136,7 +136,7 @@ class Check:
 
     def rate(self, definition: Any) -> float:
         """Rows a second."""
-        from tasks import monitoring
+        from tasks.steps import monitor as monitoring
 
         monitoring.PART_ROWS = 100_000
         started = time.perf_counter()
@@ -147,7 +147,7 @@ class Check:
 
 def _scoring_rate(definition: Any, source: Path, rows: int) -> float:
     from perennial.workspace import open_workspace
-    from tasks.scoring import load_version, require_champion, score_file
+    from tasks.steps.score import load_version, require_champion, score_file
 
     workspace = open_workspace()
     champion = require_champion(workspace.registry, "flights")
@@ -161,9 +161,9 @@ def _scoring_rate(definition: Any, source: Path, rows: int) -> float:
 
 def _bytes(definition: Any, rows: int, trials: int) -> dict[str, float]:
     """What all processes wrote to each other for one search with two workers, and for each trial beyond the first."""
-    from tasks.cluster import open_cluster
-    from tasks.estimators import default_parameters
-    from tasks.trials import FoldEvaluator
+    from tasks.compute.cluster import open_cluster
+    from tasks.learning.estimators import default_parameters
+    from tasks.learning.trials import FoldEvaluator
 
     frame, folds = _labelled(definition, rows)
     evaluator = FoldEvaluator(definition, frame, folds, 0)
@@ -217,7 +217,7 @@ def _written(client: Any) -> int:
 def _cluster(workers: int) -> Iterator[str]:
     from distributed import LocalCluster
 
-    from tasks.cluster import open_cluster
+    from tasks.compute.cluster import open_cluster
 
     nowhere = "127.0.0.1:0"
     with LocalCluster(
@@ -230,9 +230,6 @@ def _cluster(workers: int) -> Iterator[str]:
 
 
 def _import(_: int, __: int) -> None:
-    import tasks.monitoring
-    import tasks.scoring
-    import tasks.tuning  # noqa: F401
 
     time.sleep(0.5)
 
@@ -250,8 +247,8 @@ def _at(definition: Any, address: str) -> Any:
 
 
 def _labelled(definition: Any, rows: int) -> tuple[pd.DataFrame, Any]:
-    from tasks.data import normalise
-    from tasks.split import time_ordered_folds
+    from tasks.rows.data import normalise
+    from tasks.rows.split import time_ordered_folds
 
     frame = normalise(_repeated(definition, rows), definition)
     frame = frame[frame[definition.data.target].notna()].sort_values("_time", ignore_index=True)
@@ -261,7 +258,7 @@ def _labelled(definition: Any, rows: int) -> tuple[pd.DataFrame, Any]:
 
 def _repeated(definition: Any, rows: int) -> pd.DataFrame:
     """So many flights: the year's again and again, later and under new ids."""
-    from tasks.data import read_source
+    from tasks.rows.data import read_source
 
     year, data, parts = read_source(definition, None, datetime(2014, 1, 1, tzinfo=UTC)), definition.data, []
     for turn in range(-(-rows // len(year))):

@@ -138,11 +138,11 @@ def loaded(port: int, path: str, body: bytes, connections: int, seconds: float) 
 def make_home(home: Path, versions: int = 3) -> Any:
     """A home with registered versions of the flights model, the first of them champion; the golden rows."""
     os.environ["PERENNIAL_HOME"] = str(home)
-    from perennial.features import feature_frame
+    from perennial.model.features import feature_frame
     from perennial.workspace import open_workspace
-    from tasks.data import normalise, read_source
-    from tasks.registration import TrainingRecord, register_training
-    from tasks.training import fit, predict_score
+    from tasks.learning.fitting import fit, predict_score
+    from tasks.rows.data import normalise, read_source
+    from tasks.steps.register import TrainingRecord, register_training
 
     workspace = open_workspace()
     definition = workspace.definition("flights")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tasks.validation import Suite, load_suite, validate
+from tasks.validation.judging import Suite, load_suite, validate
 
 COLUMNS = 20
 

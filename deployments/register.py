@@ -19,7 +19,7 @@ from deployments.pools import Pool, plan_pool
 from deployments.specification import FLOWS, TAG, build_deployments, cron_text, describe
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.servers import healthy
+from perennial.operate.servers import healthy
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

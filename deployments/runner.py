@@ -22,7 +22,7 @@ from deployments.register import register, require_server
 from deployments.specification import FLOWS, HEARTBEAT_SECONDS, TAG
 from perennial.definition import load_definitions
 from perennial.errors import DefinitionError, PerennialError, ServiceError
-from perennial.servers import healthy, prefect_environment
+from perennial.operate.servers import healthy, prefect_environment
 from perennial.settings import load_settings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The flow by which a person answers for a waiting version from Prefect's pages. Thin: see perennial.approval."""
+"""The flow by which a person answers for a waiting version from Prefect's pages. Thin: see perennial.state.approval."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.recording import announce_reign, publish_markdown
-from perennial import approval
 from perennial.errors import DataError
+from perennial.state import approval
 from perennial.workspace import open_workspace
 
 

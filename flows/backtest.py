@@ -1,4 +1,4 @@
-"""The flow that puts policies side by side on a model's history. Thin: how is in tasks.backtest."""
+"""The flow that puts policies side by side on a model's history. Thin: how is in tasks.backtest.comparison."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from flows.recording import inline_image, moment, publish_markdown, publish_table, step
 from perennial.definition import Duration
 from perennial.workspace import open_workspace
-from tasks.backtest_report import COLUMNS, advice_lines, draw, render_markdown, table_rows, to_dict
-from tasks.backtesting import backtest_model, write_advice, write_report
+from tasks.backtest.report import COLUMNS, advice_lines, draw, render_markdown, table_rows, to_dict
+from tasks.backtest.run import backtest_model, write_advice, write_report
 
 
 @flow(name="backtest", flow_run_name="backtest-{model}", retries=0)

@@ -1,4 +1,4 @@
-"""The flow that brings a model's new rows and truths into the tables. Thin: how is in tasks.ingestion."""
+"""The flow that brings a model's new rows and truths into the tables. Thin: how is in tasks.steps.ingest."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prefect import flow
 from flows.recording import moment, publish_markdown, step
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
-from perennial.leases import Lease
-from perennial.store import LAYOUT
+from perennial.state.leases import Lease
+from perennial.state.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
-from tasks.files import read_file
-from tasks.ingestion import ingest_batch, read_new
-from tasks.labels import label_frame
-from tasks.validation import find_suite, load_suite
-from tasks.validation_report import render_markdown
+from tasks.rows.files import read_file
+from tasks.rows.labels import label_frame
+from tasks.steps.ingest import ingest_batch, read_new
+from tasks.validation.judging import find_suite, load_suite
+from tasks.validation.report import render_markdown
 
 _MOST_FILES = 12
 

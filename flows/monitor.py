@@ -1,4 +1,4 @@
-"""The flow that checks a champion and asks for the run that the verdict calls for. Thin: see tasks.monitoring."""
+"""The flow that checks a champion and asks for the run that the verdict calls for. Thin: see tasks.steps.monitor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flows.recording import announce, announce_reign, moment, publish_markdown, 
 from perennial.definition import ModelDefinition
 from perennial.events import decision_event
 from perennial.workspace import Workspace, open_workspace
-from tasks.decision import Decision
-from tasks.decision_text import render_markdown
-from tasks.monitoring import open_decisions, record_decision, run_check
-from tasks.probation import check_newcomer, end_probation
-from tasks.reports import write_report
+from tasks.check.decision import Decision
+from tasks.check.text import render_markdown
+from tasks.steps.monitor import open_decisions, record_decision, run_check
+from tasks.steps.probation import check_newcomer, end_probation
+from tasks.steps.report import write_report
 
 _EVENT_PATIENCE = timedelta(minutes=5)
 

@@ -1,4 +1,4 @@
-"""The flow that gives the champion's score a new map, on evidence. Thin: each step is in tasks.recalibrating."""
+"""The flow that gives the champion's score a new map, on evidence. Thin: each step is in tasks.steps.recalibrate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prefect.runtime import flow_run
 from flows.recording import announce_gate, moment, nothing_to_do, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.errors import ClaimedError
 from perennial.workspace import open_workspace
-from tasks import recalibrating
-from tasks.gate import render_markdown
-from tasks.registration import register_training
+from tasks.gate.court import render_markdown
+from tasks.steps import recalibrate as recalibrating
+from tasks.steps.register import register_training
 
 
 @flow(name="recalibrate", flow_run_name="recalibrate-{model}", retries=0)

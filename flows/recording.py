@@ -22,12 +22,12 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from prefect.states import Completed
 
-from perennial.approval import where_to_answer
 from perennial.definition import ModelDefinition
 from perennial.errors import ClaimedError
 from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
-from perennial.patience import is_away, patiently
-from perennial.registry import Reign
+from perennial.state.approval import where_to_answer
+from perennial.state.patience import is_away, patiently
+from perennial.state.registry import Reign
 from perennial.workspace import Workspace
 
 P = ParamSpec("P")

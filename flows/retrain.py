@@ -1,4 +1,4 @@
-"""The flow that makes, judges and, on evidence, promotes a challenger. Thin: each step is in tasks.retraining."""
+"""The flow that makes, judges and, on evidence, promotes a challenger. Thin: each step is in tasks.steps.retrain."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from flows.recording import (
 )
 from perennial.errors import ClaimedError
 from perennial.workspace import Workspace, open_workspace
-from tasks import retraining
-from tasks.description import describe, draw_tuning, tuning_table, with_twin
-from tasks.gate import render_markdown
-from tasks.monitoring import require_sound_data
-from tasks.registration import register_training
+from tasks.gate.court import render_markdown
+from tasks.steps import retrain as retraining
+from tasks.steps.describe import describe, draw_tuning, tuning_table, with_twin
+from tasks.steps.monitor import require_sound_data
+from tasks.steps.register import register_training
 
 
 @flow(name="retrain", flow_run_name="retrain-{model}", retries=0)

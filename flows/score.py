@@ -1,4 +1,4 @@
-"""The flow that lets the champion score new rows, or a file. Thin: how is in tasks.scoring."""
+"""The flow that lets the champion score new rows, or a file. Thin: how is in tasks.steps.score."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prefect import flow
 
 from flows.recording import moment, step
 from perennial.definition import ModelDefinition
-from perennial.registry import Version
+from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
-from tasks.scoring import load_version, log_predictions, require_champion, score_file, score_unscored
+from tasks.steps.score import load_version, log_predictions, require_champion, score_file, score_unscored
 
 
 @flow(name="score", flow_run_name="score-{model}", retries=0)

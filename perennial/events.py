@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perennial.registry import Reign
+    from perennial.state.registry import Reign
 
 PROMOTED = "perennial.model.promoted"
 ROLLED_BACK = "perennial.model.rolled-back"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from perennial.definition import NOT_MODELS, ModelDefinition, load_definition, load_definitions
 from perennial.errors import NotFoundError
-from perennial.layout import require, stamp
-from perennial.leases import Lease, hold
-from perennial.ledger import Ledger
-from perennial.registry import Registry
 from perennial.settings import Settings, load_settings
-from perennial.storage import Objects, storage_options
-from perennial.store import Store
+from perennial.state.layout import require, stamp
+from perennial.state.leases import Lease, hold
+from perennial.state.ledger import Ledger
+from perennial.state.registry import Registry
+from perennial.state.storage import Objects, storage_options
+from perennial.state.store import Store
 
 _IMPATIENT_SECONDS = 20.0
 

@@ -16,10 +16,10 @@ import services
 import small_model
 from small_model import World
 
-from perennial.servers import prefect_server
+from perennial.operate.servers import prefect_server
 from perennial.settings import Settings
 from perennial.workspace import Workspace
-from tasks.scoring import load_version, score_unscored
+from tasks.steps.score import load_version, score_unscored
 
 _MUST_RUN = ("postgres", "s3")
 

@@ -23,12 +23,12 @@ import services
 from small_model import add, day, define, retrain, rows
 
 from perennial.errors import RegistryError, StorageError
-from perennial.leases import hold
-from perennial.ledger import Ledger
-from perennial.patience import patiently
 from perennial.settings import PROJECT_ROOT
-from perennial.storage import Objects, storage_options
-from perennial.store import Store
+from perennial.state.leases import hold
+from perennial.state.ledger import Ledger
+from perennial.state.patience import patiently
+from perennial.state.storage import Objects, storage_options
+from perennial.state.store import Store
 from perennial.workspace import Workspace
 
 BY = pd.Timestamp("2024-01-01", tz="UTC")
@@ -137,8 +137,8 @@ def test_a_slow_storage_is_only_slow(proxy: services.FaultProxy, root: str) -> N
 
 @pytest.mark.s3
 def test_the_predictions_of_an_outage_wait_in_the_spool(proxy: services.FaultProxy, root: str, tmp_path: Path) -> None:
-    from perennial.serving.log import Entry, Shipper
-    from perennial.serving.spool import Spool
+    from perennial.serving.log.shipper import Entry, Shipper
+    from perennial.serving.log.spool import Spool
 
     spool = Spool(tmp_path / "spool", 10**6)
     store = impatient(root, 0.3)
@@ -188,7 +188,7 @@ def fill(place: Path) -> Path:
 
 
 def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
-    from perennial.serving.spool import Spool
+    from perennial.serving.log.spool import Spool
 
     store = Store(str(small_disk / "tables"))
     store.append("m", "labels", labels("a"), key="a")
@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
     with hold(Objects(store.root), "m", wait_seconds=0, busy="busy"):
         pass
     assert spool.append("m", ["second"], 1)
-    from perennial.serving.spool import read_segment
+    from perennial.serving.log.spool import read_segment
 
     (segment,) = spool.folder.glob("m/*.jsonl")
     assert read_segment(segment) == ([["first"], ["second"]], 0)
@@ -227,7 +227,7 @@ def test_a_database_that_goes_away_in_the_middle_of_a_retraining(
     remote_workspace: Workspace, postgres: services.Postgres, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """PostgreSQL is killed as the run is being logged, and comes back after a while: the training goes on by itself."""
-    from tasks import registration
+    from tasks.steps import register as registration
 
     workspace = Workspace(remote_workspace.settings, patient=True)
     definition = define(workspace)
@@ -304,7 +304,7 @@ def test_two_workers_that_start_the_same_retraining(workspace: Workspace) -> Non
         **os.environ, "PERENNIAL_HOME": str(workspace.home), "PERENNIAL_MODELS": workspace.settings.models,
         "PERENNIAL_EXPECTATIONS": workspace.settings.expectations,
     }  # fmt: skip
-    command = [sys.executable, "-c", RETRAIN, str(Path(__file__).parent), day(10).isoformat()]
+    command = [sys.executable, "-c", RETRAIN, str(Path(__file__).parent / "worlds"), day(10).isoformat()]
     workers = [
         subprocess.Popen(
             [*command, wait], cwd=PROJECT_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

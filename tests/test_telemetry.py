@@ -17,7 +17,7 @@ from small_model import RAW, SUITE, day, rows
 from watching import abroad, watch
 from yaml import safe_dump
 
-from perennial import doctor
+from perennial.operate import doctor
 from perennial.settings import PROJECT_ROOT
 
 LOOP = """

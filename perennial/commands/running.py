@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from perennial.registry import Reign
+    from perennial.state.registry import Reign
 
 
 class Moment(click.ParamType[datetime]):
@@ -38,7 +38,7 @@ json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=Tr
 def announce(model: str, reign: Reign) -> None:
     """Tell whoever listens on the running Prefect server of a new champion; where none runs, nobody listens."""
     from perennial.events import model_resource, reign_event, reign_payload
-    from perennial.servers import running_prefect, send_what_is_queued, use_prefect
+    from perennial.operate.servers import running_prefect, send_what_is_queued, use_prefect
     from perennial.settings import load_settings
 
     settings = load_settings()
@@ -55,7 +55,7 @@ def announce(model: str, reign: Reign) -> None:
 @contextmanager
 def flow_environment(*, verbose: bool = False) -> Iterator[None]:
     """Run flows within: on the running server, or on one that lives as long as the block."""
-    from perennial.servers import prefect_server, running_prefect
+    from perennial.operate.servers import prefect_server, running_prefect
     from perennial.settings import load_settings
 
     if not verbose:  # a failing flow must give one line on stderr, not Prefect's traceback as well

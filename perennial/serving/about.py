@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.serving.model import LoadedModel
+from perennial.serving.versions.model import LoadedModel
 
 if TYPE_CHECKING:
     from perennial.serving.service import Service

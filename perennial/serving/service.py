@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial.serving.about import About, no_table_facts
-from perennial.serving.batching import Batcher, Coalescer
-from perennial.serving.codec import Request
-from perennial.serving.groups import Ids, in_share
-from perennial.serving.host import Host, Served
-from perennial.serving.labels import LabelDesk
-from perennial.serving.log import SHADOW, Shipper, entry_of
+from perennial.serving.log.labels import LabelDesk
+from perennial.serving.log.shipper import SHADOW, Shipper, entry_of
+from perennial.serving.log.spool import Spool
+from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
-from perennial.serving.model import LoadedModel
-from perennial.serving.problems import Problem
-from perennial.serving.schema import Row
+from perennial.serving.processes.shipping import Sealer
+from perennial.serving.protocol.codec import Request
+from perennial.serving.protocol.problems import Problem
+from perennial.serving.protocol.schema import Row
+from perennial.serving.scoring.batching import Batcher, Coalescer
+from perennial.serving.scoring.groups import Ids, in_share
 from perennial.serving.settings import ServingSettings
-from perennial.serving.shipping import Sealer
-from perennial.serving.spool import Spool
-from perennial.serving.waiting import Label
+from perennial.serving.versions.host import Host, Served
+from perennial.serving.versions.model import LoadedModel
 from perennial.workspace import Workspace
 
 LOG = logging.getLogger("perennial.serving")

@@ -17,7 +17,7 @@ from deployments.prefect_file import render
 from deployments.register import register, registered
 from perennial.definition import load_definitions
 from perennial.errors import ServiceError
-from perennial.servers import Child, Service
+from perennial.operate.servers import Child, Service
 from perennial.settings import PROJECT_ROOT, Settings
 
 

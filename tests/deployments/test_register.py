@@ -19,7 +19,7 @@ from deployments.register import register, registered, require_server
 from deployments.specification import FLOWS, TAG, build_deployments
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
-from perennial.servers import Child, Service, free_port, prefect_service
+from perennial.operate.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.slow

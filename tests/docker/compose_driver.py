@@ -23,7 +23,7 @@ import engine
 import httpx
 import yaml
 
-sys.path.insert(0, str(engine.ROOT / "tests"))
+sys.path.insert(0, str(engine.ROOT / "tests" / "worlds"))
 
 STAGES = (("postgres", "storage"), ("bucket",), ("prefect", "mlflow"), ("worker", "api"), ("proxy", "prometheus"))
 STAGE_SECONDS = 600

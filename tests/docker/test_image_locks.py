@@ -81,7 +81,10 @@ def imported(path: Path) -> Iterator[str]:
 def test_all_that_the_api_may_import_some_day_is_in_its_lock() -> None:
     # A registry that is a database is asked by trainers, not by the image.
     elsewhere = {"sqlalchemy"}
-    waiting = [*(PROJECT_ROOT / "perennial" / "serving").glob("*.py"), PROJECT_ROOT / "perennial/commands/serve.py"]
+    waiting = [
+        *(PROJECT_ROOT / "perennial" / "serving").rglob("*.py"),
+        PROJECT_ROOT / "perennial/commands/installation/serve.py",
+    ]
     seen: set[Path] = set()
     found: dict[str, str] = {}
     while waiting:
@@ -92,7 +95,8 @@ def test_all_that_the_api_may_import_some_day_is_in_its_lock() -> None:
         for module in imported(path):
             top = module.split(".")[0]
             if top == "perennial":
-                waiting.append(PROJECT_ROOT / f"{module.replace('.', '/')}.py")
+                place = PROJECT_ROOT / module.replace(".", "/")
+                waiting += [place.with_suffix(".py"), place / "__init__.py"]
             elif top not in sys.stdlib_module_names:
                 found[top] = path.name
     owners = packages_distributions()
@@ -116,7 +120,7 @@ def test_the_api_starts_with_nothing_but_its_lock(tmp_path: Path) -> None:
             if not (site / top).exists():
                 (site / top).symlink_to(str(found.locate_file(top)))
     code = """
-import perennial.commands.serve, perennial.serving.server, perennial.serving.app, perennial.serving.service
+import perennial.commands.installation.serve, perennial.serving.server, perennial.serving.app, perennial.serving.service
 import perennial.serving.scorer, perennial.serving.fetch, mlflow.artifacts, skops.io, treelite, uvloop, httptools
 import perennial.serving.about, perennial.serving.shipping, perennial.serving.log, perennial.serving.labels
 from perennial.serving import docs

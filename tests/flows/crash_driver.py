@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
+sys.path[:0] = [str(Path(__file__).parents[1] / "worlds"), str(Path(__file__).parents[2])]
 
 
 def die(*_arguments: Any, **_more: Any) -> Any:
@@ -34,8 +34,9 @@ def dying(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def prepare_to_die(step: str, when: str) -> None:
     """Wrap the step, or a part of it, in a process that goes on to run it."""
-    from perennial import registry
-    from tasks import registration, retraining
+    from perennial.state import registry
+    from tasks.steps import register as registration
+    from tasks.steps import retrain as retraining
 
     inside: dict[str, tuple[Any, str]] = {
         # After the first trial is in the journal; after logging, before the version; after the history's line.

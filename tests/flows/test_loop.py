@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from small_model import add, day, define, rows, write_source
 
-from perennial.approval import ask
 from perennial.errors import ConflictError, DataError, NotFoundError, ValidationRefused
+from perennial.state.approval import ask
 from perennial.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -31,14 +31,14 @@ import watching
 from small_model import RAW, SUITE, day, merge, rows
 from yaml import safe_dump
 
-from perennial.backup import backup, check_restored, restore
 from perennial.cli import main
-from perennial.doctor import examine
 from perennial.errors import PerennialError
-from perennial.servers import Child, free_port, prefect_service, prepare_home, use_prefect
+from perennial.operate.backup import backup, check_restored, restore
+from perennial.operate.doctor import examine
+from perennial.operate.servers import Child, free_port, prefect_service, prepare_home, use_prefect
 from perennial.serving.settings import new_token
 from perennial.settings import PROJECT_ROOT, Settings
-from perennial.storage import Objects
+from perennial.state.storage import Objects
 from perennial.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3, pytest.mark.timeout(600)]
@@ -140,7 +140,7 @@ def done(remote: Remote) -> Remote:
 @contextmanager
 def broken_servers(remote: Remote, servers: list[Child]) -> Iterator[None]:
     """Kill PostgreSQL as the training starts, and Prefect's server as the gate does; both come back after a while."""
-    from tasks import retraining
+    from tasks.steps import retrain as retraining
 
     timers: list[threading.Timer] = []
 
@@ -170,7 +170,7 @@ def broken_servers(remote: Remote, servers: list[Child]) -> Iterator[None]:
 
 def failing(remote: Remote, step: str, fault: Callable[[], None]) -> Callable[..., Any]:
     """The step of that name, before which something breaks."""
-    from tasks import retraining
+    from tasks.steps import retrain as retraining
 
     plain = getattr(retraining, step)
 

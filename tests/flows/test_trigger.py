@@ -13,10 +13,10 @@ import pytest
 from small_model import add, day, define, retrain, rows
 
 from deployments.register import register
-from perennial.servers import Child, Service
+from perennial.operate.servers import Child, Service
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.workspace import Workspace
-from tasks.scoring import load_version, score_unscored
+from tasks.steps.score import load_version, score_unscored
 
 pytestmark = pytest.mark.slow
 GROWTH = {

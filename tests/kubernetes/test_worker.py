@@ -21,7 +21,7 @@ from deployments.changes import Change
 from deployments.pools import TEMPLATES, Pool
 from deployments.register import register, registered
 from perennial.definition import ModelDefinition
-from perennial.servers import Child, Service, free_port
+from perennial.operate.servers import Child, Service, free_port
 from perennial.settings import PROJECT_ROOT, Settings
 
 API = PROJECT_ROOT.parent / "shared" / "oci" / "fake_kubernetes_api.py"

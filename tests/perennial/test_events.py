@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from perennial.events import PROMOTED, REFUSED, ROLLED_BACK, WAITING, reign_event, reign_payload
-from perennial.registry import Reign
+from perennial.state.registry import Reign
 
 MOMENT = datetime(2026, 1, 31, 6, tzinfo=UTC)
 

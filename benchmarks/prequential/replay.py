@@ -1,0 +1,187 @@
+"""A set replayed window by window: what a check would have been given at each moment. No policy is judged here."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
+from perennial.state.store import ROW_ID
+from prequential.scores import ScoreMatrix
+from prequential.sets import DriftingSet, Floats
+from tasks.check.decision import CheckInputs
+from tasks.check.estimate.record import past_rows
+from tasks.check.health import Freshness
+from tasks.check.history import read_history
+from tasks.check.reference import Reference, build_reference
+from tasks.measures.profiles import microseconds
+from tasks.measures.quality import mean_loss, row_losses
+
+WEEK = timedelta(days=7)
+
+
+class Replay:
+    """One set on a clock of equal windows.
+
+    Real times are kept where the windows are equally long; else each window is spread evenly over one week, in order.
+
+    Args:
+        data: The set.
+        matrix: Every model's scores.
+        label_delay: After how many windows a window's labels are known; 0 means at its end.
+    """
+
+    def __init__(self, data: DriftingSet, matrix: ScoreMatrix, label_delay: int) -> None:
+        self.data, self.matrix, self.label_delay = data, matrix, label_delay
+        self.loss = "log_loss" if data.task == "classification" else "mse"
+        self.first = np.array([data.first_row(w) for w in range(data.windows + 1)])
+        times, self.window, self.origin = _clock(data, self.first)
+        self.frame = data.features.assign(time=times)
+        self.ids = pd.Series(np.arange(len(times))).astype("str")
+        self.micros = microseconds(self.frame["time"])
+        self.references: dict[int, Reference] = {}
+
+    @property
+    def task(self) -> Any:
+        return self.data.task
+
+    def rows(self, first: int, last: int) -> slice:
+        """The rows of the windows first to last, the last one included; none where that lies before the first."""
+        start = max(first, 0)
+        return slice(int(self.first[start]), int(self.first[max(last + 1, start)]))
+
+    def end(self, window: int) -> datetime:
+        """The moment at which a window ends, and the check after it takes place."""
+        return self.origin + (window + 1) * self.window
+
+    def known(self, window: int) -> int:
+        """How many windows have labels at the end of the given one."""
+        return max(self.data.start, window + 1 - self.label_delay)
+
+    def raw(self, model: int, first: int, last: int) -> Floats:
+        """Scores of the model trained on the windows before `model`, for the windows first to last."""
+        offset = self.first[model]
+        part = self.rows(first, last)
+        return self.matrix.scores[model][part.start - offset : part.stop - offset]
+
+    def reference(self, model: int) -> Reference:
+        """The champion's reference: its loss at promotion is that of the model without the newest window, on it."""
+        if model not in self.references:
+            part = self.rows(0, model - 1)
+            held = row_losses(
+                self.data.target[self.rows(model - 1, model - 1)], self.raw(model - 1, model - 1, model - 1), self.loss
+            )
+            loss = mean_loss(held)
+            self.references[model] = build_reference(
+                self.frame.iloc[part],
+                time="time",
+                task=self.task,
+                loss=self.loss,
+                window_seconds=self.window.total_seconds(),
+                numeric=self.data.numeric,
+                categorical=self.data.categorical,
+                text=self.data.text,
+                truth=self.data.target[part],
+                holdout_loss=loss.mean,
+                holdout_error=loss.standard_error,
+                holdout_rows=loss.rows,
+            )
+        return self.references[model]
+
+    def inputs(self, window: int, model: int, log: pd.DataFrame, ledger: list[dict[str, Any]]) -> CheckInputs:
+        """What the check at the end of a window is given.
+
+        Args:
+            window: The window that just ended.
+            model: The champion.
+            log: Every prediction so far: id, time, score, raw_score, version, by row.
+            ledger: Earlier rows.
+        """
+        part = self.rows(window, window)
+        newest = window - self.label_delay
+        mature = self.rows(newest, newest)
+        answers = log.iloc[mature].reset_index(drop=True)
+        if newest >= model:  # whoever answered: the champion, too, has not learned from these rows
+            raw = self.raw(model, newest, newest)
+            answers = answers.assign(score=raw, raw_score=raw, version=str(model))
+        frame = self.frame.iloc[part].reset_index(drop=True)
+        known = self.rows(self.data.start, newest)
+        labels = pd.DataFrame(
+            {
+                "id": self.ids.iloc[known].to_numpy(),
+                "truth": self.data.target[known],
+                "labelled_at": pd.Timestamp(self.end(window)),
+            }
+        )
+        as_of, delay = self.end(window), self.label_delay * self.window
+
+        def logged(start: datetime, end: datetime) -> pd.DataFrame:
+            first, last = np.searchsorted(self.micros, [moment.timestamp() * 1e6 for moment in (start, end)])
+            return log.iloc[first:last]
+
+        return CheckInputs(
+            model=self.data.name,
+            champion_version=str(model),
+            reference=self.reference(model),
+            time="time",
+            window=frame,
+            predictions=log.iloc[part].reset_index(drop=True),
+            mature=answers,
+            labels=labels,
+            label_delay=delay,
+            labelled_rows=int(self.first[self.known(window)]),
+            freshness=Freshness(latest_event=frame["time"].max().to_pydatetime()),
+            ledger=tuple(ledger),
+            past=past_rows(read_history(tuple(ledger), as_of), self.window, as_of - delay, logged),
+            window_features=self.features(part),
+            mature_features=self.features(mature),
+            holdout=self.holdout(model),
+        )
+
+    def features(self, part: slice) -> pd.DataFrame | None:
+        """Ids and features, which a regression's estimates read."""
+        return None if self.task == "classification" else self.frame.iloc[part].assign(**{ROW_ID: self.ids.iloc[part]})
+
+    def holdout(self, model: int) -> pd.DataFrame:
+        """What the champion was judged on: its newest window, scored by the model without it."""
+        part = self.rows(model - 1, model - 1)
+        scores = self.raw(model - 1, model - 1, model - 1)
+        return self.frame.iloc[part].assign(_score=scores, _truth=self.data.target[part])
+
+    def empty_log(self) -> pd.DataFrame:
+        """A log without predictions; version 0 is nobody's."""
+        log = pd.DataFrame({"id": self.ids, "time": self.frame["time"], "score": np.nan, "raw_score": np.nan})
+        return log.assign(version=pd.Series(["none"] * len(log), dtype="str"))
+
+    def definition(self, policy: Monitoring, gate: GatePolicy) -> ModelDefinition:
+        """What live code wants to know of the set."""
+        columns = Features(numeric=self.data.numeric, categorical=self.data.categorical, text=self.data.text)
+        data = Data(source=Source(parquet="-"), id="id", time="time", target="y")
+        return ModelDefinition(
+            name="set", task=self.task, data=data, features=columns, gate=gate, monitoring=policy
+        )  # fmt: skip
+
+    def policy(self, **changes: Any) -> Monitoring:
+        """The default policy, with this clock's window."""
+        return Monitoring(window=self.window, **changes)
+
+
+def _clock(data: DriftingSet, first: Any) -> tuple[pd.Series[Any], timedelta, datetime]:
+    real = microseconds(data.time)
+    starts = real[first[:-1]]
+    step = np.median(np.diff(starts))
+    length = timedelta(days=max(1, round(step / 86_400e6)))
+    origin = pd.Timestamp(starts[0], unit="us", tz="UTC").normalize()
+    edges = origin.value // 1000 + np.arange(data.windows + 1) * int(length.total_seconds() * 1e6)
+    inside = (real >= edges[data.window]) & (real < edges[data.window + 1])
+    if inside.all():
+        return data.time, length, origin.to_pydatetime()
+    position = np.arange(len(real)) - first[data.window]
+    size = np.diff(first)[data.window]
+    origin = pd.Timestamp("2020-01-06", tz="UTC")
+    seconds = (data.window + position / size) * WEEK.total_seconds()
+    times = pd.Series(origin + pd.to_timedelta(seconds, unit="s")).astype("datetime64[us, UTC]")
+    return times, WEEK, origin.to_pydatetime()

@@ -1,0 +1,106 @@
+"""Every model's scores on every later window of a set: after that, any policy is simulated without another fit.
+
+`score_matrix` fits one model per window on all rows before it, and scores all rows from it on. No policy is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+
+from prequential.sets import DriftingSet, Floats
+
+TEXT_WORDS = 500
+FIRST_ITERATIONS = 100
+TRAINED_ROWS = 400_000  # of a larger training set every second, third … row is taken: it must end some day
+
+
+def design_matrix(data: DriftingSet) -> tuple[Any, list[int]]:
+    """float64 of shape (rows, columns) with category codes, and the positions of the categorical columns."""
+    columns, categories = [], []
+    for position, name in enumerate([name for name in data.features if name not in data.text]):
+        values = data.features[name]
+        if values.dtype.kind == "f":
+            columns.append(values.to_numpy(np.float64))
+            continue
+        codes = pd.factorize(values, sort=True)[0].astype(np.float64)
+        if codes.max(initial=-1) < 255:
+            categories.append(position)
+        codes[codes < 0] = np.nan
+        columns.append(codes)
+    return np.column_stack(columns) if columns else np.empty((len(data.target), 0)), categories
+
+
+def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: int, rows: slice) -> Floats:
+    """Fit on all rows before window `before`, score the rows given."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.feature_selection import chi2
+
+    end = data.first_row(before)
+    truth = data.target[:end]
+    if np.ptp(truth) == 0:  # nothing to learn yet
+        always = (truth.sum() + 0.5) / (end + 1) if data.task == "classification" else truth[0]
+        return np.full(len(data.target[rows]), always)
+    if data.words is not None:
+        classes = truth if data.task == "classification" else (truth > np.median(truth))
+        strength = np.nan_to_num(chi2(data.words[:end], classes)[0])
+        best = np.sort(np.argsort(-strength, kind="stable")[:TEXT_WORDS])
+        beside = matrix if data.text else np.empty((len(data.target), 0))
+        train = np.hstack([beside[:end], data.words[:end, best].toarray()])
+        later = np.hstack([beside[rows], data.words[rows, best].toarray()])
+    else:
+        train, later = matrix[:end], matrix[rows]
+    train = np.where(np.isnan(train).all(axis=0), 0.0, train)  # scikit-learn bins no column without a value
+    spaced = slice(None, None, -(-end // TRAINED_ROWS))
+    kind = HistGradientBoostingClassifier if data.task == "classification" else HistGradientBoostingRegressor
+    model = kind(
+        max_iter=FIRST_ITERATIONS, early_stopping=False, random_state=0, categorical_features=categories or None
+    ).fit(train[spaced], truth[spaced])
+    scores = model.predict_proba(later)[:, 1] if data.task == "classification" else model.predict(later)
+    return np.asarray(scores, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """What every model says about every later row.
+
+    Attributes:
+        scores: Per number of training windows s, scores of shape (rows from window s on,).
+        fit_seconds: Per s, the CPU seconds of fitting and scoring.
+    """
+
+    scores: dict[int, Floats]
+    fit_seconds: dict[int, float]
+
+
+def score_matrix(data: DriftingSet, cache: Path | None) -> ScoreMatrix:
+    """Fit once per window, from the one before `start` (for its holdout) to the last; kept in the cache folder."""
+    digest = hashlib.sha256(pd.util.hash_pandas_object(data.features, index=False).to_numpy().tobytes())
+    digest.update(data.target.tobytes() + data.window.tobytes() + f"{FIRST_ITERATIONS} {TEXT_WORDS}".encode())
+    path = cache / f"{data.name}-{digest.hexdigest()[:12]}.npz" if cache else None
+    if path and path.exists():
+        with np.load(path) as kept:
+            seconds = dict(zip(kept["windows"].tolist(), kept["fit_seconds"].tolist(), strict=True))
+            return ScoreMatrix({s: kept[f"s{s}"].astype(np.float64) for s in seconds}, seconds)
+    matrix, categories = design_matrix(data)
+    scores: dict[int, Floats] = {}
+    seconds = {}
+    for before in range(data.start - 1, data.windows):
+        began = time.process_time()
+        rows = slice(data.first_row(before), None)
+        scores[before] = fit_scores(data, matrix, categories, before, rows).astype(np.float32).astype(np.float64)
+        seconds[before] = time.process_time() - began
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"s{s}": values.astype(np.float32) for s, values in scores.items()}
+        np.savez(path, windows=list(seconds), fit_seconds=list(seconds.values()), **arrays)  # type: ignore[arg-type]
+    return ScoreMatrix(scores, seconds)

@@ -1,0 +1,124 @@
+"""`perennial status`, `ledger` and `history`: what was written down. They change nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perennial.commands.output import print_json, print_table
+from perennial.commands.running import Moment, json_option
+
+if TYPE_CHECKING:
+    from perennial.workspace import Workspace
+
+
+@click.command()
+@click.argument("model", required=False)
+@json_option
+def status(model: str | None, as_json: bool) -> None:
+    """Show what is live, since when and why, and the last check's verdict."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    names = [model] if model else list(workspace.definitions())
+    rows = [_status(workspace, name) for name in names]
+    if as_json:
+        print_json(rows)
+        return
+    shown = (
+        "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
+        "fast_path",
+    )  # fmt: skip
+    print_table(shown, [[row[column] for column in shown] for row in rows])
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def ledger(model: str, as_json: bool) -> None:
+    """List the model's decisions, oldest first: verdict, reasons, who carried them out, and the outcome."""
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    workspace.definition(model)
+    entries = workspace.ledger(model).entries()
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        (
+            entry["as_of"][:16],
+            entry["verdict"],
+            entry["champion_version"],
+            (entry["outcome"] or {}).get("gate_verdict", "claimed" if entry["claimed_by"] else ""),
+            entry["decision_id"][:8],
+            entry["reasons"][0] if entry["reasons"] else "",
+        )
+        for entry in entries
+    ]
+    print_table(("as of", "verdict", "champion", "outcome", "decision", "reason"), rows)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--at", type=Moment(), help="Only who was champion at this moment, ISO 8601.")
+@json_option
+def history(model: str, at: datetime | None, as_json: bool) -> None:
+    """List who was champion when, why, and who let it in."""
+    from perennial.errors import NotFoundError
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    workspace.definition(model)
+    lines = workspace.registry.history(model)
+    if at is not None:
+        reign = workspace.registry.reign(model, as_of=at)
+        if reign is None:
+            raise NotFoundError(
+                f"{model} had no champion at {at:%Y-%m-%d %H:%M}", f"See `perennial history {model}` for all of them"
+            )
+        lines = [reign]
+    if as_json:
+        print_json(lines)
+        return
+    rows = [(f"{line.at:%Y-%m-%d %H:%M}", line.version, line.action, line.by, line.reason) for line in lines]
+    print_table(("from", "version", "action", "by", "why"), rows)
+
+
+def _status(workspace: Workspace, model: str) -> dict[str, Any]:
+    from perennial.state.approval import pending
+
+    workspace.definition(model)
+    reign = workspace.registry.reign(model)
+    entries = workspace.ledger(model).entries()
+    last = entries[-1] if entries else None
+    store = workspace.store
+    waiting = [version.number for version in pending(workspace.registry, model)]
+    return {
+        "model": model,
+        "champion": reign.version if reign else None,
+        "since": f"{reign.at:%Y-%m-%d %H:%M}" if reign else None,
+        "why": reign.reason if reign else "no champion yet: perennial retrain " + model,
+        "rows": len(store.read(model, "batches", columns=["_id"])),
+        "labels": len(store.read(model, "labels", columns=["id"])),
+        "predictions": len(store.read(model, "predictions", columns=["id"])),
+        "verdict": last["verdict"] if last else None,
+        "checked": last["as_of"][:16] if last else None,
+        "reasons": last["reasons"] if last else [],
+        "waiting": ", ".join(str(number) for number in waiting),
+        "fast_path": _fast_path(workspace, model, reign.version) if reign else None,
+    }
+
+
+def _fast_path(workspace: Workspace, model: str, version: int) -> str | None:
+    """What the API found when it last loaded the version; None where it never did."""
+    from perennial.serving.versions.cache import read_proof
+
+    proof = read_proof(workspace.home, model, version)
+    if proof is None:
+        return None
+    if proof["kind"] == "none":
+        return f"none: {proof['reason']}"
+    return f"{proof['kind']} up to {proof['fast_rows']} rows"

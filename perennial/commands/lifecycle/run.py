@@ -1,0 +1,145 @@
+"""`perennial ingest`, `label`, `retrain`, `check` and `score`: they run what the deployments run, now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from perennial.commands.lifecycle.check_all import check_all
+from perennial.commands.output import print_json
+from perennial.commands.running import as_of_option, flow_environment, json_option
+
+_verbose = click.option("--verbose", is_flag=True, help="Show Prefect's log.")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@as_of_option
+@click.option("--history", is_flag=True, help="The files are the past: they count as known when they happened.")
+@json_option
+@_verbose
+def ingest(
+    model: str, files: tuple[Path, ...], as_of: datetime | None, history: bool, as_json: bool, verbose: bool
+) -> None:
+    """Validate FILES (or what is new in the model's source) and put them into the tables."""
+    paths = [str(path.resolve()) for path in files]
+    with flow_environment(verbose=verbose):
+        from flows.ingest import ingest as flow
+
+        result = flow(model, files=paths or None, as_of=as_of, history=history)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(
+        f"{result['kept']} of {result['rows']} rows kept, {result['quarantined']} quarantined, "
+        f"{result['duplicates']} known already, {result['labels']} labels"
+        + (f", {result['known_batches']} batches known already" if result["known_batches"] else "")
+    )
+
+
+@click.command()
+@click.argument("model")
+@click.argument("file", type=click.Path(path_type=Path))
+@as_of_option
+@click.option("--author", default="file", show_default=True, help="Who says so.")
+@json_option
+def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: bool) -> None:
+    """Add late truth: a file with the model's id and target columns, and perhaps labelled_at."""
+    from perennial.workspace import open_workspace
+    from tasks.rows.files import read_file
+    from tasks.rows.labels import label_frame
+
+    workspace = open_workspace()
+    definition = workspace.definition(model)
+    at = as_of or datetime.now(UTC)
+    receipt = label_frame(workspace.store, definition, read_file(file, definition), as_of=at, author=author)
+    if as_json:
+        print_json(receipt)
+        return
+    click.echo(
+        f"{receipt.new} new labels, {receipt.corrected} corrected, {receipt.unchanged} unchanged, "
+        f"{receipt.missing} rows without truth"
+    )
+
+
+@click.command()
+@click.argument("model")
+@as_of_option
+@click.option("--decision", "decision_id", help="Carry out this decision of the ledger.")
+@click.option("--force", is_flag=True, help="Train although the newest check asks for repair.")
+@json_option
+@_verbose
+def retrain(
+    model: str, as_of: datetime | None, decision_id: str | None, force: bool, as_json: bool, verbose: bool
+) -> None:
+    """Train a challenger; the gate promotes it or keeps the champion."""
+    with flow_environment(verbose=verbose):
+        from flows.retrain import retrain as flow
+
+        result = flow(model, as_of=as_of, decision_id=decision_id, force=force)
+    if as_json:
+        print_json(result)
+        return
+    done = "is champion now" if result["promoted"] else "is registered as challenger"
+    if result["waits_for_approval"]:
+        done = f"waits for a person: perennial approve {model} --reason WHY"
+    click.echo(f"{result['gate']}: version {result['version']} {done}. {result['reason']}")
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--all", "every", is_flag=True, help="Every model that has a champion, one after the other.")
+@as_of_option
+@click.option("--dry-run", is_flag=True, help="Decide and print only: no ledger, no retraining, no Prefect.")
+@json_option
+@_verbose
+def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool, as_json: bool, verbose: bool) -> None:
+    """Check the champion: a verdict with its reasons, written into the ledger and acted on."""
+    if (model is None) is not every:
+        raise click.UsageError("name a MODEL, or give --all")
+    if model is None:
+        check_all(as_of, dry_run=dry_run, as_json=as_json, verbose=verbose)
+        return
+    from perennial.workspace import open_workspace
+    from tasks.check.decision import Decision
+    from tasks.check.text import render_text
+
+    if dry_run:
+        from tasks.steps.monitor import run_check
+
+        workspace = open_workspace()
+        decision = run_check(workspace, workspace.definition(model), as_of=as_of or datetime.now(UTC)).to_dict()
+    else:
+        open_workspace().definition(model)
+        with flow_environment(verbose=verbose):
+            from flows.monitor import monitor
+
+            decision = monitor(model, as_of=as_of)
+    if as_json:
+        print_json(decision)
+        return
+    click.echo(render_text(Decision.from_dict(decision)))
+    if decision.get("report"):
+        click.echo(f"report: {decision['report']}")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("input", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@as_of_option
+@json_option
+@_verbose
+def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json: bool, verbose: bool) -> None:
+    """Score the rows of INPUT with the champion into OUTPUT (.parquet or .csv), and log them."""
+    with flow_environment(verbose=verbose):
+        from flows.score import score as flow
+
+        result = flow(model, input=str(input.resolve()), output=str(output.resolve()), as_of=as_of)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['rows']} rows scored with version {result['version']} into {output}")

@@ -1,0 +1,423 @@
+"""What may be wrong with an installation, and the remedy of each finding. It looks and probes; it mends nothing.
+
+A probe writes a small object below ROOT/_perennial/probe and removes it. A home that is not there yet is left so.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from perennial.errors import PerennialError
+from perennial.operate.servers import running_prefect
+from perennial.redaction import redact
+from perennial.settings import PROJECT_ROOT, Settings
+from perennial.state.layout import LAYOUT_VERSION, places
+from perennial.state.leases import held
+from perennial.state.storage import Objects, is_remote
+from perennial.workspace import Workspace
+
+Status = Literal["ok", "warning", "error"]
+_LEAST_BYTES, _FEW_BYTES = 500 * 2**20, 2 * 2**30
+_LEAST_TEMPORARY_BYTES, _FEW_TEMPORARY_BYTES = 100 * 2**20, 500 * 2**20  # a container's are in its memory
+_NOTICEABLE_SKEW_SECONDS, _HARMFUL_SKEW_SECONDS = 5.0, 60.0
+_OLD_SPOOL_SECONDS = 900.0
+_PROBE = "_perennial/probe"
+_ANSWER_SECONDS = 15.0
+# Each with the values that switch it off.
+_TELEMETRY = {
+    "DO_NOT_TRACK": ("1", "true"),
+    "GX_ANALYTICS_ENABLED": ("false", "0"),
+    "MLFLOW_DISABLE_TELEMETRY": ("true", "1"),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": ("false", "0"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        check: What was looked at.
+        status: `ok`; `warning` asks for a look; `error` keeps something from working.
+        detail: What was found.
+        remedy: What to do about it; empty where nothing is to do.
+    """
+
+    check: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every finding, in the order in which things rest on one another. A check that fails is a finding itself."""
+    found: list[Finding] = []
+    for name, check in _CHECKS.items():
+        try:
+            found += check(settings)
+        except PerennialError as error:
+            found.append(Finding(name, "error", error.problem, error.remedy))
+        except Exception as error:  # noqa: BLE001 - whatever is broken, the other checks are wanted too
+            detail = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            found.append(Finding(name, "error", detail, "Mend what the message names"))
+    return found
+
+
+def _requirements() -> list[str] | None:
+    """What Perennial needs. In an image it isn't an installed package: by pyproject.toml, which the worker's has."""
+    try:
+        return importlib.metadata.requires("perennial") or []
+    except importlib.metadata.PackageNotFoundError:
+        file = PROJECT_ROOT / "pyproject.toml"
+        if not file.exists():
+            return None
+        found: list[str] = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
+        return found
+
+
+def _versions(_settings: Settings) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    wrong, missing = [], []
+    requirements = _requirements()
+    if requirements is None:
+        yield Finding("versions", "ok", f"Python {sys.version.split()[0]}; the pins stayed where this image was built")
+        return
+    for text in requirements:
+        wanted = Requirement(text)
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(wanted.name)
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            wrong.append(f"{wanted.name} is {version}, needed is {wanted.specifier}")
+    if wrong:
+        yield Finding("versions", "error", "; ".join(wrong), "Install what the lock names: make setup")
+    if missing:
+        remedy = "Install what the lock names: make setup. (The serving image is without them on purpose)"
+        yield Finding("versions", "warning", f"not installed: {', '.join(missing)}", remedy)
+    if not wrong and not missing:
+        yield Finding("versions", "ok", f"Python {sys.version.split()[0]}, every package within its pin")
+
+
+def _telemetry(_settings: Settings) -> Iterator[Finding]:
+    on = [name for name, off in _TELEMETRY.items() if os.environ.get(name, off[0]).lower() not in off]
+    if on:
+        yield Finding("telemetry", "warning", f"switched on by {', '.join(on)}", "Unset the variables")
+    else:
+        yield Finding("telemetry", "ok", "off in every dependency")
+
+
+def _definitions(settings: Settings) -> Iterator[Finding]:
+    from perennial.definition import load_definitions
+
+    names = list(load_definitions(settings.model_folders))
+    if names:
+        yield Finding("definitions", "ok", f"{len(names)} valid: {', '.join(names)}")
+    else:
+        yield Finding("definitions", "warning", "no model is defined", "Write a NAME.yaml, or set PERENNIAL_MODELS")
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home_path
+    if not home.exists():
+        yield Finding(
+            "home", "warning", f"{home} does not exist yet", "Nothing: the first command that writes makes it"
+        )
+        return
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        yield Finding(
+            "home", "error", f"{home} can't be written: {error.strerror}", f"Give this user the right: {home}"
+        )
+        return
+    if home.stat().st_mode & 0o002:
+        yield Finding(
+            "home", "warning", f"anybody on this machine may write to {home}, and so change models", f"chmod o-w {home}"
+        )
+    else:
+        yield Finding("home", "ok", f"{home} can be written")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    named = {"home": str(settings.home_path), "tables": settings.tables_root, "artifacts": settings.artifacts_root}
+    for name, root in [*named.items(), ("temporary files", tempfile.gettempdir())]:
+        folder = Path(root.removeprefix("file://"))
+        few, least = _FEW_BYTES, _LEAST_BYTES
+        if name == "temporary files":
+            few, least = _FEW_TEMPORARY_BYTES, _LEAST_TEMPORARY_BYTES
+        if is_remote(root):
+            continue
+        while not folder.exists():
+            folder = folder.parent
+        usage = shutil.disk_usage(folder)
+        detail = f"{usage.free / 2**30:.1f} GiB free for {name} ({folder})"
+        if usage.free >= few:
+            yield Finding("disk", "ok", detail)
+        else:
+            status: Status = "error" if usage.free < least else "warning"
+            yield Finding("disk", status, detail, f"Free space on the disk of {folder}, or move {name} elsewhere")
+
+
+def _layout(settings: Settings) -> Iterator[Finding]:
+    for place in places(settings):
+        if place.version == LAYOUT_VERSION:
+            yield Finding("layout", "ok", f"{place.name}: {place.version}")
+        elif place.version is None:
+            yield Finding("layout", "ok", f"{place.name}: nothing there yet")
+        elif place.version < LAYOUT_VERSION:
+            detail = f"{place.name} in {place.root}: {place.version}, needed is {LAYOUT_VERSION}"
+            yield Finding("layout", "error", detail, "Make a backup, stop what runs, then: perennial migrate")
+        else:
+            detail = f"{place.name} in {place.root}: {place.version}, newer than this program's {LAYOUT_VERSION}"
+            yield Finding("layout", "error", detail, f"Install Perennial {place.written_by} or a newer one")
+
+
+def _tables(settings: Settings) -> Iterator[Finding]:
+    if not is_remote(settings.tables_root) and not Path(settings.tables_root).exists():
+        yield Finding("tables", "ok", f"{settings.tables_root} is made by the first ingestion")
+        return
+    objects = Objects(settings.tables_root, patience_seconds=5)
+    name, content = f"{_PROBE}/{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
+    sent = datetime.now(UTC)
+    objects.create(name, content)
+    written = datetime.now(UTC)
+    try:
+        alone = not objects.create(name, b"another")
+        same = objects.get(name) == content
+        entry = next((each for each in objects.entries(_PROBE) if each.name == name), None)
+    finally:
+        objects.delete(name)
+    if not alone:
+        yield Finding(
+            "tables", "error", f"{objects.root} lets two create one object: commits and leases are not safe",
+            "Use a storage with conditional writes (If-None-Match), or switch them on",
+        )  # fmt: skip
+        return
+    if not same or entry is None:
+        yield Finding("tables", "error", f"{objects.root} does not give back what was written", "Check the storage")
+        return
+    yield Finding("tables", "ok", f"{objects.root} reads, writes and refuses a second writer")
+    if is_remote(objects.root):
+        yield _skew("the tables' storage", _ahead_seconds(entry.modified, sent, written))
+
+
+def _artifacts(settings: Settings) -> Iterator[Finding]:
+    root = settings.artifacts_root
+    if settings.mlflow_uri.startswith("http"):
+        yield Finding("artifacts", "ok", "behind the MLflow server, which serves them")
+        return
+    if not is_remote(root) and not Path(root.removeprefix("file://")).exists():
+        yield Finding("artifacts", "ok", f"{root} is made by the first training")
+        return
+    objects = Objects(root, patience_seconds=5)
+    name = f"{_PROBE}/{uuid.uuid4().hex}"
+    objects.put(name, b"probe")
+    readable = objects.get(name) == b"probe"
+    objects.delete(name)
+    if readable:
+        yield Finding("artifacts", "ok", f"{root} reads and writes")
+    else:
+        yield Finding("artifacts", "error", f"{root} does not give back what was written", "Check the storage")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    uri = settings.mlflow_uri
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            yield Finding("registry", "ok", f"{path} is made by the first training")
+            return
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            verdict = str(connection.execute("pragma quick_check(1)").fetchone()[0])
+        if verdict != "ok":
+            yield Finding("registry", "error", f"{path} is damaged: {verdict}", "Restore a backup: perennial restore")
+            return
+        yield Finding("registry", "ok", f"{path} is whole")
+        return
+    if uri.startswith("http"):
+        version, skew = _asked(f"{uri.rstrip('/')}/version")
+        yield from _same_version("registry", "mlflow", version.strip().strip('"'))
+        yield _skew("the MLflow server", skew)
+        return
+    Workspace(settings).registry.client.search_registered_models(max_results=1)
+    yield Finding("registry", "ok", f"{redact(uri)} answers")
+
+
+def _prefect(settings: Settings) -> Iterator[Finding]:
+    url = running_prefect(settings)
+    if url is None:
+        if settings.prefect_api_url:
+            detail = f"no healthy server answers at {redact(settings.prefect_api_url)}"
+            yield Finding("prefect", "error", detail, "Start it, or correct PERENNIAL_PREFECT_API_URL")
+        else:
+            yield Finding("prefect", "warning", "no server runs for this home: no schedule runs", "perennial up")
+        return
+    version, skew = _asked(f"{url.rstrip('/')}/admin/version")
+    yield from _same_version("prefect", "prefect", json.loads(version))
+    yield _skew("the Prefect server", skew)
+
+
+def _champions(settings: Settings) -> Iterator[Finding]:
+    from perennial.definition import load_definitions
+    from perennial.model.artifacts import folder_digest
+
+    workspace = Workspace(settings)
+    for model in load_definitions(settings.model_folders):
+        champion = workspace.registry.champion(model) if workspace.store.version(model, "history") is not None else None
+        reign = workspace.registry.reign(model)
+        if champion is None or reign is None:
+            yield Finding("champions", "ok", f"{model} has none yet")
+            continue
+        if folder_digest(workspace.registry.artifacts(champion)) != champion.digest:
+            detail = f"{model}: the files of version {champion.number} are not those that were registered"
+            yield Finding(
+                "champions", "error", detail, f"perennial rollback {model}, then retrain; find who changed them"
+            )
+            continue
+        manifest = workspace.home / "live" / f"{model}.json"
+        told = json.loads(manifest.read_text(encoding="utf-8"))["sequence"] if manifest.is_file() else None
+        if told != reign.sequence:
+            detail = f"{model}: the API is told line {told or 'none'} of the history, the newest is {reign.sequence}"
+            yield Finding("champions", "warning", detail, f"Let a check mend it: perennial check {model}")
+            continue
+        yield Finding("champions", "ok", f"{model}: version {champion.number}, its files are whole")
+
+
+def _leases(settings: Settings) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    leases = held(Objects(settings.tables_root, patience_seconds=5))
+    for name, record in leases.items():
+        age = record.age_seconds(now)
+        who = f"{name} is held by process {record.pid} on {record.host}, renewed {age:.0f} s ago by its clock"
+        if record.dead_here():
+            yield Finding("leases", "warning", f"{who}; that process is gone", "Nothing: the next run takes it over")
+        elif age > 2 * record.seconds:
+            remedy = f"Nothing, if it died: the next run takes it over after {record.seconds:g} s. Else see its clock"
+            yield Finding("leases", "warning", who, remedy)
+        else:
+            yield Finding("leases", "ok", who)
+    if not leases:
+        yield Finding("leases", "ok", "none is held")
+
+
+def _spool(settings: Settings) -> Iterator[Finding]:
+    from filelock import FileLock, Timeout
+
+    waiting = 0
+    for kind in ("spool", "labels"):
+        # Hidden ones belong to no process: labels of ids that nobody knows yet wait there.
+        for folder in sorted((settings.home_path / "serving" / kind).glob("[!.]*")):
+            segments = [path for path in folder.glob("*/*.jsonl") if path.stat().st_size]
+            if not segments:
+                continue
+            waiting += len(segments)
+            oldest = time.time() - min(path.stat().st_mtime for path in segments)
+            alive = False
+            try:
+                with FileLock(folder / "owner.lock", timeout=0):
+                    pass
+            except Timeout:
+                alive = True
+            if not alive:
+                detail = f"{len(segments)} segments of a process that ended wait in {folder}"
+                yield Finding("spool", "warning", detail, "Start `perennial serve`: it ships them within a minute")
+            elif oldest > _OLD_SPOOL_SECONDS:
+                detail = f"a segment in {folder} is {oldest / 60:.0f} minutes old and was not shipped"
+                yield Finding(
+                    "spool", "error", detail, "See the reason in the API's /health; mostly the tables' storage"
+                )
+            else:
+                yield Finding("spool", "ok", f"{len(segments)} young segments of a living process")
+    if not waiting:
+        yield Finding("spool", "ok", "nothing waits")
+
+
+def _asked(url: str) -> tuple[str, float]:
+    """A server's answer, and how far our clock is ahead of its."""
+    request = urllib.request.Request(url)  # noqa: S310 - http(s) only: the callers saw to it
+    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
+        import base64
+
+        request.add_header("Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
+    sent = datetime.now(UTC)
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
+            received = datetime.now(UTC)
+            at = parsedate_to_datetime(answer.headers["Date"]) if answer.headers["Date"] else received
+            return answer.read().decode(), _ahead_seconds(at, sent, received)
+    except OSError as error:  # refused, unknown, or too slow
+        reason = getattr(error, "reason", error)
+        raise PerennialError(f"{url} does not answer: {reason}", "Start the server, or correct its address") from error
+
+
+def _same_version(check: str, package: str, version: str) -> Iterator[Finding]:
+    try:
+        ours = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the serving image is without it
+        yield Finding(check, "ok", f"the server answers, version {version}; {package} is not installed here")
+        return
+    if version == ours:
+        yield Finding(check, "ok", f"the server answers, version {version}")
+    else:
+        detail = f"the server runs {package} {version}, this program {ours}"
+        yield Finding(check, "warning", detail, "Run one version of it everywhere: the lock's")
+
+
+def _ahead_seconds(theirs: datetime, sent: datetime, received: datetime) -> float:
+    """How far our clock is ahead, at least: their moment, to the second, lies between our two."""
+    if theirs < sent - timedelta(seconds=1):
+        return (sent - theirs).total_seconds()
+    return min(0.0, (received - theirs).total_seconds())
+
+
+def _skew(where: str, seconds: float) -> Finding:
+    detail = f"our clock is {abs(seconds):.0f} s {'ahead of' if seconds >= 0 else 'behind'} that of {where}"
+    if abs(seconds) <= _NOTICEABLE_SKEW_SECONDS:
+        return Finding("clock", "ok", f"within {_NOTICEABLE_SKEW_SECONDS:g} s of {where}")
+    status: Status = "error" if abs(seconds) > _HARMFUL_SKEW_SECONDS else "warning"
+    return Finding("clock", status, detail, "Synchronise the clocks of both machines (NTP)")
+
+
+_CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "versions": _versions,
+    "telemetry": _telemetry,
+    "definitions": _definitions,
+    "home": _home,
+    "disk": _disk,
+    "layout": _layout,
+    "tables": _tables,
+    "artifacts": _artifacts,
+    "registry": _registry,
+    "prefect": _prefect,
+    "champions": _champions,
+    "leases": _leases,
+    "spool": _spool,
+}
+
+
+def summary(found: list[Finding]) -> dict[str, Any]:
+    """Counts by status."""
+    return {status: sum(item.status == status for item in found) for status in ("ok", "warning", "error")}

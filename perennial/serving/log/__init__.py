@@ -1,0 +1,1 @@
+"""What is remembered of requests and late labels: spooled at once, shipped to the tables later. It scores nothing."""

@@ -1,0 +1,308 @@
+"""The serving processes: one that holds the socket and watches, workers that answer, one that ships. No route is here.
+
+The watcher binds the address, starts the workers on that one socket and restarts those that die: what waits in the
+socket's queue is answered by another. It loads no model, so that it can't die of one. The shipper ends last.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import hashlib
+import logging
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from perennial.errors import PerennialError, ServiceError, StorageError
+from perennial.serving.processes.logs import log_as_json
+from perennial.serving.settings import (
+    PARENT_VARIABLE,
+    SOCKET_VARIABLE,
+    ServingSettings,
+    Tokens,
+    check_exposure,
+    load_serving_settings,
+)
+from perennial.settings import PROJECT_ROOT, Settings, load_settings
+from perennial.state.layout import require
+from perennial.state.storage import is_remote
+
+LOG = logging.getLogger("perennial.serving")
+READY_TEXT = "perennial api ready"
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+_LAYOUT_SECONDS = 5.0
+_MOST_FILES, _OWN_FILES = 65_536, 128
+_NOT_STARTED = 3  # a worker's exit code
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_WORKER, _SHIPPER = "perennial.serving.processes.server", "perennial.serving.processes.shipping"
+
+
+def serve(host: str, port: int, settings: Settings, serving: ServingSettings) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; then drain, flush and return.
+
+    Raises:
+        DefinitionError: The address needs tokens and there are none.
+        ServiceError: The address can't be bound, or the home can't be written.
+        ConflictError: Home or tables have another layout than this program's.
+    """
+    check_exposure(host, Tokens(serving.tokens))
+    log_as_json(serving.log_level)
+    _require_home(settings.home_path)
+    _require_layout(settings)
+    listener = _bind(host, port)
+    metrics = _metrics_folder(settings.home_path, listener.getsockname()[1])
+    watcher = _Watcher(listener, metrics, settings, serving)
+    watcher.run()
+
+
+def _require_home(home: Path) -> None:
+    """Refuse a home that can never be written; one that is full at present may have room later."""
+    try:
+        (home / "serving").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home / "serving"):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise ServiceError(
+                f"{home} can't be written: {error.strerror}", "Set PERENNIAL_HOME to a writable folder"
+            ) from error
+
+
+def _require_layout(settings: Settings) -> None:
+    """Refuse another layout. Shared tables that are away keep nobody from answering: who ships will check them."""
+    require(settings, tables=not is_remote(settings.tables_root))
+    if not is_remote(settings.tables_root):
+        return
+    found: list[Exception] = []
+
+    def look() -> None:
+        try:
+            require(settings)
+        except PerennialError as error:
+            found.append(error)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(_LAYOUT_SECONDS)
+    if looking.is_alive():
+        found.append(StorageError(f"{settings.tables_root} did not answer within {_LAYOUT_SECONDS:g} s"))
+    for error in found:
+        if not isinstance(error, StorageError):
+            raise error
+        LOG.warning("the tables do not answer; serving without them", extra={"facts": {"reason": str(error)}})
+
+
+def _metrics_folder(home: Path, port: int) -> Path:
+    """An empty folder for the processes' numbers: in memory where there is such a file system.
+
+    They are written through memory maps, and a worker that touches a new page of one on a full disk is killed.
+    """
+    name = f"perennial-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-{port}"
+    for folder in (_SHARED_MEMORY / name, home / "serving" / "metrics" / str(port)):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=folder.is_relative_to(home), mode=0o700)
+        except OSError:
+            continue
+        return folder
+    raise ServiceError(f"no folder for metrics can be made in {home}", "Set PERENNIAL_HOME to a writable folder")
+
+
+class _Watcher:
+    """Keeps the workers and the shipper alive."""
+
+    def __init__(self, listener: socket.socket, metrics: Path, settings: Settings, serving: ServingSettings) -> None:
+        self._listener, self._metrics, self._settings, self._serving = listener, metrics, settings, serving
+        self._modules = [_WORKER] * serving.workers + [_SHIPPER]
+        count = len(self._modules)
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._deaths = [0] * count
+        self._not_before = [0.0] * count
+        self._started_at = [0.0] * count
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        try:
+            while not self._stopping:
+                for index in range(len(self._processes)):
+                    self._attend(index)
+                time.sleep(0.05)
+        finally:
+            self._end()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _attend(self, index: int) -> None:
+        process, now = self._processes[index], time.monotonic()
+        if process is None:
+            if now >= self._not_before[index]:
+                self._processes[index] = self._start(self._modules[index])
+                self._started_at[index] = now
+            return
+        code = process.poll()
+        if code is None:
+            return
+        self._mark_dead(process.pid)
+        self._processes[index] = None
+        if code == _NOT_STARTED and self._serving.baked is not None:
+            raise ServiceError(
+                f"the versions in {self._serving.baked} can't be served; the log above says why",
+                "Build the image anew: `perennial containerize`",
+            )
+        # One that lived for a while starts anew at once; one that can't live must not eat the machine.
+        self._deaths[index] = 1 if now - self._started_at[index] > 30 else self._deaths[index] + 1
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._deaths[index] - 1))
+        self._not_before[index] = now + pause
+        facts = {"process": self._modules[index], "pid": process.pid, "code": code, "restart_in_seconds": pause}
+        LOG.error("a process died", extra={"facts": facts})
+
+    def _start(self, module: str) -> subprocess.Popen[bytes]:
+        descriptor = self._listener.fileno()
+        environment = {
+            **os.environ,
+            "PERENNIAL_HOME": str(self._settings.home_path),
+            "OMP_NUM_THREADS": "1",  # OpenMP's spinning threads made one-row p99 a hundred times longer
+            # Every thread's own pool of freed memory would double what a worker holds.
+            "MALLOC_ARENA_MAX": "2",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+            "PYTHONPATH": os.pathsep.join(
+                part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
+            ),
+            SOCKET_VARIABLE: str(descriptor),
+            METRICS_VARIABLE: str(self._metrics),
+            PARENT_VARIABLE: str(os.getpid()),
+        }
+        command = [sys.executable, "-m", module]
+        kept = [descriptor] if module == _WORKER else []
+        return subprocess.Popen(command, env=environment, pass_fds=kept, start_new_session=True)  # noqa: S603
+
+    def _mark_dead(self, pid: int) -> None:
+        """Its gauges end with it; its counts go on counting."""
+        for path in self._metrics.glob(f"gauge_live*_{pid}.db"):
+            path.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        for module in (_WORKER, _SHIPPER):  # the last worker's log is the shipper's last work
+            _stop_all(
+                [process for process, runs in zip(self._processes, self._modules, strict=True)
+                 if process is not None and runs == module and process.poll() is None],
+                self._serving.drain_seconds + 15,
+            )  # fmt: skip
+        self._listener.close()
+        shutil.rmtree(self._metrics, ignore_errors=True)
+
+
+def _stop_all(processes: list[subprocess.Popen[bytes]], patience_seconds: float) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + patience_seconds
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def work() -> None:
+    """One worker, on the socket that its watcher holds."""
+    import uvicorn
+
+    from perennial.serving.service import Service
+    from perennial.serving.web.app import Api
+    from perennial.serving.web.connection import Connection
+    from perennial.workspace import open_workspace
+
+    # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
+    sys.setswitchinterval(0.0001)
+    serving = load_serving_settings()
+    log_as_json(serving.log_level)
+    service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
+    api = Api(service, Tokens(serving.tokens))
+    config = uvicorn.Config(
+        api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
+        timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=_KEEP_ALIVE_SECONDS, loop="uvloop",
+        http=Connection.within(serving.deadline_seconds, _most_connections()),
+        ws="none", backlog=_BACKLOG, proxy_headers=False,
+    )  # fmt: skip
+    server = _Server(config, service)
+    parent = int(os.environ[PARENT_VARIABLE])
+
+    def follow_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.25)
+        server.should_exit = True
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+    listener = socket.socket(fileno=os.dup(int(os.environ[SOCKET_VARIABLE])))
+    server.run(sockets=[listener])
+    if not server.started:
+        raise SystemExit(_NOT_STARTED)
+
+
+def _most_connections() -> int:
+    """As many as this process may have open files, without those that it needs itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(_OWN_FILES, most - _OWN_FILES)
+
+
+def _Server(config: Any, service: Any) -> Any:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn's, which says when it is ready, and tells the service when it drains."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                gc.collect()
+                gc.freeze()  # what was loaded is there to stay: no collection need look at it again
+                LOG.info(READY_TEXT, extra={"facts": {"pid": os.getpid(), "models": sorted(service.host.served)}})
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            service.draining = True
+            await super().shutdown(sockets)
+
+    return Server(config)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # An answer that a client does not take must not be held for ever; connections inherit this.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _KEEP_ALIVE_SECONDS * 1000)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ServiceError(
+            f"{host}:{port} can't be bound: {error.strerror}", "Give another --port, or set PERENNIAL_API_PORT"
+        ) from error
+    listener.listen(_BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+if __name__ == "__main__":
+    load_settings()
+    work()

@@ -1,0 +1,307 @@
+"""MLflow's scoring protocol: bytes to rows, scores to bytes. Checks shapes, not cells; scores nothing.
+
+Takes `dataframe_split`, `dataframe_records`, `inputs` (records, rows or columns) and `instances` in JSON, and CSV.
+Beside them: `ids`, one for each row, and `params: {"output": "probability" | "label" | "both"}`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from perennial.serving.protocol.problems import Problem, shown
+from perennial.serving.protocol.schema import Row, Schema
+
+FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+OUTPUTS = ("probability", "label", "both")
+_LONGEST_ID = 256
+# Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261
+# What pandas.read_csv takes for missing: a file scored in a batch and over the API means the same.
+_CSV_MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null")
+)  # fmt: skip
+_decode = msgspec.json.Decoder().decode
+encode_json = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Request:
+    """What is to be scored.
+
+    Attributes:
+        rows: Cells in the schema's order, as they came.
+        ids: The client's ids; None where it gave none.
+        times: Event times in microseconds where the client gave any.
+        output: probability, label or both; None for the model's default.
+    """
+
+    rows: list[Row]
+    ids: list[str] | None = None
+    times: list[int | None] | None = None
+    output: str | None = None
+
+
+def parse_json(body: bytes) -> Any:
+    """JSON, and what Python's own encoder makes of NaN.
+
+    Raises:
+        Problem: 400 where it is neither.
+    """
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # bad UTF-8 in a text is a ValueError
+        reason = str(error)
+    try:
+        document = json.loads(body)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair can neither be logged nor answered
+        return document
+    except (ValueError, RecursionError):
+        raise Problem(400, f"the body is not JSON: {reason}", rule="one JSON document in UTF-8") from None
+
+
+def parse_request(body: bytes, content_type: str, schema: Schema, most_rows: int) -> Request:
+    """A request in any of the forms.
+
+    Raises:
+        Problem: 400, 413, 415 or 422, saying which part is wrong.
+    """
+    kind = content_type.partition(";")[0].strip().lower() or "application/json"
+    if kind == "text/csv":
+        return _from_csv(body, schema, most_rows)
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(415, f"content type {kind!r} is not understood", rule="application/json or text/csv")
+    document = parse_json(body)
+    if not isinstance(document, dict):
+        raise _wrong_form(document, schema)
+    given = [name for name in FORMS if name in document]
+    if len(given) != 1:
+        raise _wrong_form(document, schema)
+    request = _from_form(given[0], document[given[0]], schema, most_rows)
+    _add_extras(request, document)
+    return request
+
+
+def take_output(value: object) -> str:
+    """Which output a request wants.
+
+    Raises:
+        Problem: 422 where there is no such output.
+    """
+    if value not in OUTPUTS:
+        raise Problem(
+            422, f"output {shown(value)} is not {', '.join(OUTPUTS)}", value=shown(value), rule="|".join(OUTPUTS)
+        )
+    return str(value)
+
+
+def take_ids(values: object, count: int) -> list[str]:
+    """A client's ids as texts.
+
+    Raises:
+        Problem: 422 where they are not one for each row, unlike each other, and short.
+    """
+    rule = f"one id for each row, texts or whole numbers, all different, at most {_LONGEST_ID} characters"
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise Problem(422, f"ids {shown(values)} are not {rule}", value=shown(values), rule=rule)
+    for row, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)[:300]) <= _LONGEST_ID:
+            raise Problem(422, f"id {shown(value)} of row {row} is not {rule}", row=row, value=shown(value), rule=rule)
+    ids = [str(value) for value in values]
+    if len(set(ids)) != count:
+        twice = Counter(ids).most_common(1)[0][0]
+        raise Problem(422, f"id {shown(twice)} is given twice", value=shown(twice), rule=rule)
+    return ids
+
+
+def take_time(value: object, row: int, column: str) -> int | None:
+    """An event's time (ISO 8601) in microseconds since 1970, UTC where it names no zone.
+
+    Raises:
+        Problem: 422 where it is no time.
+    """
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+            return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
+    except (ValueError, OverflowError):
+        pass
+    rule = f"a time in ISO 8601 of the years {_FIRST_YEAR} to {_LAST_YEAR}, or null"
+    raise Problem(
+        422, f"column {column!r}, row {row} (counted from 0): {shown(value)} is not {rule}",
+        column=column, row=row, value=shown(value), rule=rule, example="2026-01-31T06:00:00Z",
+    )  # fmt: skip
+
+
+def check_count(count: int, most_rows: int) -> None:
+    """Refuse no rows (400) and too many (413)."""
+    if not count:
+        raise Problem(400, "there is no row to score", rule="at least one row")
+    if count > most_rows:
+        raise Problem(
+            413, f"{count:,} rows are more than {most_rows:,}", rule=f"at most {most_rows} rows in one request"
+        )
+
+
+def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> Request:
+    """Rows of cells in the order of named columns.
+
+    Raises:
+        Problem: 422 where a column is missing or a row has another length.
+    """
+    where = {name: index for index, name in enumerate(columns) if isinstance(name, str)}
+    order = [where.get(name, -1) for name in schema.columns]
+    if -1 in order:
+        raise missing_column(
+            schema, [name for name, index in zip(schema.columns, order, strict=True) if index < 0], columns
+        )
+    width = len(columns)
+    if len(where) < width:
+        _refuse_twice(columns, {*schema.columns, schema.id_column, schema.time_column})
+    rows = []
+    for number, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != width:
+            rule = f"a list of {width} values"
+            raise Problem(422, f"row {number} (counted from 0) is not {rule}", row=number, value=shown(row), rule=rule)
+        rows.append([row[index] for index in order])
+    request = Request(rows)
+    if (index := where.get(schema.id_column)) is not None:
+        _ids_from([row[index] for row in data], request)
+    if (index := where.get(schema.time_column)) is not None:
+        request.times = [take_time(row[index], number, schema.time_column) for number, row in enumerate(data)]
+    return request
+
+
+def _refuse_twice(columns: Sequence[Any], wanted: Collection[str]) -> None:
+    for name in wanted:
+        if columns.count(name) > 1:
+            raise Problem(422, f"column {name!r} is given twice", column=name, rule="each column once")
+
+
+def missing_column(schema: Schema, names: Sequence[str], given: Sequence[Any], row: int | None = None) -> Problem:
+    """The 422 that names the columns that are not there, and what they may have been called."""
+    near = [match for name in names for match in get_close_matches(name, [str(item) for item in given], n=1)]
+    hint = f"; the nearest there: {', '.join(dict.fromkeys(near))}" if near else ""
+    place = "" if row is None else f" in row {row} (counted from 0)"
+    return Problem(
+        422, f"missing columns{place}: {', '.join(names)}{hint}", column=names[0], row=row,
+        rule="every feature is given; null where it is missing", example=dict(schema.example),
+    )  # fmt: skip
+
+
+def _from_form(form: str, content: Any, schema: Schema, most_rows: int) -> Request:
+    if form == "dataframe_split":
+        if not isinstance(content, dict) or not isinstance(content.get("columns"), list):
+            raise _wrong_form(content, schema)
+        data = content.get("data")
+        if not isinstance(data, list):
+            raise _wrong_form(content, schema)
+        check_count(len(data), most_rows)
+        return from_table(content["columns"], data, schema)
+    if isinstance(content, dict) and form in ("inputs", "instances"):
+        return _from_columns(content, schema, most_rows)
+    if not isinstance(content, list):
+        raise _wrong_form(content, schema)
+    check_count(len(content), most_rows)
+    if isinstance(content[0], list) and form != "dataframe_records":
+        return from_table(schema.columns, content, schema)
+    return _from_records(content, schema)
+
+
+def _from_records(records: list[Any], schema: Schema) -> Request:
+    names = schema.columns
+    rows: list[Row] = []
+    try:
+        for record in records:
+            rows.append([record[name] for name in names])
+    except (KeyError, TypeError, IndexError):
+        number, record = len(rows), records[len(rows)]
+        if not isinstance(record, dict):
+            rule = "an object with a value for each feature"
+            problem = f"row {number} (counted from 0) is not {rule}"
+            raise Problem(
+                422, problem, row=number, value=shown(record), rule=rule, example=dict(schema.example)
+            ) from None
+        raise missing_column(schema, [name for name in names if name not in record], list(record), number) from None
+    request = Request(rows)
+    if schema.id_column in records[0]:
+        _ids_from([record.get(schema.id_column) for record in records], request)
+    if schema.time_column in records[0]:
+        column = schema.time_column
+        request.times = [take_time(record.get(column), number, column) for number, record in enumerate(records)]
+    return request
+
+
+def _from_columns(content: Mapping[str, Any], schema: Schema, most_rows: int) -> Request:
+    """Columns of equal length, or one row of single values."""
+    if absent := [name for name in schema.columns if name not in content]:
+        raise missing_column(schema, absent, list(content))
+    wanted = [*schema.columns, *(name for name in (schema.id_column, schema.time_column) if name in content)]
+    wanted = list(dict.fromkeys(wanted))
+    single = not any(isinstance(content[name], list) for name in wanted)
+    columns = [[content[name]] if single else _column(content[name], name) for name in wanted]
+    lengths = {len(column) for column in columns}
+    if len(lengths) != 1:
+        found = ", ".join(f"{name}: {len(column)}" for name, column in zip(wanted, columns, strict=True))
+        raise Problem(
+            422, f"the columns differ in length: {found[:300]}", rule="one value for each row in every column"
+        )
+    check_count(lengths.pop(), most_rows)
+    return from_table(wanted, [list(row) for row in zip(*columns, strict=True)], schema)
+
+
+def _column(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, list):
+        raise Problem(422, f"column {name!r}: {shown(values)} is no list", column=name, rule="a list of values")
+    # Shape (n, 1), as tensors of one feature come.
+    return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
+
+
+def _from_csv(body: bytes, schema: Schema, most_rows: int) -> Request:
+    try:
+        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        lines = [line for line in reader if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Problem(400, f"the body is not CSV: {error}", rule="CSV in UTF-8 with a header") from None
+    if not lines:
+        raise Problem(400, "the body is empty", rule="CSV in UTF-8 with a header")
+    check_count(len(lines) - 1, most_rows)
+    data = [[None if cell in _CSV_MISSING else cell for cell in line] for line in lines[1:]]
+    return from_table(lines[0], data, schema)
+
+
+def _ids_from(values: list[Any], request: Request) -> None:
+    if any(value is not None for value in values):
+        request.ids = take_ids(values, len(values))
+
+
+def _add_extras(request: Request, document: Mapping[str, Any]) -> None:
+    if (ids := document.get("ids")) is not None:
+        request.ids = take_ids(ids, len(request.rows))
+    parameters = document.get("params")
+    if parameters is not None:
+        if not isinstance(parameters, dict):
+            raise Problem(422, f"params {shown(parameters)} are no object", rule='{"output": "both"}')
+        if "output" in parameters:
+            request.output = take_output(parameters["output"])
+
+
+def _wrong_form(found: object, schema: Schema) -> Problem:
+    names = ", ".join(map(str, list(found)[:10])) if isinstance(found, dict) else shown(found)
+    return Problem(
+        400, f"the body is none of the forms that are understood; found: {names[:200] or 'nothing'}",
+        rule=f"one of {', '.join(FORMS)}", example={"dataframe_records": [dict(schema.example)]},
+    )  # fmt: skip

@@ -1,0 +1,269 @@
+"""The Open Inference Protocol v2: tensors to rows, scores to tensors, in JSON and in its binary form. Scores nothing.
+
+One input tensor for each feature, named as it, of shape [n] or [n, 1]; the id column may come as one more. Outputs are
+`probability` and `label`, or `prediction` for regression, and `id`, `version`, `control` beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from perennial.definition import ModelDefinition
+from perennial.serving.protocol.codec import (
+    Request,
+    check_count,
+    encode_json,
+    from_table,
+    parse_json,
+    take_ids,
+    take_output,
+)
+from perennial.serving.protocol.problems import Problem, shown
+from perennial.serving.protocol.schema import Schema
+
+_TYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"), "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"), "INT8": np.dtype("<i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"), "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+}  # fmt: skip
+_BYTES = "BYTES"
+_KIND_TYPES = {"numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES}
+
+
+class Inference:
+    """A v2 request: the rows, and how its answer is wanted.
+
+    Attributes:
+        request: The rows, ids and output.
+        name: The request's own id, given back.
+        outputs: Names of the wanted output tensors with whether each is wanted in binary form.
+    """
+
+    def __init__(self, request: Request, name: str, outputs: list[tuple[str, bool]] | None, binary: bool) -> None:
+        self.request = request
+        self.name = name
+        self.outputs = outputs
+        self.binary = binary
+
+
+def output_names(definition: ModelDefinition) -> tuple[str, ...]:
+    """The tensors that a model can answer with."""
+    scores = ("probability", "label") if definition.task == "classification" else ("prediction",)
+    return (*scores, "id", "version", "control")
+
+
+def metadata(definition: ModelDefinition, schema: Schema, versions: Sequence[int]) -> dict[str, Any]:
+    """The model's metadata as the protocol has it."""
+    kinds = {"probability": "FP64", "prediction": "FP64", "label": "INT64", "id": _BYTES, "version": "INT64"}
+    return {
+        "name": definition.name,
+        "versions": [str(version) for version in versions],
+        "platform": "perennial_sklearn",
+        "inputs": [
+            {"name": name, "datatype": _KIND_TYPES[kind], "shape": [-1]}
+            for name, kind in zip(schema.columns, schema.kinds, strict=True)
+        ],
+        "outputs": [
+            {"name": name, "datatype": kinds.get(name, "BOOL"), "shape": [-1]} for name in output_names(definition)
+        ],
+    }
+
+
+def parse_inference(
+    body: bytes, header_length: str | None, schema: Schema, definition: ModelDefinition, most_rows: int
+) -> Inference:
+    """An inference request.
+
+    Args:
+        header_length: The header Inference-Header-Content-Length, where binary data follows the JSON.
+
+    Raises:
+        Problem: 400, 413 or 422, saying which part is wrong.
+    """
+    document, binary = _split(body, header_length)
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
+        example = [{"name": schema.columns[0], "datatype": "FP64", "shape": [1], "data": [0.5]}]
+        raise Problem(400, "inputs is not a list of tensors", rule="one tensor for each feature", example=example)
+    columns: dict[str, list[Any]] = {}
+    position = 0
+    images = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
+    for tensor in inputs:
+        name, values, position = _tensor(tensor, binary, position, images)
+        if name in columns:
+            raise Problem(400, f"the input {shown(name)} is given twice", column=name, rule="each tensor once")
+        columns[name] = values
+    if position != len(binary):
+        raise Problem(
+            400, f"{len(binary) - position} bytes follow the last tensor", rule="binary_data_size of each tensor"
+        )
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise Problem(
+            400, f"the inputs differ in length: {sorted(lengths)}", rule="one value for each row in every input"
+        )
+    count = lengths.pop() if lengths else 0
+    check_count(count, most_rows)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    request = from_table(list(columns), rows, schema)
+    return _with_wishes(request, document, definition, count)
+
+
+def answer(
+    inference: Inference, definition: ModelDefinition, version: int, columns: dict[str, Any]
+) -> tuple[bytes, dict[str, str]]:
+    """The response's body and headers.
+
+    Args:
+        columns: Output tensors by name: arrays, or lists of texts.
+    """
+    wanted = inference.outputs
+    if wanted is None:
+        scores = {"probability": ["probability"], "label": ["label"], "both": ["probability", "label"]}
+        first = (
+            scores[inference.request.output or definition.serving.output]
+            if definition.task == "classification"
+            else ["prediction"]
+        )
+        wanted = [(name, inference.binary) for name in (*first, "id", "version")]
+    outputs: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for name, binary in wanted:
+        outputs.append(_output(name, columns[name], binary, tail))
+    document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
+    if inference.name:
+        document["id"] = inference.name
+    head = encode_json(document)
+    if not tail:
+        return head, {"content-type": "application/json"}
+    return b"".join([head, *tail]), {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+
+
+def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDefinition, count: int) -> Inference:
+    parameters = document.get("parameters")
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, dict):
+        raise Problem(400, "parameters is no object", rule='{"output": "both"}')
+    if "output" in parameters:
+        request.output = take_output(parameters["output"])
+    name = document.get("id")
+    if name is not None and not isinstance(name, str):
+        raise Problem(400, f"id {shown(name)} is no text", rule="a text")
+    if name and request.ids is None and count == 1:
+        request.ids = take_ids([name], 1)
+    outputs = document.get("outputs")
+    if outputs is None:
+        return Inference(request, name or "", None, parameters.get("binary_data_output") is True)
+    known = output_names(definition)
+    wishes: list[tuple[str, bool]] = []
+    for item in outputs if isinstance(outputs, list) else [None]:
+        wanted = item.get("name") if isinstance(item, dict) else None
+        if wanted not in known:
+            raise Problem(400, f"there is no output {shown(wanted)}", value=shown(wanted), rule=", ".join(known))
+        own = item.get("parameters") if isinstance(item, dict) else None
+        binary = parameters.get("binary_data_output")
+        wishes.append((str(wanted), (own.get("binary_data", binary) if isinstance(own, dict) else binary) is True))
+    return Inference(request, name or "", wishes, False)
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], bytes]:
+    length = len(body)
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
+            raise Problem(400, f"Inference-Header-Content-Length {shown(header_length)} is no length", rule="a number")
+        length = int(header_length)
+        if length > len(body):
+            raise Problem(400, f"Inference-Header-Content-Length {length} is beyond the body", rule="the JSON's length")
+    document = parse_json(body[:length])
+    if not isinstance(document, dict):
+        raise Problem(400, "the body is no object", rule='{"inputs": [...]}')
+    return document, body[length:]
+
+
+def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[str]) -> tuple[str, list[Any], int]:
+    name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
+    if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
+        known = ", ".join((*_TYPES, _BYTES))
+        raise Problem(400, f"input {shown(name)} has the datatype {shown(kind)}", value=shown(kind), rule=known)
+    count = _rows_of_shape(name, shape)
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is not None:
+        if type(size) is not int or not 0 <= size <= len(binary) - position:
+            raise Problem(
+                400, f"input {name!r}: binary_data_size {shown(size)} is beyond the body", column=name, rule="its bytes"
+            )
+        values = _from_bytes(name, kind, binary[position : position + size], count, name in images)
+        position += size
+    else:
+        values = _from_list(name, tensor.get("data"))
+    if len(values) != count:
+        raise Problem(
+            400,
+            f"input {name!r} has {len(values)} values, its shape says {count}",
+            column=name,
+            rule="as many as its shape",
+        )
+    return name, values, position
+
+
+def _rows_of_shape(name: str, shape: Any) -> int:
+    whole = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**31 for size in shape)
+    if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+        raise Problem(400, f"input {name!r} has the shape {shown(shape)}", column=name, rule="[n] or [n, 1]")
+    return int(shape[0])
+
+
+def _from_list(name: str, data: Any) -> list[Any]:
+    if not isinstance(data, list):
+        raise Problem(400, f"input {name!r} has no data", column=name, rule="a list of values")
+    return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
+
+
+def _from_bytes(name: str, kind: str, data: bytes, count: int, image: bool) -> list[Any]:
+    if kind != _BYTES:
+        width = _TYPES[kind].itemsize
+        if len(data) != count * width:
+            raise Problem(
+                400, f"input {name!r} has {len(data)} bytes, {count} values of {kind} have {count * width}", column=name
+            )
+        values: list[Any] = np.frombuffer(data, dtype=_TYPES[kind]).tolist()
+        return values
+    values, position = [], 0
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 4], "little")
+        position += 4
+        if position + length > len(data):
+            raise Problem(400, f"input {name!r}: a text of {length} bytes is beyond its data", column=name)
+        values.append(data[position : position + length])
+        position += length
+    if image:
+        return values
+    try:
+        # A tensor of texts knows no null: an empty one is missing.
+        return [value.decode() if value else None for value in values]
+    except UnicodeDecodeError as error:
+        raise Problem(400, f"input {name!r} is not UTF-8: {error.reason}", column=name) from None
+
+
+def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str, Any]:
+    array = None if isinstance(values, list) else np.asarray(values)
+    kind = _BYTES if array is None else {"f": "FP64", "i": "INT64", "b": "BOOL"}[array.dtype.kind]
+    made: dict[str, Any] = {"name": name, "datatype": kind, "shape": [len(values)]}
+    if not binary:
+        made["data"] = values if array is None else array.tolist()
+        return made
+    if array is None:
+        texts = [value.encode() for value in values]
+        data = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    else:
+        data = array.astype("?" if kind == "BOOL" else _TYPES[kind]).tobytes()
+    tail.append(data)
+    made["parameters"] = {"binary_data_size": len(data)}
+    return made

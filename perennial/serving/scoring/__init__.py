@@ -1,0 +1,1 @@
+"""From clean rows to scores, quickly and provably like the fitted pipeline. It knows no protocol and no version."""

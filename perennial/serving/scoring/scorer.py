@@ -1,0 +1,254 @@
+"""From clean rows to scores: the fast path where it is proven equal, the fitted pipeline everywhere else.
+
+Fast are HistGradientBoosting and random forests (treelite) and linear models (a dot product) behind the built-in
+preprocessing, and recalibrated ones of those. A fast path counts only after it gave, on golden rows and on rows made
+from them with missing and unseen values, the pipeline's scores within 1e-9.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from perennial.model.calibrated import Recalibrated, apply_map
+from perennial.serving.protocol.problems import Problem
+from perennial.serving.protocol.schema import Row, Schema
+from perennial.serving.scoring.encoder import Encoder, Unsupported
+
+Floats = npt.NDArray[np.float64]
+Task = Literal["classification", "regression"]
+PROOF_TOLERANCE = 1e-9
+_PROBE_SIZES = (16, 64, 256, 1024)
+_UNSEEN = "\0never seen"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether the fast path answers as the pipeline does.
+
+    Attributes:
+        kind: What computes it: treelite, linear, or none.
+        rows: How many rows it was compared on.
+        largest_difference: Between the two scores of a row; NaN without a fast path.
+        fast_rows: Up to so many rows in one request the fast path is the quicker one.
+        reason: Why there is none; empty where there is.
+    """
+
+    kind: str
+    rows: int
+    largest_difference: float
+    fast_rows: int
+    reason: str
+
+
+def pipeline_scores(pipeline: Any, frame: Any, task: Task) -> Floats:
+    """P(positive), or the predicted value: float64 of shape (n,)."""
+    raw = pipeline.predict_proba(frame) if task == "classification" else pipeline.predict(frame)
+    scores = np.asarray(raw, dtype=np.float64)
+    if task == "classification":
+        column = list(pipeline.classes_).index(1) if hasattr(pipeline, "classes_") else 1
+        scores = scores[:, column]
+    return np.ascontiguousarray(scores.reshape(len(scores), -1)[:, 0] if scores.ndim > 1 else scores)
+
+
+class Scorer:
+    """Scores clean rows with one fitted pipeline.
+
+    Args:
+        pipeline: Fitted on feature frames; a `Recalibrated` one or not.
+        schema: Of its rows.
+        task: classification gives P(positive), regression the value.
+        probes: Clean rows to prove the fast path on.
+        fast_rows: Up to how many rows the fast path serves, where that was measured before; measured by default.
+    """
+
+    def __init__(
+        self, pipeline: Any, schema: Schema, task: Task, probes: Sequence[Row], fast_rows: int | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.schema = schema
+        self.task: Task = task
+        self.recalibrated = isinstance(pipeline, Recalibrated)
+        self._inner = pipeline.pipeline if self.recalibrated else pipeline
+        self._fast: Callable[[Sequence[Row]], Floats] | None = None
+        self.proof = Proof("none", 0, float("nan"), 0, "there are no golden rows to prove it on")
+        if probes:
+            self._prove(probes, fast_rows)
+
+    @property
+    def fast_rows(self) -> int:
+        return self.proof.fast_rows
+
+    def score(self, rows: Sequence[Row]) -> Floats:
+        """float64 of shape (n,), by the quicker path for so many rows.
+
+        Raises:
+            Problem: 422 where the model refuses a row or has no finite score for it.
+        """
+        return self.mapped(self.raw(rows))
+
+    def raw(self, rows: Sequence[Row]) -> Floats:
+        """What the pipeline says before a recalibration's map; the score itself where there is none.
+
+        Raises:
+            Problem: 422 where the model refuses a row or has no finite score for it.
+        """
+        if self._fast is not None and len(rows) <= self.proof.fast_rows:
+            try:
+                return _finite(self._fast(rows))
+            except Exception as error:
+                raise _refusal(error) from error
+        return self.raw_slow(rows)
+
+    def raw_slow(self, rows: Sequence[Row]) -> Floats:
+        """`raw` by the fitted pipeline, whatever the size."""
+        try:
+            return _finite(pipeline_scores(self._inner, self.schema.frame(rows), self.task))
+        except Exception as error:
+            raise _refusal(error) from error
+
+    def mapped(self, raw: Floats) -> Floats:
+        """Raw scores through the recalibration's map, if there is one."""
+        if not self.recalibrated:
+            return raw
+        return apply_map(raw, self.pipeline.method, self.pipeline.parameters, self.task)
+
+    def fast(self, rows: Sequence[Row]) -> Floats:
+        """`score` by the fast path; only where there is one."""
+        assert self._fast is not None
+        return self.mapped(self._fast(rows))
+
+    def _prove(self, probes: Sequence[Row], known_rows: int | None) -> None:
+        try:
+            fast, kind = fast_path(self._inner, self.schema, self.task)
+        except Unsupported as error:
+            self.proof = Proof("none", 0, float("nan"), 0, f"{error} has no fast path")
+            return
+        rows = [list(row) for row in probes] + _hardened(probes, self.schema)
+        try:
+            wanted = pipeline_scores(self.pipeline, self.schema.frame(rows), self.task)
+            found = self.mapped(fast(rows))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pipeline answers instead
+            self.proof = Proof("none", 0, float("nan"), 0, f"{kind} failed: {error}")
+            return
+        difference = float(np.max(np.abs(wanted - found))) if len(rows) else float("nan")
+        scale = max(1.0, float(np.max(np.abs(wanted)))) if self.task == "regression" else 1.0
+        if not difference <= PROOF_TOLERANCE * scale:
+            self.proof = Proof("none", len(rows), difference, 0, f"{kind} differs from scikit-learn by {difference:g}")
+            return
+        self._fast = fast
+        fast_rows = self._crossover(fast, probes) if known_rows is None else known_rows
+        self.proof = Proof(kind, len(rows), difference, fast_rows, "")
+
+    def _crossover(self, fast: Callable[[Sequence[Row]], Floats], probes: Sequence[Row]) -> int:
+        """The greatest tried size at which the fast path is not slower, interpolated to where it would be."""
+        before = 1
+        ahead = 0.0
+        for size in _PROBE_SIZES:
+            rows = [list(probes[index % len(probes)]) for index in range(size)]
+            quick = _seconds(lambda rows=rows: fast(rows))  # type: ignore[misc]
+            slow = _seconds(lambda rows=rows: pipeline_scores(self.pipeline, self.schema.frame(rows), self.task))  # type: ignore[misc]
+            if quick >= slow:
+                if before == 1:
+                    return 1
+                share = ahead / (ahead + quick - slow)
+                return int(before + share * (size - before))
+            before, ahead = size, slow - quick
+        return before
+
+
+def fast_path(pipeline: Any, schema: Schema, task: Task) -> tuple[Callable[[Sequence[Row]], Floats], str]:
+    """A function from clean rows to scores, and its kind.
+
+    Raises:
+        Unsupported: A step or the estimator is of a kind that is not known here.
+    """
+    steps = getattr(pipeline, "named_steps", {})
+    if set(steps) != {"preprocess", "estimator"}:
+        raise Unsupported(f"a {type(pipeline).__name__} other than the built-in ones")
+    encode = Encoder(steps["preprocess"], schema).encode
+    estimator = steps["estimator"]
+    name = type(estimator).__name__
+    if name.startswith(("HistGradientBoosting", "RandomForest")):
+        return _trees(estimator, encode, task, float32=name.startswith("RandomForest")), "treelite"
+    if name in ("LogisticRegression", "Ridge"):
+        return _linear(estimator, encode, task), "linear"
+    raise Unsupported(f"the estimator {name}")
+
+
+def _trees(
+    estimator: Any, encode: Callable[[Sequence[Row]], Floats], task: Task, *, float32: bool
+) -> Callable[[Sequence[Row]], Floats]:
+    import treelite
+
+    with np.errstate(invalid="ignore"):  # a category that is missing casts NaN to an integer
+        model = treelite.sklearn.import_model(estimator)
+    predict = treelite.gtil.predict
+    column = list(estimator.classes_).index(1) if task == "classification" else 0
+
+    def scores(rows: Sequence[Row]) -> Floats:
+        values = encode(rows)
+        if float32:  # scikit-learn's forests compare in single precision
+            values = values.astype(np.float32).astype(np.float64)
+        made = predict(model, values, nthread=1).reshape(len(values), -1)
+        # Boosting gives P(positive) alone, a forest both classes.
+        return np.ascontiguousarray(made[:, column if made.shape[1] > 1 else 0], dtype=np.float64)
+
+    return scores
+
+
+def _linear(estimator: Any, encode: Callable[[Sequence[Row]], Floats], task: Task) -> Callable[[Sequence[Row]], Floats]:
+    weights = np.asarray(estimator.coef_, dtype=np.float64).reshape(-1)
+    intercept = float(np.ravel(estimator.intercept_)[0])
+    sign = 1.0
+    if task == "classification" and list(estimator.classes_).index(1) == 0:
+        sign = -1.0
+
+    def scores(rows: Sequence[Row]) -> Floats:
+        from scipy.special import expit
+
+        raw = encode(rows) @ weights + intercept
+        return np.asarray(expit(sign * raw) if task == "classification" else raw, dtype=np.float64)
+
+    return scores
+
+
+def _hardened(probes: Sequence[Row], schema: Schema) -> list[Row]:
+    """Probes with each column missing in turn, and each categorical column unseen."""
+    made: list[Row] = []
+    for column, kind in enumerate(schema.kinds):
+        for index in range(min(3, len(probes))):
+            row = list(probes[(index + 3 * column) % len(probes)])
+            row[column] = float("nan") if kind == "numeric" else None
+            made.append(row)
+            if kind in ("categorical", "text"):
+                made.append([_UNSEEN if position == column else cell for position, cell in enumerate(row)])
+    made.append([float("nan") if kind == "numeric" else None for kind in schema.kinds])
+    return made
+
+
+def _finite(scores: Floats) -> Floats:
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise Problem(422, f"row {row} (counted from 0): the model has no finite score for it", row=row)
+    return scores
+
+
+def _refusal(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    return Problem(422, f"the model refused the rows: {' '.join(str(error).split())[:300]}")
+
+
+def _seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - started)
+    return best

@@ -1,0 +1,1 @@
+"""Which versions this process serves, each loaded and checked. It answers no request."""

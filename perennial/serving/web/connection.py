@@ -1,0 +1,93 @@
+"""One connection: uvicorn's, with bounds on their number, on a request's head and on the time it may take to come.
+
+A body's bounds are the application's: by then it knows what is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from perennial.serving.protocol.codec import encode_json
+from perennial.serving.protocol.problems import Problem
+from perennial.serving.web.http import JSON, SECURITY_HEADERS
+
+_MOST_HEAD_BYTES = 64 * 1024
+
+
+class Connection(HttpToolsProtocol):
+    """As uvicorn makes one for each client."""
+
+    patience_seconds = 30.0
+    most = 512
+    _owed: asyncio.TimerHandle | None = None
+    _in_head = False
+    _head_bytes = 0
+
+    @classmethod
+    def within(cls, patience_seconds: float, most: int) -> type[Connection]:
+        """A class of at most so many connections at a time, each of which waits for so long."""
+        return type(cls.__name__, (cls,), {"patience_seconds": patience_seconds, "most": most})
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            told = f"{self.most} connections are open already"
+            self._refuse(Problem(503, told, {"retry-after": "1"}, rule="try again later"))
+        else:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                rule = f"at most {_MOST_HEAD_BYTES} bytes"
+                self._refuse(Problem(431, "the request's address and headers are too large", rule=rule))
+                return
+        # While a request is in work the application waits, with a deadline of its own; else nobody would.
+        if self._owed is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._wait_no_more()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        self._owed = self.loop.call_later(self.patience_seconds, self._too_slow)
+
+    def _wait_no_more(self) -> None:
+        if self._owed is not None:
+            self._owed.cancel()
+            self._owed = None
+
+    def _too_slow(self) -> None:
+        self._owed = None
+        if self._in_head:
+            self._refuse(Problem(408, f"the request's headers took longer than {self.patience_seconds:g} s"))
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, problem: Problem) -> None:
+        if self.transport.is_closing():
+            return
+        body = encode_json(problem.body())
+        headers: dict[str, Any] = {"content-type": JSON, "content-length": len(body), "connection": "close"}
+        headers |= problem.headers
+        lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines).encode() + b"".join(b"\r\n%s: %s" % pair for pair in SECURITY_HEADERS)
+        self.transport.write(head + b"\r\n\r\n" + body)
+        self.transport.close()

@@ -1,0 +1,352 @@
+"""The tables: Delta Lake under one root, a folder or s3://…. Owns their layout; knows no model, flow or decision.
+
+A table is `ROOT/MODEL/TABLE`. Every append is one atomic commit, from any number of processes. An append
+with a key happens once: the key is a Delta application transaction, so that of two writers with one key,
+on any storage, one commits and the other is told. A commit's number is the table's version, and `read`
+takes one: that is the data version which a training records.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from perennial.errors import ConflictError, DataError, NotFoundError
+from perennial.state.storage import Objects, storage_error, storage_options
+
+_TIME = pa.timestamp("us", tz="UTC")
+_ATTEMPTS = 25
+_APPEND = "perennial.append"
+
+# Our columns beside a model's features, which never start with an underscore.
+ROW_BATCH, ROW_ID, ROW_TIME, ROW_INGESTED_AT, ROW_TRUTH = "_batch_id", "_id", "_time", "_ingested_at", "_truth"
+
+LAYOUT: Mapping[str, pa.Schema] = {
+    # The rows of ingested batches; the features' columns, under their own names, are added by the first batch.
+    "batches": pa.schema(
+        [(ROW_BATCH, pa.string()), (ROW_ID, pa.string()), (ROW_TIME, _TIME), (ROW_INGESTED_AT, _TIME)]
+    ),
+    # One row a batch: what came, what was kept.
+    "receipts": pa.schema(
+        [
+            ("batch_id", pa.string()),
+            ("ingested_at", _TIME),
+            ("source", pa.string()),
+            ("verdict", pa.string()),
+            ("rows", pa.int64()),
+            ("kept", pa.int64()),
+            ("quarantined", pa.int64()),
+            ("duplicates", pa.int64()),
+            ("labels", pa.int64()),
+            ("time_from", _TIME),
+            ("time_until", _TIME),
+            ("report", pa.string()),
+        ]
+    ),
+    # Rows that were refused, whole as JSON, with their reasons; `batch_id` leads to the receipt.
+    "quarantine": pa.schema(
+        [
+            ("batch_id", pa.string()),
+            ("position", pa.int64()),
+            ("id", pa.string()),
+            ("quarantined_at", _TIME),
+            ("reasons", pa.string()),
+            ("row", pa.string()),
+        ]
+    ),
+    # Late truth; the newest row of an id that was known at a moment is the truth at that moment.
+    "labels": pa.schema(
+        [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
+    ),
+    "predictions": pa.schema(
+        [
+            ("id", pa.string()),
+            ("time", _TIME),
+            ("score", pa.float64()),
+            ("version", pa.int64()),
+            ("predicted_at", _TIME),
+            ("origin", pa.string()),
+        ]
+    ),
+    # Decisions, their claims and their outcomes, in the order in which they happened.
+    "decisions": pa.schema(
+        [
+            ("kind", pa.string()),
+            ("decision_id", pa.string()),
+            ("as_of", _TIME),
+            ("recorded_at", _TIME),
+            ("by", pa.string()),
+            ("body", pa.string()),
+        ]
+    ),
+    # What the window of each check looked like, column by column, as JSON; `block` is the window's start.
+    "statistics": pa.schema(
+        [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
+    ),
+    # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
+    "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
+    # Who became champion, when and why; `sequence` counts from 1 without gaps.
+    "history": pa.schema(
+        [
+            ("sequence", pa.int64()),
+            ("version", pa.int64()),
+            ("previous", pa.int64()),
+            ("action", pa.string()),
+            ("at", _TIME),
+            ("recorded_at", _TIME),
+            ("by", pa.string()),
+            ("reason", pa.string()),
+            ("decision_id", pa.string()),
+        ]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append did: the table's version after it, and whether it wrote (False: the key was there)."""
+
+    version: int
+    written: bool
+
+
+class Store:
+    """The tables of every model under one root.
+
+    Args:
+        root: A folder or an object-store URL.
+        options: What the object store needs, as `deltalake` takes it; by default what the environment says.
+        before_first: Called before a table is made.
+    """
+
+    def __init__(
+        self, root: str, options: Mapping[str, str] | None = None, before_first: Callable[[], None] = lambda: None
+    ) -> None:
+        self.root = root.rstrip("/")
+        self._options = storage_options(self.root) if options is None else dict(options)
+        self._before_first = before_first
+
+    def location(self, model: str, table: str) -> str:
+        if table not in LAYOUT:
+            raise NotFoundError(f"there is no table {table!r}", f"Known tables: {', '.join(LAYOUT)}")
+        return f"{self.root}/{model}/{table}"
+
+    def append(
+        self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, key: str | None = None, sequence: int = 1
+    ) -> Appended:
+        """Add rows in one commit; with a key, only if no commit of that key reached `sequence` (compare-and-set).
+
+        Raises:
+            DataError: A column is missing, or its type differs from the table's.
+            ConflictError: Other writers won every one of many attempts.
+            StorageError: The storage is full, refuses, or does not answer; nothing was appended.
+        """
+        conformed = _conform(table, rows)
+        nonce = uuid.uuid4().hex
+        transactions = [Transaction(key, sequence)] if key else None
+        properties = CommitProperties(custom_metadata={_APPEND: nonce}, app_transactions=transactions)
+        for attempt in range(_ATTEMPTS):
+            with self._told(f"append to {model}/{table}"):
+                try:
+                    delta = self._open_or_create(model, table, conformed.schema)
+                    if key and (delta.transaction_version(key) or 0) >= sequence:
+                        # After a lost answer it may have been this very append.
+                        return Appended(
+                            int(delta.version()),
+                            attempt > 0 and self._was_committed(model, table, int(delta.version()), nonce),
+                        )
+                    return _commit(delta, conformed, properties)
+                except CommitFailedError:
+                    continue  # somebody else committed in between: look again
+        raise ConflictError(f"the table {model}/{table} is being written by too many at once", "Try again")
+
+    def read(
+        self,
+        model: str,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """Rows of a table, or of an earlier version of it; an absent table reads as empty.
+
+        Args:
+            columns: The columns wanted; all by default.
+            where: A filter that is pushed down to files and row groups.
+            version: The version to read at; the newest by default.
+        """
+        delta = self._open(model, table, version)
+        if delta is None:
+            empty = LAYOUT[table].empty_table()
+            return empty.select([name for name in columns if name in empty.column_names]) if columns else empty
+        with self._told(f"read {model}/{table}"):
+            dataset = delta.to_pyarrow_dataset()
+            wanted = [name for name in columns if name in dataset.schema.names] if columns is not None else None
+            return dataset.to_table(columns=wanted, filter=where)
+
+    def frame(self, model: str, table: str, **reading: Any) -> pd.DataFrame:
+        """`read` as a DataFrame: times in UTC microseconds, text as pandas `str`."""
+        frame: pd.DataFrame = self.read(model, table, **reading).to_pandas()
+        return frame
+
+    def count(self, model: str, table: str, *, where: pc.Expression | None = None, version: int | None = None) -> int:
+        """How many rows `read` would give."""
+        delta = self._open(model, table, version)
+        return 0 if delta is None else int(delta.to_pyarrow_dataset().count_rows(filter=where))
+
+    def version(self, model: str, table: str) -> int | None:
+        """The table's newest version; None where it does not exist yet."""
+        delta = self._open(model, table, None)
+        return None if delta is None else int(delta.version())
+
+    def committed(self, model: str, table: str, key: str) -> int | None:
+        """The greatest sequence that a key was committed with; None if never."""
+        delta = self._open(model, table, None)
+        return None if delta is None else delta.transaction_version(key)
+
+    def compact(self, model: str, table: str, *, least_files: int = 2) -> bool:
+        """Merge small files into large ones, where there are so many; readers and earlier versions are untouched.
+
+        Returns:
+            Whether it was done; another writer at work is a reason to leave it for the next time.
+        """
+        delta = self._open(model, table, None)
+        if delta is None or len(delta.file_uris()) < least_files:
+            return False
+        with self._told(f"compact {model}/{table}"):
+            try:
+                delta.optimize.compact()
+            except CommitFailedError:
+                return False
+            delta.create_checkpoint()
+        return True
+
+    def _was_committed(self, model: str, table: str, newest: int, nonce: str) -> bool:
+        """Whether one of the last commits is the append of this nonce."""
+        objects = Objects(self.root)
+        for version in range(newest, max(-1, newest - 2 * _ATTEMPTS), -1):
+            content = objects.get(f"{model}/{table}/_delta_log/{version:020d}.json")
+            if content is not None and nonce.encode() in content:
+                return True
+        return False
+
+    def _open(self, model: str, table: str, version: int | None) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.location(model, table), version=version, storage_options=self._options or None)
+        except DeltaError as error:
+            newest = self.version(model, table) if version is not None else None
+            if version is not None and (newest is None or not 0 <= version <= newest):
+                raise NotFoundError(
+                    f"table {model}/{table} has no version {version}", "Read a version that exists"
+                ) from None
+            if isinstance(error, TableNotFoundError):
+                return None
+            raise self._meaning(error, f"read {model}/{table}") from error
+        except OSError as error:
+            raise storage_error(self.root, error, f"read {model}/{table}") from error
+
+    def _open_or_create(self, model: str, table: str, schema: pa.Schema) -> DeltaTable:
+        found = self._open(model, table, None)
+        if found is not None:
+            return found
+        self._before_first()
+        return DeltaTable.create(
+            self.location(model, table), schema=schema, mode="ignore", storage_options=self._options or None
+        )
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """Failures of the storage as what they mean."""
+        try:
+            yield
+        except CommitFailedError:
+            raise
+        except DeltaError as error:
+            raise self._meaning(error, doing) from error
+        except OSError as error:
+            raise storage_error(self.root, error, doing) from error
+
+    def _meaning(self, error: DeltaError, doing: str) -> Exception:
+        text = str(error)
+        signs = ("os error", "No space left", "Generic S3", "Error performing", "LocalFileSystem")
+        return storage_error(self.root, error, doing) if any(sign in text for sign in signs) else error
+
+
+def _commit(delta: DeltaTable, rows: pa.Table, properties: CommitProperties) -> Appended:
+    write_deltalake(delta, _fit(delta, rows), mode="append", schema_mode="merge", commit_properties=properties)
+    return Appended(int(delta.version()), True)
+
+
+def _fit(delta: DeltaTable, rows: pa.Table) -> pa.Table:
+    """The rows in the table's own types, where that loses nothing."""
+    for field in delta.to_pyarrow_dataset().schema:
+        position = rows.schema.get_field_index(field.name)
+        if position < 0 or rows.schema.field(position).type == field.type:
+            continue
+        try:
+            rows = rows.set_column(position, field, rows.column(position).cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            problem = f"column {field.name} holds {rows.schema.field(position).type}, the table {field.type}: {error}"
+            raise DataError(problem, "Give the type that the column had so far") from error
+    return rows
+
+
+def _conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
+    """The rows with the layout's columns first and of its types, the others in the types that we store."""
+    arrow = pa.Table.from_pandas(rows, preserve_index=False) if isinstance(rows, pd.DataFrame) else rows
+    layout = LAYOUT[table]
+    if missing := [name for name in layout.names if name not in arrow.column_names]:
+        raise DataError(f"rows for the table {table} lack {', '.join(missing)}", "Add the columns")
+    fields, columns = [], []
+    for name in [*layout.names, *(name for name in arrow.column_names if name not in layout.names)]:
+        column = arrow.column(name)
+        kind = layout.field(name).type if name in layout.names else _plain(column.type)
+        try:
+            columns.append(column.cast(kind))
+        except pa.ArrowInvalid as error:
+            raise DataError(f"column {name} of the table {table}: {error}", f"Give {kind}") from error
+        fields.append(pa.field(name, kind))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is stored with: one for text, one for time, whatever pandas made of it."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_timestamp(kind):
+        return _TIME
+    return kind
+
+
+def between(column: str, start: datetime | None, end: datetime) -> pc.Expression:
+    """The filter start ≤ column < end, open below where there is no start."""
+    upper = pc.field(column) < pa.scalar(end, type=_TIME)
+    return upper if start is None else (pc.field(column) >= pa.scalar(start, type=_TIME)) & upper
+
+
+def read_table(location: str) -> pd.DataFrame:
+    """Somebody else's Delta table, whole.
+
+    Raises:
+        NotFoundError: There is none.
+        StorageError: Its storage does not answer.
+    """
+    try:
+        delta = DeltaTable(location, storage_options=storage_options(location) or None)
+        frame: pd.DataFrame = delta.to_pyarrow_dataset().to_table().to_pandas()
+    except TableNotFoundError:
+        raise NotFoundError(f"there is no Delta table at {location}", "Correct the path") from None
+    except OSError as error:
+        raise storage_error(location, error, "read the table") from error
+    return frame

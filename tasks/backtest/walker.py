@@ -1,0 +1,317 @@
+"""One policy's way through history: its champion, its log of predictions, its ledger. It compares no policies.
+
+Deciding, judging, mapping and describing are the live functions; here is only what is done between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from perennial.errors import DataError
+from perennial.state.store import ROW_ID, ROW_TIME
+from tasks.backtest.past import Floats, Moment, Past, Positions, log_frame, micros
+from tasks.backtest.policies import Candidate
+from tasks.backtest.trainings import ScoredFit, Trainings
+from tasks.calibration.fit import Recalibrator
+from tasks.calibration.maps import ReignedMap, judged_score
+from tasks.check.decision import CheckInputs, Decision, check
+from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
+from tasks.check.estimate.record import past_rows
+from tasks.check.evidence import map_court
+from tasks.check.history import read_history, recalibration_row, rollback_row
+from tasks.check.reference import Reference
+from tasks.gate.court import GateReport
+from tasks.gate.map_court import judge_mapped
+from tasks.steps.describe import training_sample
+from tasks.steps.probation import judge_newcomer
+from tasks.steps.recalibrate import cross_fitted_map
+from tasks.steps.retrain import Prepared, judge_measured, training_outcome
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a policy did at a moment.
+
+    Attributes:
+        verdict: retrain, recalibrate or repair; `roll back` at the end of a probation that a newcomer did not stand.
+        gate: promote, keep, insufficient evidence; `failed` where the training could not be made; else empty.
+        reason: Why it was asked for, in the decision's words.
+        told: What the gate said first, or why the training failed; else empty.
+    """
+
+    as_of: datetime
+    verdict: str
+    gate: str
+    reason: str
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A version in one policy's history.
+
+    Attributes:
+        since, decision_id: When it became champion, and by which decision; the first one's is None.
+        former: The champion before it, to which a probation may go back; of an older one nothing is kept.
+    """
+
+    number: int
+    base: int
+    fit: ScoredFit
+    reference: Reference
+    holdout: pd.DataFrame
+    since: datetime
+    maps: tuple[ReignedMap, ...] = ()
+    decision_id: str | None = None
+    former: Champion | None = None
+
+    @property
+    def map(self) -> Recalibrator | None:
+        """The map in force."""
+        return self.maps[-1].map if self.maps else None
+
+    def after(self, former: Champion | None, decision: Decision | None) -> Champion:
+        """Itself, promoted in another's place."""
+        return replace(
+            self,
+            decision_id=decision.decision_id if decision else None,
+            former=replace(former, former=None) if former else None,
+        )
+
+    def answer(self, rows: Positions) -> tuple[Floats, Floats]:
+        """Score and raw score."""
+        raw = self.fit.on(rows)
+        return (raw if self.map is None else self.map.apply(raw)), raw
+
+    def judged(self, holdout: Positions, prepared: Prepared) -> Floats:
+        """What it is judged by: its answers by a map that has not seen the holdout."""
+        return judged_score(self.fit.on(holdout), self.maps, prepared.split.holdout_from)
+
+
+class Walker:
+    """One policy on its way through history: its champion, its log of predictions, its ledger."""
+
+    champion: Champion
+
+    def __init__(self, candidate: Candidate, past: Past, trainings: Trainings) -> None:
+        self.candidate = candidate
+        gate = past.definition.gate.model_copy(update={"doubt": candidate.doubt or past.definition.gate.doubt})
+        self.definition = past.definition.model_copy(update={"monitoring": candidate.policy, "gate": gate})
+        self.past, self.trainings = past, trainings
+        rows = len(past.frame)
+        self.score_log, self.raw_log = np.full(rows, np.nan), np.full(rows, np.nan)
+        self.version_log = np.zeros(rows, dtype=np.int32)  # 0: not predicted
+        self.span: tuple[datetime, datetime] | None = None
+        self.ledger: list[dict[str, Any]] = []
+        self.decisions: list[Decision] = []
+        self.actions: list[Action] = []
+        self.bases: dict[int, int] = {}
+        self.cpu_seconds = 0.0
+        self.note = ""
+
+    @property
+    def policy(self) -> Monitoring:
+        return self.candidate.policy
+
+    def begin(self, moment: Moment) -> None:
+        """The first champion. It goes in whatever the gate says, since there is no history without one."""
+        prepared = self.trainings.prepare(moment, self.definition, None)
+        report = self._promote(moment, prepared, None, 1, None)
+        # Live, too, the first training is in the ledger: cooldown and budget count it.
+        self.ledger.append(training_outcome(prepared, report, None) | {"gate_verdict": "promote"})
+        self.cpu_seconds = 0.0  # every policy and baseline starts with this training: it tells none from another
+        if report.verdict != "promote":
+            self.note = f"the gate would not have let the first model in: {report.verdict}, {report.reasons[0]}"
+
+    def step(self, moment: Moment) -> None:
+        """Score what came, end a probation, check, and act."""
+        self.score(moment)
+        started = self.trainings.clock()
+        self._end_probation(moment)
+        inputs = self.inputs(moment)
+        decision = check(inputs, self.policy, as_of=moment.as_of)
+        self.ledger.append(decision.to_dict())
+        self.decisions.append(decision)
+        self.cpu_seconds += self.trainings.clock() - started
+        if decision.verdict == "retrain":
+            self._retrain(moment, decision)
+        elif decision.verdict == "recalibrate":
+            self._recalibrate(moment, decision, inputs)
+        elif decision.verdict == "repair":
+            self.actions.append(Action(moment.as_of, "repair", "", decision.reasons[0]))
+
+    def score(self, moment: Moment) -> None:
+        """Answer the rows that nobody answered; how far back is tasks.steps.score.score_unscored's rule."""
+        as_of = moment.as_of
+        reach = max(self.policy.window, self.definition.data.label_delay)
+        start = as_of - reach
+        if self.span is not None:
+            start = max(self.span[0], min(self.span[1], as_of) - reach)
+        rows = moment.between(start, as_of)
+        rows = rows[self.version_log[rows] == 0]
+        if not len(rows):
+            return
+        self.score_log[rows], self.raw_log[rows] = self.champion.answer(rows)
+        self.version_log[rows] = self.champion.number
+        first, last = self.past.moment(rows[0]), self.past.moment(rows[-1])
+        self.span = (min(self.span[0], first), max(self.span[1], last)) if self.span else (first, last)
+
+    def inputs(self, moment: Moment) -> CheckInputs:
+        """What tasks.steps.monitor.gather_inputs would have read from the tables."""
+        as_of, policy, delay = moment.as_of, self.policy, self.definition.data.label_delay
+        start, mature_end = as_of - policy.window, as_of - delay
+        mature = self._predicted(moment.between(mature_end - policy.mature_windows * policy.window, mature_end))
+        predicted = self._predicted(moment.between(start, as_of))
+        own = predicted[np.isin(self.version_log[predicted], self._own_versions())]
+        past = past_rows(
+            read_history(self.ledger, as_of),
+            policy.window,
+            mature_end,
+            lambda first, last: self._log(self._predicted(moment.between(first, last))),
+        )
+        return CheckInputs(
+            model=self.definition.name,
+            champion_version=str(self.champion.number),
+            reference=self.champion.reference,
+            time=ROW_TIME,
+            window=moment.window(start),
+            predictions=self._log(predicted),
+            mature=self._own_answers(mature),
+            labels=moment.labels(moment.between(None, mature_end)),
+            label_delay=delay,
+            labelled_rows=moment.labelled_since(self.champion.fit.trained_from),
+            freshness=moment.freshness(start),
+            ledger=tuple(self.ledger),
+            same_model=self._same_model(),
+            recalibrator=self.champion.map,
+            gate=self.definition.gate,
+            metric=self.definition.loss,
+            seed=self.definition.training.seed,
+            past=past,
+            window_features=self._features_of(own),
+            mature_features=self._features_of(mature),
+            holdout=self.champion.holdout,
+        )
+
+    def _features_of(self, rows: Positions) -> pd.DataFrame | None:
+        if self.definition.task == "classification" or not len(rows):
+            return None
+        frame = self.past.frame.iloc[rows]
+        return frame.iloc[sample_ids(frame[ROW_ID], FEATURE_ROWS)].drop(columns=ROW_TIME)
+
+    def _predicted(self, rows: Positions) -> Positions:
+        return rows[self.version_log[rows] > 0]
+
+    def _log(self, rows: Positions) -> pd.DataFrame:
+        logs = {"score": self.score_log, "version": self.version_log, "raw_score": self.raw_log}
+        return log_frame(self.past, rows, {name: values[rows] for name, values in logs.items()})
+
+    def _own_answers(self, rows: Positions) -> pd.DataFrame:
+        """The log, as tasks.steps.monitor.champion_answers makes it."""
+        log, champion = self._log(rows), self.champion
+        unseen = self.past.times[rows] > micros(champion.fit.trained_until)
+        foreign = unseen & ~np.isin(self.version_log[rows], self._own_versions())
+        if foreign.any():
+            score, raw = champion.answer(rows[foreign])
+            log.loc[foreign, ["score", "raw_score"]] = np.column_stack([score, raw])
+            log.loc[foreign, "version"] = champion.number
+        return log
+
+    def _own_versions(self) -> list[int]:
+        return [self.champion.number, *(int(number) for number in self._same_model())]
+
+    def _same_model(self) -> tuple[str, ...]:
+        base, own = self.champion.base, self.champion.number
+        return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
+
+    def _end_probation(self, moment: Moment) -> None:
+        """What tasks.steps.probation does live: a newcomer that is surely worse than its shadow goes."""
+        newcomer, former, gate = self.champion, self.champion.former, self.definition.gate
+        if former is None or moment.as_of - newcomer.since > gate.probation:
+            return
+        rows = moment.between(newcomer.since, moment.as_of)
+        rows = rows[(self.version_log[rows] == newcomer.number) & np.isfinite(moment.truth[rows])]
+        shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=former.answer(rows)[0])
+        report = judge_newcomer(
+            shadowed, gate, version=newcomer.number, former=former.number, metric=self.definition.loss,
+            seed=self.definition.training.seed,
+        )  # fmt: skip
+        if report.verdict != "roll back":
+            return
+        self.champion = former
+        self.ledger.append(
+            rollback_row(
+                newcomer.decision_id, moment.as_of, version=newcomer.number, former=former.number, reason=report.reason
+            )
+        )
+        self.actions.append(Action(moment.as_of, "roll back", "", report.reason))
+
+    def _retrain(self, moment: Moment, decision: Decision) -> None:
+        try:
+            prepared = self.trainings.prepare(moment, self.definition, self.champion.fit.trained_until)
+            report = self._promote(moment, prepared, self.champion, len(self.bases) + 1, decision)
+        except DataError as error:  # live the run fails, and the champion stays
+            self.actions.append(Action(moment.as_of, "retrain", "failed", decision.reasons[0], str(error)))
+            return
+        self.ledger.append(training_outcome(prepared, report, decision.decision_id))
+        self.actions.append(_acted("retrain", decision, report))
+
+    def _promote(
+        self, moment: Moment, prepared: Prepared, champion: Champion | None, number: int, decision: Decision | None
+    ) -> GateReport:
+        """Train a challenger, let the gate judge it, and put its twin in the champion's place if it is let in.
+
+        The first one goes in though the gate refuses it.
+        """
+        challenger = self.trainings.challenger(moment, prepared)
+        self.cpu_seconds += challenger.cpu_seconds
+        started = self.trainings.clock()
+        measured = self.trainings.measured(moment, prepared, challenger.value)
+        judged = judge_measured(
+            prepared,
+            measured,
+            champion_score=champion.judged(moment.labelled[prepared.split.holdout], prepared) if champion else None,
+            champion_until=champion.fit.trained_until if champion else None,
+        )
+        self.cpu_seconds += self.trainings.clock() - started
+        self.bases[number] = number
+        if judged.report.verdict == "promote" or champion is None:
+            final = self.trainings.final(moment, prepared)
+            reference = self.trainings.reference(moment, prepared, judged)
+            self.cpu_seconds += final.cpu_seconds + reference.cpu_seconds
+            holdout = judged_rows(training_sample(prepared, judged), self.definition.data.target)
+            newcomer = Champion(number, number, final.value, reference.value, holdout, moment.as_of)
+            self.champion = newcomer.after(champion, decision)
+        return judged.report
+
+    def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:
+        started = self.trainings.clock()
+        try:
+            found, rows = cross_fitted_map(inputs, self.definition, moment.as_of)
+        except DataError as error:
+            self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
+            return
+        report = judge_mapped(rows, map_court(inputs, self.policy))
+        tried = recalibration_row(
+            decision.decision_id, moment.as_of, report.verdict, champion_version=str(self.champion.number)
+        )
+        self.ledger.append(tried)
+        number = len(self.bases) + 1
+        self.bases[number] = self.champion.base
+        if report.verdict == "promote":
+            mapped = ReignedMap(rows["time"].max().to_pydatetime(), found)
+            newcomer = replace(self.champion, number=number, maps=(*self.champion.maps, mapped), since=moment.as_of)
+            self.champion = newcomer.after(self.champion, decision)
+        self.cpu_seconds += self.trainings.clock() - started
+        self.actions.append(_acted("recalibrate", decision, report))
+
+
+def _acted(verdict: str, decision: Decision, report: GateReport) -> Action:
+    told = report.reasons[0] if report.reasons else ""
+    return Action(decision.as_of, verdict, report.verdict, decision.reasons[0], told)

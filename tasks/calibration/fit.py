@@ -1,0 +1,222 @@
+"""The map from a champion's score to probability or value: fitted anew on matured labels, and tested. No training.
+
+A map is fitted with shrinkage towards the identity: a prior worth a few rows, so that few labels change little, and a
+strength below 1, since the next window is never quite like the last one. Whether it helps is tested by cross-fitting:
+every fifth row is predicted by the map of the others, and the gain in loss must be clear of its standard error. The
+folds are interleaved on purpose: what is asked is whether the newest rows want another map than the one in force;
+whether the next rows will be like them no split of the newest rows can say, and that is what the strength is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from perennial.errors import DataError
+from perennial.model.calibrated import apply_map, map_inputs
+from tasks.measures.quality import row_losses
+
+Floats = NDArray[np.float64]
+Task = Literal["classification", "regression"]
+Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
+
+PRIOR_ROWS = 20.0
+FOLDS = 5
+TESTED_ROWS = 100_000
+ISOTONIC_ROWS = 1_000
+METHODS: dict[str, tuple[Method, ...]] = {
+    "classification": ("platt", "beta", "isotonic"),
+    "regression": ("affine", "isotonic"),
+}
+
+
+@dataclass(frozen=True)
+class Recalibrator:
+    """A fitted map.
+
+    Attributes:
+        task: classification or regression.
+        method: Platt: expit(a·logit(p) + b). Beta (Kull 2017): expit(a·ln p - b·ln(1 - p) + c). Affine: a·s + b.
+            Isotonic: linear between knots, constant beyond them.
+        parameters: (a, b), (a, b, c), or for isotonic the knots' scores and then their values.
+        rows: How many labelled rows it was fitted on.
+    """
+
+    task: Task
+    method: Method
+    parameters: tuple[float, ...] = ()
+    rows: int = 0
+
+    def apply(self, score: Floats) -> Floats:
+        """Scores of shape (n,) to mapped ones of shape (n,), float64; NaN stays NaN."""
+        return apply_map(score, self.method, self.parameters, self.task)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "method": self.method,
+            "parameters": list(self.parameters),
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Recalibrator:
+        return cls(raw["task"], raw["method"], tuple(float(v) for v in raw["parameters"]), int(raw["rows"]))
+
+
+@dataclass(frozen=True)
+class RecalibrationTest:
+    """What recalibrating would bring, measured on rows that the map was not fitted on.
+
+    Attributes:
+        method: The map tested.
+        gain: The mean loss saved per row, cross-fitted; negative where it would cost.
+        standard_error: Of the gain, over rows; infinite where it can't be estimated.
+        rows: Labelled rows used.
+    """
+
+    method: Method
+    gain: float
+    standard_error: float
+    rows: int
+
+    @property
+    def sigmas(self) -> float:
+        """The gain in standard errors; 0 where it can't be estimated."""
+        return self.gain / self.standard_error if 0 < self.standard_error < np.inf else 0.0
+
+
+def fit_recalibration(
+    truth: Floats, score: Floats, task: Task, *, method: Method | None = None, strength: float = 1.0
+) -> Recalibrator:
+    """Fit a map; without `method` the one with the least cross-fitted loss, the simpler one when it is close.
+
+    Args:
+        truth: Shape (n,): 0/1, or values. In order of time.
+        score: Shape (n,): the champion's raw output.
+        task: classification or regression.
+        method: Which map.
+        strength: How much of the way from the identity to the fitted map is gone, in (0, 1].
+
+    Raises:
+        DataError: The lengths differ, or a value is not finite.
+    """
+    truth, score = _checked(truth, score)
+    if len(truth) == 0 or (task == "classification" and len(np.unique(truth)) < 2):
+        return Recalibrator(task, "identity", (), len(truth))
+    if method is None:
+        method = _choose(truth, score, task)
+    if method == "identity":
+        return Recalibrator(task, "identity", (), len(truth))
+    if method == "isotonic":
+        parameters, identity = _isotonic(truth, score, task)
+    elif task == "regression":
+        parameters, identity = _ridge(truth, score), np.array([1.0, 0.0])
+    else:
+        identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
+        parameters = _newton(truth, map_inputs(score, method), identity)
+    kept = identity + strength * (parameters - identity)
+    return Recalibrator(task, method, tuple(float(v) for v in kept), len(truth))
+
+
+def check_recalibration(
+    truth: Floats, score: Floats, current: Floats, task: Task, *, method: Method | None = None, strength: float = 1.0
+) -> RecalibrationTest:
+    """Cross-fit a map over interleaved rows and compare its loss with what is answered now.
+
+    Args:
+        truth: Shape (n,).
+        score: Shape (n,): the champion's raw output.
+        current: Shape (n,): what was answered (with the map of now).
+        task: classification or regression.
+        method: Which map; by default the plain one (Platt or affine), as choosing on the same rows would flatter it.
+        strength: As in `fit_recalibration`.
+
+    At most 100,000 evenly spaced rows are used: two parameters need no more.
+    """
+    spaced = slice(None, None, max(1, -(-len(truth) // TESTED_ROWS)))
+    truth, score = _checked(truth[spaced], score[spaced])
+    current = np.asarray(current, dtype=np.float64)[spaced]
+    chosen = method or METHODS[task][0]
+    if len(truth) < 4 * FOLDS:
+        return RecalibrationTest(chosen, 0.0, float("inf"), len(truth))
+    loss = "log_loss" if task == "classification" else "mse"
+    mapped = cross_fit(truth, score, task, chosen, strength)
+    saved = row_losses(truth, current, loss) - row_losses(truth, mapped, loss)
+    error = float(saved.std(ddof=1) / np.sqrt(len(saved)))
+    return RecalibrationTest(chosen, float(saved.mean()), error if error > 0 else float("inf"), len(truth))
+
+
+def _choose(truth: Floats, score: Floats, task: Task) -> Method:
+    plain, *others = METHODS[task]
+    if len(truth) < ISOTONIC_ROWS:
+        return plain
+    loss = "log_loss" if task == "classification" else "mse"
+    best, least = plain, row_losses(truth, cross_fit(truth, score, task, plain, 1.0), loss)
+    for method in others:
+        losses = row_losses(truth, cross_fit(truth, score, task, method, 1.0), loss)
+        saved = least - losses
+        if saved.mean() > 2 * saved.std(ddof=1) / np.sqrt(len(saved)):
+            best, least = method, losses
+    return best
+
+
+def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength: float) -> Floats:
+    """What the map of the other folds makes of each row's score; every fifth row is a fold."""
+    mapped = np.empty(len(truth))
+    fold = np.arange(len(truth)) % FOLDS
+    for number in range(FOLDS):
+        kept, left = fold != number, fold == number
+        fitted = fit_recalibration(truth[kept], score[kept], task, method=method, strength=strength)
+        mapped[left] = fitted.apply(score[left])
+    return mapped
+
+
+def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
+    truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if truth.shape != score.shape or truth.ndim != 1:
+        raise DataError(f"truth has shape {truth.shape} and score {score.shape}", "Give one score per truth")
+    if not (np.isfinite(truth).all() and np.isfinite(score).all()):
+        raise DataError("truth or score holds missing or infinite values", "Drop those rows first")
+    return truth, score
+
+
+def _newton(truth: Floats, inputs: Floats, identity: Floats) -> Floats:
+    """Logistic regression with a Gaussian prior around the identity, worth PRIOR_ROWS rows; Newton's method."""
+    scale = np.append(np.maximum(inputs[:, :-1].std(axis=0), 1e-3), 1.0)
+    penalty = PRIOR_ROWS / 4 * np.diag(scale**2)
+    parameters = identity.copy()
+    for _ in range(50):
+        p = expit(inputs @ parameters)
+        slope = inputs.T @ (p - truth) + penalty @ (parameters - identity)
+        curve = (inputs * np.maximum(p * (1 - p), 1e-6)[:, None]).T @ inputs + penalty
+        step = np.linalg.solve(curve, slope)
+        step /= max(1.0, float(np.abs(step * scale).max()) / 2)
+        parameters = parameters - step
+        if np.abs(step).max() < 1e-8:
+            break
+    return parameters
+
+
+def _ridge(truth: Floats, score: Floats) -> Floats:
+    """Least squares with a prior around the identity, worth PRIOR_ROWS rows, in centred scores."""
+    centre = float(score.mean())
+    inputs = np.column_stack([score - centre, np.ones(len(score))])
+    penalty = PRIOR_ROWS * np.diag([max(float(score.var()), 1e-12), 1.0])
+    slope, shift = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ (truth - score))
+    return np.array([1.0 + slope, shift - slope * centre])
+
+
+def _isotonic(truth: Floats, score: Floats, task: Task) -> tuple[Floats, Floats]:
+    """The knots (scores, then values), and the same knots of the identity."""
+    from sklearn.isotonic import IsotonicRegression
+
+    bounds = {"y_min": 0.001, "y_max": 0.999} if task == "classification" else {}
+    fitted = IsotonicRegression(out_of_bounds="clip", **bounds).fit(score, truth)
+    knots = np.asarray(fitted.X_thresholds_, dtype=np.float64)
+    return np.concatenate([knots, fitted.y_thresholds_]), np.concatenate([knots, knots])

@@ -1,0 +1,148 @@
+"""What the champion loses on rows that have no labels yet: estimated. No record of errors, no verdict, no I/O.
+
+For a class, confidence-based performance estimation (CBPE): if the calibrated chance of a row is p, an answer s loses
+p·loss(1, s) + (1 - p)·loss(0, s) on average. For a value, direct loss estimation (DLE): a small model of the loss per
+row, from features and answer, fitted on labelled rows. Both are described in NannyML's documentation, "How it works:
+estimation of performance", CBPE also in Białek et al., "Estimating Model Performance Under Covariate Shift Without
+Labels" (NeurIPS 2025). Both see what moves the inputs; neither sees that the same inputs begin to mean something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.calibration.fit import Recalibrator, fit_recalibration
+from tasks.check.reference import Reference
+from tasks.measures.profiles import column_codes, describe_texts
+from tasks.measures.quality import row_losses
+
+Floats = NDArray[np.float64]
+
+FITTED_ROWS = 20_000
+ESTIMATED_ROWS = 20_000
+FEATURE_ROWS = 4_000
+_TREES = {
+    "n_estimators": 40, "max_depth": 3, "learning_rate": 0.15, "max_features": 0.5, "subsample": 0.5, "random_state": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LossEstimate:
+    """The expected loss of a window without labels.
+
+    Attributes:
+        value: The mean over its rows.
+        standard_error: Of that mean, as if the model of the loss were right: what the window's size alone allows.
+        rows: How many rows it was made from.
+        method: CBPE or DLE.
+        fitted_rows: Labelled rows behind the map or the model.
+        auc: For a class, the expected area under the ROC curve; None where it can't be told.
+    """
+
+    value: float
+    standard_error: float
+    rows: int
+    method: str
+    fitted_rows: int
+    auc: float | None = None
+
+
+def expected_losses(chance: Floats, score: Floats, loss: str) -> Floats:
+    """Each row's expected loss, shape (n,), if the truth is 1 with the given chance."""
+    ones = np.ones(len(score))
+    return np.asarray(
+        chance * row_losses(ones, score, loss) + (1 - chance) * row_losses(0 * ones, score, loss), dtype=np.float64
+    )
+
+
+def expected_auc(chance: Floats, score: Floats) -> float | None:
+    """The share of pairs in the right order, each row counting as `chance` of a one and the rest of a nought."""
+    values, group = np.unique(score, return_inverse=True)
+    ones = np.bincount(group, weights=chance, minlength=len(values))
+    noughts = np.bincount(group, weights=1 - chance, minlength=len(values))
+    total = ones.sum() * noughts.sum()
+    if not total > 0:
+        return None
+    return float((ones * (np.cumsum(noughts) - noughts / 2)).sum() / total)
+
+
+def estimate_class_loss(
+    truth: Floats, raw: Floats, window_raw: Floats, in_force: Recalibrator | None, loss: str
+) -> LossEstimate:
+    """Confidence-based: the raw scores' calibration is fitted on labelled rows and believed on the window.
+
+    Args:
+        truth, raw: Shape (n,) each, labelled rows in order of time; at most FITTED_ROWS evenly spaced ones are used.
+        window_raw: Shape (m,): the window's raw scores; at most ESTIMATED_ROWS evenly spaced in rank are used.
+        in_force: The map behind which the champion answers; None where it answers with its own score.
+        loss: The loss per row.
+    """
+    spaced = slice(None, None, max(1, -(-len(truth) // FITTED_ROWS)))
+    calibration = fit_recalibration(truth[spaced], raw[spaced], "classification", method="platt")
+    ranked = np.sort(window_raw)
+    if len(ranked) > ESTIMATED_ROWS:
+        ranked = ranked[np.linspace(0, len(ranked) - 1, ESTIMATED_ROWS).astype(np.int64)]
+    chance = calibration.apply(ranked) if calibration.method != "identity" else np.full(len(ranked), truth.mean())
+    score = in_force.apply(ranked) if in_force else ranked
+    ones = np.ones(len(score))
+    apart = row_losses(ones, score, loss) - row_losses(0 * ones, score, loss)
+    expected = expected_losses(chance, score, loss)
+    # A row's realised loss scatters about its own expectation, and the rows' expectations about their mean.
+    variance = float((chance * (1 - chance) * apart**2).mean() + expected.var())
+    return LossEstimate(
+        value=float(expected.mean()),
+        standard_error=float(np.sqrt(variance / len(window_raw))),
+        rows=len(window_raw),
+        method="CBPE",
+        fitted_rows=len(truth[spaced]),
+        auc=expected_auc(chance, score),
+    )
+
+
+def estimate_value_loss(losses: Floats, known: Floats, window: Floats, rows: int) -> LossEstimate:
+    """Direct: a small model of the loss per row, fitted on labelled rows, answers for the window.
+
+    Args:
+        losses: Shape (n,): the labelled rows' losses.
+        known: Shape (n, columns): their features' bins and answers (`loss_inputs`).
+        window: Shape (m, columns): the same of the window's rows.
+        rows: How many rows the window has, of which `window` may be a sample.
+    """
+    # Not the histogram kind: its threads meet those of a backtest in Python's one list of warning filters.
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    leaf = max(20, len(losses) // 100)
+    model = GradientBoostingRegressor(**_TREES, min_samples_leaf=leaf).fit(known, losses)
+    residual = losses - model.predict(known)
+    expected = model.predict(window)
+    variance = float(expected.var() / len(expected) + residual.var() / max(rows, 1))
+    value = float(expected.mean() + residual.mean())  # right on average where it was fitted
+    return LossEstimate(value, float(np.sqrt(variance)), rows, "DLE", len(losses))
+
+
+def loss_inputs(frame: pd.DataFrame, score: Floats, reference: Reference) -> Floats:
+    """What the model of the loss reads, shape (rows, columns + 1): each feature's bin in the reference, and the answer.
+
+    Bins are finite whatever the window holds: unseen and missing have their own.
+    """
+    codes = column_codes(describe_texts(frame, reference.vocabularies), reference.columns)
+    return np.column_stack([codes.T.astype(np.float64), score])
+
+
+def sample_ids(ids: pd.Series[Any], rows: int) -> NDArray[np.intp]:
+    """Positions of at most so many rows, chosen and ordered by a hash of their ids: whatever order they come in."""
+    hashes = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
+    if len(hashes) > rows:
+        chosen = np.argpartition(hashes, rows)[:rows]
+        return chosen[np.argsort(hashes[chosen], kind="stable")]
+    return np.argsort(hashes, kind="stable")
+
+
+def judged_rows(sample: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Of a version's kept training rows those that its challenger was judged on: features, `_score` and `_truth`."""
+    return sample.rename(columns={target: "_truth"}).dropna(subset=["_score", "_truth"], ignore_index=True)

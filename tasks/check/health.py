@@ -1,0 +1,336 @@
+"""Is the data broken? Faults of the feed, told apart from a world that moved. No drift and no quality here.
+
+Each check compares the window with runs of the reference and with the newest windows that were in order: the seasons
+move a column slowly, a fault moves it at once. Every signal that fires means `repair`, and says how many rows it
+concerns, with an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.check.reference import PREDICTION, Reference, RunSummary
+from tasks.check.signals import Signal, finite
+from tasks.check.window import ColumnFacts, WindowFacts
+from tasks.measures.profiles import Column
+
+Floats = NDArray[np.float64]
+
+MISSING_RISE = 0.20
+UNSEEN_RISE = 0.40
+DUPLICATE_RISE = 0.05
+LEAST_JUMP = 0.75
+FAR_JUMP = 3.0
+FAR_SHARE = 0.01
+STUCK_SHARE = 0.7
+FEW_ROWS = 0.1
+ALIKE_SHARE = 0.99
+LEAST_ROWS = 30
+CLOCK_HOURS = 2
+CONVERSIONS: tuple[tuple[str, float, float], ...] = (
+    ("multiplied by 1000", 1000.0, 0.0),
+    ("divided by 1000", 0.001, 0.0),
+    ("multiplied by 100", 100.0, 0.0),
+    ("divided by 100", 0.01, 0.0),
+    ("multiplied by 10", 10.0, 0.0),
+    ("divided by 10", 0.1, 0.0),
+    ("converted from °C to °F", 1.8, 32.0),
+    ("converted from °F to °C", 1 / 1.8, -32 / 1.8),
+    ("converted from °C to K", 1.0, 273.15),
+    ("converted from K to °C", 1.0, -273.15),
+    ("converted from m to ft", 3.28084, 0.0),
+    ("converted from ft to m", 0.3048, 0.0),
+    ("converted from kg to lb", 2.20462, 0.0),
+    ("converted from lb to kg", 0.453592, 0.0),
+    ("converted from m/s to km/h", 3.6, 0.0),
+    ("with its sign turned", -1.0, 0.0),
+)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """What ingestion knows about the feed at the moment of the check.
+
+    Attributes:
+        latest_event: The newest event time of any row known, also of one dated after the check; None without rows.
+        future_rows: Rows dated after the check.
+        duplicate_batches: Batches of the window's time whose content had come before under another name.
+        duplicate_rows: Their rows.
+        example: Such a batch's name.
+    """
+
+    latest_event: datetime | None = None
+    future_rows: int = 0
+    duplicate_batches: int = 0
+    duplicate_rows: int = 0
+    example: str = ""
+
+
+def check_schema(window: WindowFacts) -> tuple[Signal, ...]:
+    """Columns that are missing or not of their kind: without them nothing else can be measured."""
+    found = []
+    if absent := window.missing:
+        detail = f"{len(absent)} columns are missing: {', '.join(absent)}"
+        found.append(_broken("schema", len(absent), 0, "the champion's features", detail))
+    for name, (kind, value) in window.kinds.items():
+        example = "" if value is None else f", such as {value!r}"
+        detail = f"{name} holds {kind} in {window.rows} rows{example}; the champion knows numbers"
+        found.append(_broken(f"type of {name}", window.rows, 0, "the champion's features", detail))
+    return tuple(found)
+
+
+def check_feed(
+    reference: Reference, rows: int, freshness: Freshness, as_of: datetime, stale_after: timedelta
+) -> tuple[Signal, ...]:
+    """A feed that stopped, thinned out, repeats itself, or dates rows after the check."""
+    found = []
+    if freshness.latest_event is None or rows == 0 or as_of - freshness.latest_event > stale_after:
+        latest = freshness.latest_event
+        age = (as_of - latest).total_seconds() / 3600 if latest else None
+        said = (
+            f"the newest row is from {latest:%Y-%m-%d %H:%M}, {age:.0f} hours ago" if latest else "no row was ever seen"
+        )
+        limit = stale_after.total_seconds() / 3600
+        found.append(
+            _broken("stale feed", age, limit, "monitoring.stale_after, hours", f"{said}; {rows} in the window")
+        )
+    least = min((run.rows for run in reference.runs), default=0) * FEW_ROWS
+    if 0 < rows < least and len(reference.runs) > 1:
+        detail = f"{rows} rows, where the emptiest window of the reference had {least / FEW_ROWS:.0f}"
+        found.append(_broken("thin feed", rows, least, "a tenth of the reference's emptiest window", detail))
+    if freshness.future_rows:
+        until = f", up to {freshness.latest_event:%Y-%m-%d %H:%M}" if freshness.latest_event else ""
+        detail = (
+            f"{freshness.future_rows} rows are dated after the check{until}: the sender's clock or time zone is off"
+        )
+        found.append(_broken("clock ahead", freshness.future_rows, 0, "no event can be later than the check", detail))
+    if freshness.duplicate_batches:
+        example = f", such as {freshness.example}" if freshness.example else ""
+        detail = f"{freshness.duplicate_batches} batches repeat {freshness.duplicate_rows} rows of others{example}"
+        found.append(_broken("duplicated batch", freshness.duplicate_batches, 0, "batches' digests", detail))
+    return tuple(found)
+
+
+def check_rows(reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> tuple[Signal, ...]:
+    """Repeated rows, and hours of the day that moved."""
+    found = []
+    before = [*reference.runs, *recent]
+    usual = max((run.duplicates for run in before), default=0.0)
+    limit = usual + DUPLICATE_RISE
+    if summary.duplicates > limit:
+        count = round(summary.duplicates * summary.rows)
+        detail = f"{count} of {summary.rows} rows repeat another one, time and all; at most {usual:.1%} did before"
+        found.append(
+            _broken("duplicated rows", summary.duplicates, limit, "the reference's windows + 5 points", detail)
+        )
+    shift = _hour_shift(reference, summary)
+    if shift:
+        detail = (
+            f"the day's pattern of {summary.rows} rows lies {shift:+d} hours from the reference's: a time zone or clock"
+        )
+        found.append(_broken("clock shifted", shift, CLOCK_HOURS, "hours, best fit of the day's pattern", detail))
+    return tuple(found)
+
+
+def check_columns(
+    reference: Reference, window: WindowFacts, summary: RunSummary, recent: Sequence[RunSummary]
+) -> tuple[Signal, ...]:
+    """Each column's missing spike, unseen category, constant value, or unit; `window` gives the examples."""
+    found = []
+    for column in reference.columns:
+        facts = window.columns[column.name]
+        found += _missing(column, reference, summary, recent)
+        if column.kind == "categorical":
+            found += _unseen(column, reference, facts, summary, recent)
+        else:
+            found += _unit(column, reference, facts, summary, recent)
+        found += _stuck(column, reference, facts, summary, recent)
+    return tuple(found)
+
+
+def check_predictions(reference: Reference, scores: Floats) -> tuple[Signal, ...]:
+    """Predictions that are all alike, where the champion's were not, or no numbers at all."""
+    if len(scores) < LEAST_ROWS:
+        return ()
+    bad = int((~np.isfinite(scores)).sum())
+    if bad:
+        detail = f"{bad} of {len(scores)} predictions are missing or infinite"
+        return (_broken("predictions", bad, 0, "every prediction is a number", detail),)
+    values, counts = np.unique(np.round(scores, 9), return_counts=True)
+    share = float(counts.max() / len(scores))
+    known = reference.column(PREDICTION)
+    varied = known is None or known.bins > 3
+    if share < ALIKE_SHARE or not varied:
+        return ()
+    detail = f"{counts.max()} of {len(scores)} predictions are {values[counts.argmax()]:.4g}"
+    return (_broken("predictions alike", share, ALIKE_SHARE, "share of one value; fixed", detail),)
+
+
+def _broken(name: str, value: float | None, threshold: float, source: str, detail: str) -> Signal:
+    given = None if value is None else finite(value)
+    return Signal(name, "health", given, finite(threshold), source, True, True, detail)
+
+
+def _past(name: str, reference: Reference, recent: Sequence[RunSummary], what: str) -> list[float]:
+    runs = [run for run in (*reference.runs, *recent) if name in run.columns]
+    return [float(getattr(run.columns[name], what)) for run in runs]
+
+
+def _missing(column: Column, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
+    share = summary.columns[column.name].missing
+    usual = max(_past(column.name, reference, recent, "missing"), default=0.0)
+    limit = usual + MISSING_RISE
+    emptied = share == 1.0 and usual < 1.0 and (1 - usual) * summary.rows >= LEAST_ROWS
+    if share <= limit and not emptied:
+        return []
+    count = round(share * summary.rows)
+    detail = f"{column.name} is missing in {count} of {summary.rows} rows ({share:.1%}); at most {usual:.1%} before"
+    source = "the greatest share of the reference's and the newest windows + 20 points"
+    return [_broken(f"missing {column.name}", share, min(limit, 1.0), source, detail)]
+
+
+def _unseen(
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
+) -> list[Signal]:
+    share = summary.columns[column.name].outside
+    usual = max(_past(column.name, reference, recent, "outside"), default=0.0)
+    limit = usual + UNSEEN_RISE
+    if share <= limit:
+        return []
+    value = max(facts.strange, key=lambda name: facts.strange[name], default=None)
+    example = "unknown values" if value is None else f"{value!r} in {facts.strange[value]} rows"
+    detail = f"{column.name} holds values never seen in training in {share:.1%} of {summary.rows} rows: {example}"
+    source = "the greatest share of rare or unseen values before + 40 points"
+    return [_broken(f"unseen {column.name}", share, limit, source, detail)]
+
+
+def _stuck(
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
+) -> list[Signal]:
+    now = summary.columns[column.name]
+    past = _past(column.name, reference, recent, "top_share")
+    if now.top_share < 1.0 or summary.rows < LEAST_ROWS or now.missing == 1.0:
+        return []
+    if column.kind == "numeric":
+        total = reference.profile.counts.sum(axis=0)[reference.profile.columns.index(column)]
+        common = float(total[:-1].max() / max(1, total[:-1].sum()))
+        past = [*past, common]
+    if max(past, default=1.0) >= STUCK_SHARE:
+        return []
+    value = facts.first.item() if isinstance(facts.first, np.generic) else facts.first
+    detail = f"{column.name} is {value!r} in all {summary.rows} rows; no earlier window had one value only"
+    return [_broken(f"constant {column.name}", 1.0, STUCK_SHARE, "the greatest share of one value before", detail)]
+
+
+def _unit(
+    column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
+) -> list[Signal]:
+    now = np.array(summary.columns[column.name].quantiles)
+    if not len(now):
+        return []
+    far = _far_away(column, facts, summary)
+    if now[1] == now[3]:
+        return far
+    series = [np.array(run.columns[column.name].quantiles) for run in reference.runs if column.name in run.columns]
+    series = [values for values in series if len(values) and values[1] < values[3]]
+    if not series:
+        return far
+    scale = _scale(column, series)
+    ordinary = max((_jump(later, sooner, scale) for sooner, later in pairwise(series)), default=0.0)
+    latest = [np.array(run.columns[column.name].quantiles) for run in recent if column.name in run.columns]
+    near = [values for values in latest if len(values) and values[1] < values[3]] or series[-1:]
+    jump = min(_jump(now, values, scale) for values in near)
+    limit = max(LEAST_JUMP, 2 * ordinary)
+    if jump <= limit:
+        return far
+    name, undone = _best_conversion(now, near, scale)
+    typical = f"median {now[2]:.4g} after {near[-1][2]:.4g}"
+    source = "twice the greatest step between the reference's windows, in its 5–95 % range"
+    if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:
+        detail = f"{column.name} looks {name}: {typical} in {summary.rows} rows; undone, it is as before"
+        return [_broken(f"unit of {column.name}", jump, limit, source, detail)]
+    # A date or a counter walks through windows much narrower than all of it: far is what lies beyond the whole range.
+    whole = max(scale, column.edges[-1] - column.edges[0])
+    far_jump, far_limit = jump * scale / whole, max(FAR_JUMP, 10 * ordinary * scale / whole)
+    if far_jump > far_limit:
+        source = "three times the reference's whole range, and ten times its greatest step; fixed"
+        detail = f"{column.name} left its range at once: {typical} in {summary.rows} rows"
+        return [_broken(f"range of {column.name}", far_jump, far_limit, source, detail)]
+    return far
+
+
+def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary) -> list[Signal]:
+    present = max(1, facts.finite)
+    if facts.example is None or facts.away < max(5.0, FAR_SHARE * present):
+        return []
+    detail = (
+        f"{column.name} lies far outside [{column.edges[0]:.4g}, {column.edges[-1]:.4g}] in {facts.away} of "
+        f"{summary.rows} rows, such as {facts.example:.4g}"
+    )
+    source = "share of values more than five ranges outside the reference's; fixed"
+    return [_broken(f"range of {column.name}", facts.away / present, FAR_SHARE, source, detail)]
+
+
+def _scale(column: Column, series: Sequence[Floats]) -> float:
+    spread = float(np.median([values[-1] - values[0] for values in series]))
+    return spread if spread > 0 else column.edges[-1] - column.edges[0]
+
+
+def _jump(now: Floats, before: Floats, scale: float) -> float:
+    """The mean difference of the five quantiles, in units of the reference's 5–95 % range."""
+    return float(np.abs(now - before).mean() / scale)
+
+
+def _best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[str, float]:
+    """The conversion that, undone, brings the window closest to the newest ones in order."""
+    best = ("", float("inf"))
+    for name, factor, shift in CONVERSIONS:
+        undone = (now - shift) / factor
+        ordered = undone if factor > 0 else undone[::-1]
+        alike = [values for values in near if _same_spread(ordered, values)]
+        apart = min((_jump(ordered, values, scale) for values in alike), default=float("inf"))
+        if apart < best[1]:
+            best = (name, apart)
+    return best
+
+
+def _same_spread(one: Floats, other: Floats) -> bool:
+    """A conversion stretches as well as it shifts; a world that moved need not."""
+    mine, theirs = one[-1] - one[0], other[-1] - other[0]
+    return bool(mine == theirs or (min(mine, theirs) > 0 and 0.6 <= mine / theirs <= 1 / 0.6))
+
+
+def _hour_shift(reference: Reference, summary: RunSummary) -> int:
+    """By how many hours the day's pattern moved, when that explains it and no earlier window did so; else 0."""
+    runs = [np.array(run.hours, dtype=np.float64) for run in reference.runs if sum(run.hours)]
+    now = np.array(summary.hours, dtype=np.float64)
+    if len(runs) < 3 or now.sum() < 10 * LEAST_ROWS:
+        return 0
+    usual = sum(run / run.sum() for run in runs) / len(runs)
+    now = now / now.sum()
+    ordinary = max(float(np.abs(run / run.sum() - usual).sum()) for run in runs)
+    apart = [float(np.abs(np.roll(now, -lag) - usual).sum()) for lag in range(24)]
+    best = int(np.argmin(apart))
+    lag = best if best <= 12 else best - 24
+    moved = apart[0] > max(2 * ordinary, 0.2) and apart[best] < 0.5 * apart[0]
+    return lag if moved and abs(lag) >= CLOCK_HOURS else 0
+
+
+def recent_runs(
+    decisions: Sequence[Mapping[str, Any]], accepted: Container[str] = (), count: int = 3
+) -> tuple[RunSummary, ...]:
+    """The window summaries of the newest checks that found the data in order, or that people accepted; oldest first."""
+    fine: list[Any] = []
+    for row in reversed(decisions):  # from the newest on: what is older than the wanted ones need not be read
+        if len(fine) == count:
+            break
+        if (row["verdict"] != "repair" or row["decision_id"] in accepted) and row["evidence"].get("window"):
+            fine.append(row["evidence"]["window"])
+    return tuple(RunSummary.from_dict(raw) for raw in reversed(fine))

@@ -1,0 +1,367 @@
+"""What a champion was trained on, kept once per champion: profile, ordinary variation, importance, loss. No checks.
+
+`build_reference` reads the training rows once; a check afterwards reads the new window only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from perennial.errors import DataError
+from tasks.check.drift import Null, measure_null
+from tasks.measures.profiles import (
+    SAMPLE_ROWS,
+    Column,
+    Profile,
+    column_codes,
+    describe_texts,
+    make_columns,
+    make_vocabulary,
+    microseconds,
+    profile,
+    text_columns,
+)
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+PREDICTION = "(prediction)"
+FORMAT = 1
+BLOCKS_PER_WINDOW = 7
+MOST_BLOCKS = 1_400
+MOST_RUNS = 60
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class ColumnSummary:
+    """One column over one stretch of time, in a few numbers.
+
+    Attributes:
+        missing: The share missing.
+        outside: The share of values outside the reference's range (numeric) or never seen in it (categorical).
+        top_share: The greatest share of one value (categorical), or 1 where all values are equal (numeric), else 0.
+        quantiles: Numeric: at 5, 25, 50, 75 and 95 %; empty otherwise or without values.
+    """
+
+    missing: float
+    outside: float
+    top_share: float
+    quantiles: tuple[float, ...] = ()
+
+    def to_list(self) -> list[Any]:
+        rounded = [float(f"{value:.6g}") for value in self.quantiles]
+        return [round(self.missing, 5), round(self.outside, 5), round(self.top_share, 5), rounded]
+
+    @classmethod
+    def from_list(cls, raw: Sequence[Any]) -> ColumnSummary:
+        return cls(float(raw[0]), float(raw[1]), float(raw[2]), tuple(float(v) for v in raw[3]))
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of the window's length.
+
+    Attributes:
+        rows: How many.
+        duplicates: The share of rows that repeat another one of the run, time and all.
+        columns: Each column's summary.
+        hours: Rows by hour of the day (UTC), 24 numbers.
+    """
+
+    rows: int
+    duplicates: float
+    columns: Mapping[str, ColumnSummary]
+    hours: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "duplicates": round(self.duplicates, 6),
+            "columns": {name: summary.to_list() for name, summary in self.columns.items()},
+            "hours": list(self.hours),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> RunSummary:
+        columns = {name: ColumnSummary.from_list(values) for name, values in raw["columns"].items()}
+        return cls(int(raw["rows"]), float(raw["duplicates"]), columns, tuple(raw["hours"]))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A champion's training data, as far as checks need it; JSON-ready by `to_dict`.
+
+    Attributes:
+        task: classification or regression.
+        loss: The loss per row that quality is judged by (tasks.measures.quality.additive_loss).
+        profile: Per block of time; texts as three numbers each; `(prediction)` where scores were given.
+        null: How far ordinary runs of `window_seconds` lie from the rest.
+        runs: Summaries of consecutive runs of `window_seconds`, oldest first, at most the newest 60.
+        window_seconds: The window's length.
+        importance: Per column, any positive scale; empty when unknown.
+        vocabularies: Per text column, the known words.
+        numeric, categorical: The columns that a window must hold, texts aside.
+        trained_rows: Labelled rows the champion was trained on.
+        trained_until: The end of its training data.
+        holdout_loss, holdout_error, holdout_rows: Its mean loss when it was promoted, on rows that it had not seen,
+            with its standard error; NaN and 0 when unknown.
+        target_runs: Mean truth of each run; empty when unknown.
+    """
+
+    task: Literal["classification", "regression"]
+    loss: str
+    profile: Profile
+    null: Null
+    runs: tuple[RunSummary, ...]
+    window_seconds: float
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    trained_rows: int
+    trained_until: datetime
+    importance: Mapping[str, float] = field(default_factory=dict)
+    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    holdout_loss: float = float("nan")
+    holdout_error: float = float("nan")
+    holdout_rows: int = 0
+    target_runs: tuple[float, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the features: the profile's, without the prediction."""
+        return tuple(column for column in self.profile.columns if column.name != PREDICTION)
+
+    @property
+    def trained_from(self) -> datetime:
+        """The start of the first block of its training data."""
+        return datetime.fromtimestamp(float(self.profile.starts[0]) * self.profile.block_seconds, UTC)
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.profile.columns if column.name == name), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready (NaN as null)."""
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "loss": self.loss,
+            "profile": self.profile.to_dict(),
+            "null": self.null.to_dict(),
+            "runs": [run.to_dict() for run in self.runs],
+            "window_seconds": self.window_seconds,
+            "numeric": list(self.numeric),
+            "categorical": list(self.categorical),
+            "trained_rows": self.trained_rows,
+            "trained_until": self.trained_until.isoformat(),
+            "importance": dict(self.importance),
+            "vocabularies": {name: list(words) for name, words in self.vocabularies.items()},
+            "holdout_loss": None if np.isnan(self.holdout_loss) else self.holdout_loss,
+            "holdout_error": None if np.isnan(self.holdout_error) else self.holdout_error,
+            "holdout_rows": self.holdout_rows,
+            "target_runs": list(self.target_runs),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Reference:
+        """The inverse of `to_dict`.
+
+        Raises:
+            DataError: It was written by a version with another format.
+        """
+        if raw.get("format") != FORMAT:
+            raise DataError(
+                f"a reference of format {raw.get('format')!r}, not {FORMAT}", "Build it anew for the champion"
+            )
+        return cls(
+            task=raw["task"],
+            loss=raw["loss"],
+            profile=Profile.from_dict(raw["profile"]),
+            null=Null.from_dict(raw["null"]),
+            runs=tuple(RunSummary.from_dict(run) for run in raw["runs"]),
+            window_seconds=float(raw["window_seconds"]),
+            numeric=tuple(raw["numeric"]),
+            categorical=tuple(raw["categorical"]),
+            trained_rows=int(raw["trained_rows"]),
+            trained_until=datetime.fromisoformat(raw["trained_until"]),
+            importance=dict(raw["importance"]),
+            vocabularies={name: tuple(words) for name, words in raw["vocabularies"].items()},
+            holdout_loss=float("nan") if raw["holdout_loss"] is None else float(raw["holdout_loss"]),
+            holdout_error=float("nan") if raw["holdout_error"] is None else float(raw["holdout_error"]),
+            holdout_rows=int(raw["holdout_rows"]),
+            target_runs=tuple(raw["target_runs"]),
+        )
+
+
+def build_reference(
+    frame: pd.DataFrame,
+    *,
+    time: str,
+    task: Literal["classification", "regression"],
+    loss: str,
+    window_seconds: float,
+    numeric: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    text: Sequence[str] = (),
+    scores: Floats | None = None,
+    truth: Floats | None = None,
+    importance: Mapping[str, float] | None = None,
+    holdout_loss: float = float("nan"),
+    holdout_error: float = float("nan"),
+    holdout_rows: int = 0,
+) -> Reference:
+    """Profile a champion's training rows (its holdout included).
+
+    Args:
+        frame: The rows, in any order: features and the time column.
+        time: The time column, datetime64 in UTC.
+        task: classification or regression.
+        loss: log_loss, brier, error, mse or mae.
+        window_seconds: The checks' window.
+        numeric, categorical, text: The features by kind; an image is given as numeric descriptors.
+        scores: Shape (rows,): out-of-sample scores of the champion, NaN where there are none. Scores of rows that it
+            was fitted on are more extreme than later ones can be, and must not be given.
+        truth: Shape (rows,), NaN where unknown.
+        importance: Per feature; a text's is shared by its three numbers.
+        holdout_loss, holdout_error, holdout_rows: From the gate (`tasks.measures.quality.mean_loss`).
+
+    Raises:
+        DataError: No rows, or a column that is missing or not of its kind.
+    """
+    missing = [name for name in (time, *numeric, *categorical, *text) if name not in frame]
+    if missing or not len(frame):
+        problem = f"the reference lacks {', '.join(missing)}" if missing else "the reference has no rows"
+        raise DataError(problem, "Give the champion's training rows with all features and the time")
+    order = np.argsort(microseconds(frame[time]), kind="stable")
+    frame = frame.iloc[order].reset_index(drop=True)
+    times = microseconds(frame[time])
+    vocabularies = {name: make_vocabulary(frame[name]) for name in text}
+    features = describe_texts(frame, vocabularies)
+    numbers = [*numeric, *(part for name in text for part in text_columns(name))]
+    if scores is not None and np.isfinite(np.asarray(scores)).any():
+        features = features.assign(**{PREDICTION: np.asarray(scores, dtype=np.float64)[order]})
+        numbers.append(PREDICTION)
+    columns = make_columns(features, numbers, categorical)
+    span = (times[-1] - times[0]) / 1e6
+    block = max(window_seconds / BLOCKS_PER_WINDOW, span / MOST_BLOCKS)
+    codes = column_codes(features, columns)
+    blocks = profile(features, times, columns, block, codes)
+    runs, targets = _runs(features, times, columns, codes, window_seconds, None if truth is None else truth[order])
+    return Reference(
+        task=task,
+        loss=loss,
+        profile=blocks,
+        null=measure_null(blocks, window_seconds),
+        runs=runs,
+        window_seconds=window_seconds,
+        numeric=tuple(numeric),
+        categorical=tuple(categorical),
+        trained_rows=len(frame) if truth is None else int(np.isfinite(truth).sum()),
+        trained_until=datetime.fromtimestamp(times[-1] / 1e6, UTC),
+        importance=_spread(importance or {}, text),
+        vocabularies=vocabularies,
+        holdout_loss=holdout_loss,
+        holdout_error=holdout_error,
+        holdout_rows=holdout_rows,
+        target_runs=targets,
+    )
+
+
+def summarise(
+    features: pd.DataFrame, times: Counts, columns: Sequence[Column], codes: Counts, rare_outside: bool = False
+) -> RunSummary:
+    """A stretch of rows in a few numbers per column; quantiles from at most 50,000 evenly spaced rows.
+
+    Args:
+        features: Rows with every column.
+        times: Shape (rows,), microseconds.
+        columns: The bins.
+        codes: Shape (columns, rows), `column_codes` of the same rows.
+        rare_outside: Count rare categories as unseen: for runs of the reference itself, where nothing is unseen.
+    """
+    rows = len(features)
+    summaries = {}
+    for position, column in enumerate(columns):
+        counts = np.bincount(codes[position], minlength=column.bins + 1)
+        present = max(1, int(counts[:-1].sum()))
+        missing = float(counts[-1] / max(rows, 1))
+        if column.kind == "numeric":
+            values = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
+            sample = values[:: max(1, rows // SAMPLE_ROWS)]
+            sample = sample[np.isfinite(sample)]
+            known = tuple(float(v) for v in np.quantile(sample, QUANTILES)) if len(sample) else ()
+            same = bool(len(sample)) and bool(np.nanmin(values) == np.nanmax(values))
+            outside = float((counts[0] + counts[column.bins - 1]) / present) if column.bins > 1 else 0.0
+            summaries[column.name] = ColumnSummary(missing, outside, float(same), known)
+        else:
+            unseen = counts[column.bins - 1] + (counts[column.bins - 2] if rare_outside else 0)
+            top = float(counts[:-2].max(initial=0) / present)
+            summaries[column.name] = ColumnSummary(missing, float(unseen / present), top)
+    hours = np.bincount((times // 3_600_000_000) % 24, minlength=24)
+    return RunSummary(rows, duplicate_share(features, times, columns), summaries, tuple(hours.tolist()))
+
+
+def duplicate_share(features: pd.DataFrame, times: Counts, columns: Sequence[Column]) -> float:
+    """The share of rows that repeat another one in every column and in time (64-bit digests)."""
+    if len(features) < 2:
+        return 0.0
+    digests = np.sort(row_digests(features, times, columns))
+    return float((digests[1:] == digests[:-1]).sum() / len(features))
+
+
+def row_digests(features: pd.DataFrame, times: Counts, columns: Sequence[Column]) -> NDArray[np.uint64]:
+    """A 64-bit digest per row of all its columns and its time, good within one frame."""
+    digests = _mixed(times.astype(np.uint64))
+    for position, column in enumerate(columns):
+        if column.name == PREDICTION:
+            continue
+        if column.kind == "numeric":
+            raw = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan).view(np.uint64)
+        else:
+            raw = pd.factorize(features[column.name])[0].astype(np.uint64)
+        digests = _mixed(digests ^ (_mixed(raw) + np.uint64(position + 1)))
+    return digests
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mixed = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _runs(
+    features: pd.DataFrame,
+    times: Counts,
+    columns: Sequence[Column],
+    codes: Counts,
+    window_seconds: float,
+    truth: Floats | None,
+) -> tuple[tuple[RunSummary, ...], tuple[float, ...]]:
+    """Consecutive whole windows, counted back from the end so that the newest is whole."""
+    length = int(window_seconds * 1e6)
+    end = int(times[-1]) + 1
+    fitting = min(MOST_RUNS, max(1, (end - int(times[0])) // length))
+    runs, targets = [], []
+    for number in range(int(fitting), 0, -1):
+        first, last = np.searchsorted(times, [end - number * length, end - (number - 1) * length])
+        if last <= first:
+            continue
+        part = slice(int(first), int(last))
+        runs.append(summarise(features.iloc[part], times[part], columns, codes[:, part], rare_outside=True))
+        if truth is not None and np.isfinite(truth[part]).any():
+            targets.append(float(np.nanmean(truth[part])))
+    return tuple(runs), tuple(targets)
+
+
+def _spread(importance: Mapping[str, float], text: Sequence[str]) -> dict[str, float]:
+    spread = {name: float(value) for name, value in importance.items() if name not in text}
+    for name in text:
+        if name in importance:
+            spread |= {part: float(importance[name]) / 3 for part in text_columns(name)}
+    return spread

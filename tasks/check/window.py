@@ -1,0 +1,197 @@
+"""What a check reads of its window's rows, as facts that can be added: whole, or part by part wherever a part is.
+
+Nothing is compared here. Parts are cut by time, so that a row and its repetition, which are equal in time too, are in
+one part; all else are counts, least and greatest values, and evenly spaced samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.check.reference import QUANTILES, ColumnSummary, Reference, RunSummary, row_digests
+from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, describe_texts, microseconds
+
+Floats = NDArray[np.float64]
+FAR_RANGES = 5.0
+FAR_MULTIPLE = 100.0
+_MOST_STRANGE = 1_000
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """One column's values.
+
+    Attributes:
+        counts: By bin, missing last; shape (bins + 1,).
+        first: The first value that is not missing; None where all are.
+        low, high: Numeric: the least and the greatest value, NaN without any.
+        finite: Numeric: how many values are finite.
+        sample: Numeric: evenly spaced finite values.
+        away: Numeric: how many values lie far outside the reference's range; `example` is one of them.
+        strange: Categorical: values that the reference does not have, with their number.
+    """
+
+    counts: Counts
+    first: Any = None
+    low: float = float("nan")
+    high: float = float("nan")
+    finite: int = 0
+    sample: Floats = field(default_factory=lambda: np.empty(0))
+    away: int = 0
+    example: float | None = None
+    strange: Mapping[str, int] = field(default_factory=dict)
+
+    def plus(self, other: ColumnFacts) -> ColumnFacts:
+        strange = dict(self.strange)
+        for value, count in other.strange.items():
+            strange[value] = strange.get(value, 0) + count
+        return ColumnFacts(
+            counts=self.counts + other.counts,
+            first=other.first if self.first is None else self.first,
+            low=float(np.fmin(self.low, other.low)),
+            high=float(np.fmax(self.high, other.high)),
+            finite=self.finite + other.finite,
+            sample=np.concatenate([self.sample, other.sample]),
+            away=self.away + other.away,
+            example=other.example if self.example is None else self.example,
+            strange=strange,
+        )
+
+
+@dataclass(frozen=True)
+class WindowFacts:
+    """A window's rows.
+
+    Attributes:
+        rows: How many.
+        missing: Columns that the reference has and the rows lack.
+        kinds: Of columns that should hold numbers and do not: what they hold, and a value of theirs.
+        columns: Facts by column; empty where something is missing or of another kind, or there are no rows.
+        repeated: How many rows repeat another one in every column and in time.
+        hours: Rows by hour of the day, 24 numbers.
+    """
+
+    rows: int
+    missing: tuple[str, ...] = ()
+    kinds: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    columns: Mapping[str, ColumnFacts] = field(default_factory=dict)
+    repeated: int = 0
+    hours: tuple[int, ...] = (0,) * 24
+
+    @property
+    def readable(self) -> bool:
+        return bool(self.columns)
+
+    def plus(self, other: WindowFacts) -> WindowFacts:
+        """Both together; `other` comes later in time."""
+        if not self.rows or not other.rows:
+            return other if other.rows else self
+        broken = self.missing or other.missing or self.kinds or other.kinds
+        return WindowFacts(
+            rows=self.rows + other.rows,
+            missing=tuple(dict.fromkeys([*self.missing, *other.missing])),
+            kinds={**other.kinds, **self.kinds},
+            columns={} if broken else {name: facts.plus(other.columns[name]) for name, facts in self.columns.items()},
+            repeated=self.repeated + other.repeated,
+            hours=tuple(int(a + b) for a, b in zip(self.hours, other.hours, strict=True)),
+        )
+
+    def summary(self, columns: Sequence[Column]) -> RunSummary:
+        """The window in a few numbers per column, as `tasks.check.reference.summarise` gives them of a run."""
+        return RunSummary(
+            self.rows,
+            float(self.repeated / self.rows) if self.rows > 1 else 0.0,
+            {column.name: _summary(column, self.columns[column.name], self.rows) for column in columns},
+            self.hours,
+        )
+
+
+def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_rows: int | None = None) -> WindowFacts:
+    """The facts of some rows.
+
+    Args:
+        reference: The champion's, with the bins.
+        window: Features and time.
+        time: The time column.
+        total_rows: Of the whole window, if this is a part of it: it says how dense the samples are.
+    """
+    wanted = [*reference.numeric, *reference.categorical, *reference.vocabularies]
+    missing = tuple(name for name in wanted if name not in window)
+    kinds = {
+        name: (str(window[name].dtype), next(iter(window[name].dropna().iloc[:1]), None))
+        for name in reference.numeric
+        if name in window and not pd.api.types.is_numeric_dtype(window[name])
+    }
+    if missing or kinds or not len(window):
+        return WindowFacts(len(window), missing, kinds)
+    features, columns = describe_texts(window, reference.vocabularies), reference.columns
+    codes, times = column_codes(features, columns), microseconds(window[time])
+    step = max(1, (total_rows or len(window)) // SAMPLE_ROWS)
+    digests = np.sort(row_digests(features, times, columns))
+    return WindowFacts(
+        rows=len(window),
+        columns={
+            column.name: _column_facts(column, features[column.name], codes[position], step)
+            for position, column in enumerate(columns)
+        },
+        repeated=int((digests[1:] == digests[:-1]).sum()),
+        hours=tuple(np.bincount((times // 3_600_000_000) % 24, minlength=24).tolist()),
+    )
+
+
+def add_up(parts: Iterable[WindowFacts]) -> WindowFacts:
+    """All parts together, in the order of their time."""
+    total = WindowFacts(0)
+    for part in parts:
+        total = total.plus(part)
+    return total
+
+
+def far_limits(column: Column) -> tuple[float, float] | None:
+    """Below and above which a value lies far outside the reference's range; None for a column without a range."""
+    low, high = column.edges[0], column.edges[-1]
+    reach = FAR_RANGES * (high - low) or FAR_MULTIPLE * max(abs(low), abs(high))
+    return (low - reach, high + reach) if reach else None
+
+
+def _column_facts(column: Column, series: pd.Series[Any], codes: Counts, step: int) -> ColumnFacts:
+    counts = np.bincount(codes, minlength=column.bins + 1)
+    present = codes < column.bins
+    first = series.iloc[int(present.argmax())] if present.any() else None
+    if column.kind == "categorical":
+        strange = series[codes == column.bins - 1].astype(object).value_counts().head(_MOST_STRANGE)
+        return ColumnFacts(counts, first, strange={str(name): int(count) for name, count in strange.items()})
+    values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    sample = values[::step]
+    away, limits = np.zeros(0), far_limits(column)
+    if limits:
+        away = values[(values < limits[0]) | (values > limits[1])]
+    return ColumnFacts(
+        counts=counts,
+        first=first,
+        low=float(np.nanmin(values)) if present.any() else float("nan"),
+        high=float(np.nanmax(values)) if present.any() else float("nan"),
+        finite=int(np.isfinite(values).sum()),
+        sample=sample[np.isfinite(sample)],
+        away=len(away),
+        example=float(away[0]) if len(away) else None,
+    )
+
+
+def _summary(column: Column, facts: ColumnFacts, rows: int) -> ColumnSummary:
+    counts = facts.counts
+    present = max(1, int(counts[:-1].sum()))
+    missing = float(counts[-1] / max(rows, 1))
+    if column.kind == "categorical":
+        top = float(counts[:-2].max(initial=0) / present)
+        return ColumnSummary(missing, float(counts[column.bins - 1] / present), top)
+    known = tuple(float(v) for v in np.quantile(facts.sample, QUANTILES)) if len(facts.sample) else ()
+    same = bool(len(facts.sample)) and facts.low == facts.high
+    outside = float((counts[0] + counts[column.bins - 1]) / present) if column.bins > 1 else 0.0
+    return ColumnSummary(missing, outside, float(same), known)

@@ -1,0 +1,1 @@
+"""Where heavy work is computed: a Dask cluster. What the work is belongs elsewhere."""

@@ -1,0 +1,491 @@
+"""The evaluation gate: what is let through, on evidence. Pure: scores, a policy and a seed to a report; no I/O.
+
+The rule for the metric, on rows that neither model trained on: with D the challenger's improvement over the champion
+and its two-sided interval from a paired block bootstrap, promote when D > 0 and the interval's low end lies above
+minus the margin. That is a non-inferiority test (one-sided level (1 - confidence) / 2) that must also come out ahead,
+so that promotions don't add up to a decline. A challenger truly worse by the margin passes with a nominal chance of
+(1 - confidence) / 2 at the most, whatever the noise; `benchmarks/gate.py` measures it.
+
+Small holdouts leave most good challengers in doubt. `doubt: promote` turns the burden of proof round and lets in
+whoever is not surely worse than the champion and the baseline, at the price of that bound: what guards the champion's
+place then is the probation after the promotion (`tasks.steps.probation`). Every other check stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from perennial.definition import GatePolicy, Limit
+from perennial.errors import DataError
+from tasks.gate.report import Check, GateReport, Verdict, interval_text, number, render_markdown
+from tasks.measures.bootstrap import Interval, block_codes, loss_value, paired_improvement
+from tasks.measures.leakage import LEAST_ROWS, separations, shared_rows
+from tasks.measures.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
+
+__all__ = ["Check", "Evidence", "GateReport", "Verdict", "judge", "render_markdown", "separations", "shared_rows"]
+
+_TIE = 1e-12
+_CALIBRATION = "calibration_error"
+_SQUARED = frozenset({"mse", "r2"})  # judged by their root, in the target's own unit
+_ALLOW = "If it is real, set gate.leakage_separation to null."
+_DOUBT = "That is in doubt, and gate.doubt lets it in, on probation."
+_LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a challenger. All arrays have one value for each row of the holdout, in order of time.
+
+    Args:
+        truth: 0 or 1 for classification.
+        challenger: Its scores.
+        champion: The champion's scores on the same rows; None for a first model.
+        baseline: What predicting the training rows' mean or prevalence gives.
+        overlap_rows: How many holdout rows one of the models trained on; see `tasks.measures.leakage.shared_rows`.
+        blocks: Block ids, such as days; sorted ids are in order of time. None cuts equal runs of rows.
+        weights: Row weights, zero or more.
+        slices: Columns whose values are slices.
+        latency_ms: Measured median for one row.
+        size_mb: The stored challenger's size.
+        golden: (expected, actual) predictions of the stored model on recorded rows.
+        challenger_newest: Time of the newest row the challenger trained on.
+        champion_newest: The same for the champion.
+        champion_note: What people must know of the champion's scores: a sentence, told and not judged.
+        same_model: The challenger is the champion behind another map of its score. Then the budgets are not asked, and
+            the baseline does not block: it must not keep out the map that brings a fallen champion back a part of the
+            way.
+        separations: How well each feature alone tells the truth; see `tasks.measures.leakage.separations`.
+    """
+
+    truth: npt.ArrayLike
+    challenger: npt.ArrayLike
+    champion: npt.ArrayLike | None
+    baseline: npt.ArrayLike
+    overlap_rows: int
+    blocks: npt.ArrayLike | None = None
+    weights: npt.ArrayLike | None = None
+    slices: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    golden: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
+    challenger_newest: datetime | None = None
+    champion_newest: datetime | None = None
+    champion_note: str = ""
+    same_model: bool = False
+    separations: Mapping[str, float] = field(default_factory=dict)
+
+
+def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, seed: int = 0) -> GateReport:
+    """The verdict on a challenger, with every check's value, limit and interval.
+
+    - *keep*: a blocking check failed;
+    - *insufficient evidence*: none failed, but one could not be known: too few rows, one class, a wide interval;
+    - *promote*: every blocking check passed.
+
+    A champion that fails an absolute limit (or scores with NaN) must not block for ever: then absolute limits, slices
+    and calibration are told but don't block, the better of the two wins, and the report asks for an alert.
+
+    Args:
+        evidence: Scores and measurements.
+        policy: The definition's.
+        task: What kind of scores.
+        metric: The one to compare, `definition.loss`.
+        seed: Of the resampling.
+
+    Raises:
+        DataError: The truth, baseline or weights are unusable, or lengths differ. Unusable scores of a model are no
+            error but a failed check.
+    """
+    court = _Court.prepare(evidence, policy, task, metric, seed)
+    facts = [*_integrity(evidence, policy), *([] if evidence.same_model else _budgets(evidence, policy))]
+    if court is None:
+        return _report([*facts, _unusable(evidence, task)], task, metric, 0, 0)
+    waived = court.champion_fails()
+    baseline = replace(court.beats_baseline(), blocking=not evidence.same_model)
+    statistics = [court.beats_champion(), baseline, *court.plausible()]
+    relative = [*court.limits(), *court.calibrated(), *court.slice_checks()]
+    if waived:
+        relative = [replace(check, blocking=False) for check in relative]
+    enough = [court.enough_rows(), *court.both_classes()]
+    judged = [check for check in (*statistics, *relative, court.varies()) if check is not None]
+    if not all(check.passed for check in enough):
+        judged = [replace(check, passed=None) for check in judged]
+    checks = [*enough, *judged, *facts]
+    return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived)
+
+
+@dataclass(frozen=True)
+class _Court:
+    """The usable scores with their losses: what the statistical checks need."""
+
+    policy: GatePolicy
+    task: Task
+    metric: str
+    seed: int
+    truth: FloatArray
+    weights: FloatArray
+    codes: npt.NDArray[np.intp]
+    challenger: FloatArray
+    champion: FloatArray | None
+    champion_broken: bool
+    baseline: FloatArray
+    slices: Mapping[str, npt.ArrayLike]
+    metrics: dict[str, dict[str, float]]
+
+    @classmethod
+    def prepare(cls, evidence: Evidence, policy: GatePolicy, task: Task, metric: str, seed: int) -> _Court | None:
+        """None when the challenger's scores are unusable."""
+        truth, baseline, weights = checked(task, evidence.truth, evidence.baseline, evidence.weights)
+        challenger = np.asarray(evidence.challenger, dtype=np.float64)
+        champion = None if evidence.champion is None else np.asarray(evidence.champion, dtype=np.float64)
+        for name, scores in (("challenger", challenger), ("champion", champion)):
+            if scores is not None and scores.shape != truth.shape:
+                raise DataError(f"{name} has scores of shape {scores.shape} for {len(truth)} rows", "Score every row")
+        for column, values in evidence.slices.items():
+            if len(np.asarray(values)) != len(truth):
+                raise DataError(f"slice {column} does not have {len(truth)} values", "Give one value for every row")
+        codes = block_codes(len(truth), evidence.blocks)
+        if _bad_scores(challenger, task):
+            return None
+        broken = champion is not None and _bad_scores(champion, task) > 0
+        champion = None if broken else champion
+        tables = {"challenger": challenger, "champion": champion, "baseline": baseline}
+        metrics = {
+            name: metric_table(task, truth, scores, weights) for name, scores in tables.items() if scores is not None
+        }
+        return cls(
+            policy, task, metric, seed, truth, weights, codes, challenger, champion, broken, baseline, evidence.slices,
+            metrics,
+        )  # fmt: skip
+
+    @property
+    def rows(self) -> int:
+        return int(np.count_nonzero(self.weights))
+
+    @property
+    def blocks(self) -> int:
+        return len(np.unique(self.codes[self.weights > 0]))
+
+    def loss(self, model: str) -> float:
+        return as_loss(self.metric, self.metrics[model][self.metric])
+
+    def compare(
+        self, reference: FloatArray, metric: str, confidence: float, rows: npt.NDArray[np.bool_] | None = None
+    ) -> Interval:
+        kept = np.ones(len(self.truth), dtype=bool) if rows is None else rows
+        return paired_improvement(
+            metric,
+            self.truth[kept],
+            self.challenger[kept],
+            reference[kept],
+            blocks=self.codes[kept],
+            weights=self.weights[kept],
+            confidence=confidence,
+            resamples=self.policy.resamples,
+            seed=self.seed,
+        )
+
+    def enough_rows(self) -> Check:
+        total = float(self.weights.sum())
+        worth = int(total**2 / float((self.weights**2).sum()) + 1e-9) if total > 0 else 0
+        enough = worth >= self.policy.minimum_rows
+        says = f"The holdout has {worth:,} rows (weights counted), {self.policy.minimum_rows:,} are needed."
+        limit = self.policy.minimum_rows
+        return Check("rows", True if enough else None, worth, limit, unit="rows", rows=self.rows, detail=says)
+
+    @property
+    def rarer(self) -> int:
+        """Rows of the rarer class; for regression, all rows."""
+        counted = self.truth[self.weights > 0]
+        if self.task != "classification":
+            return len(counted)
+        return int(min(np.count_nonzero(counted), np.count_nonzero(counted == 0)))
+
+    def both_classes(self) -> list[Check]:
+        if self.task != "classification":
+            return []
+        rarer = self.rarer
+        says = f"The rarer class has {rarer:,} rows in the holdout."
+        return [Check("classes", True if rarer else None, rarer, 1, unit="rows", rows=self.rows, detail=says)]
+
+    def varies(self) -> Check:
+        spread = float(np.ptp(self.challenger)) if self.rows else 0.0
+        if self.rows < 2:
+            return Check("varying_scores", None, spread, detail="Fewer than two rows show no variation.")
+        says = f"The challenger's scores spread over {number(spread)}."
+        if spread == 0:
+            says = "The challenger predicts the same for every row: it has learned nothing."
+        return Check("varying_scores", spread > 0, spread, rows=self.rows, detail=says)
+
+    def champion_fails(self) -> tuple[str, ...]:
+        """Which of its own absolute limits the champion breaks, in words."""
+        if self.champion_broken:
+            return ("the champion's scores are missing, infinite or no probabilities",)
+        if self.champion is None:
+            return ()
+        found = [check for check in self._limit_checks("champion") if check.passed is False]
+        return tuple(f"the champion's {check.name} is {number(check.value)}" for check in found)
+
+    def beats_champion(self) -> Check | None:
+        if self.champion is None:
+            return None
+        interval, scale = self._relative(self.champion, "champion")
+        passed, says = _not_worse(interval, self.policy.margin)
+        if passed is None and self._lets_in(interval):
+            passed, says = True, f"{says} {_DOUBT}"
+        says = f"{self._compared('champion', interval)} {says}"
+        if np.array_equal(self.challenger, self.champion):
+            passed, says = False, "The challenger predicts exactly what the champion does: it brings nothing."
+        elif math.isfinite(interval.estimate) and abs(interval.estimate) <= _TIE * max(scale, 1.0):
+            passed, says = False, f"Challenger and champion have the same {self.metric}: it brings nothing."
+        return Check(
+            "better_than_champion", passed, interval.estimate, -self.policy.margin, "min", "relative", interval,
+            self.rows, says,
+        )  # fmt: skip
+
+    def beats_baseline(self) -> Check:
+        """By its interval; by the estimate alone where the champion, itself beaten, is better than the baseline."""
+        interval, _ = self._relative(self.baseline, "baseline")
+        ahead = interval.estimate > 0
+        passed: bool | None = ahead if math.isfinite(interval.estimate) else None
+        says = self._compared("baseline", interval)
+        if self.champion is None or not self.loss("champion") < self.loss("baseline"):
+            passed = None if passed is None or (ahead and not interval.low > 0) else passed
+            says += " Its interval must lie above zero." if ahead and passed is None else ""
+        if not passed and self._lets_in(interval):
+            passed, says = True, f"{says} {_DOUBT}"
+        return Check(
+            "better_than_baseline", passed, interval.estimate, 0.0, "min", "relative", interval, self.rows, says
+        )
+
+    def _lets_in(self, doubted: Interval) -> bool:
+        """Whether the policy gives a challenger the benefit of a doubt: it may be better for all that is known.
+
+        Never without a champion to go on in the shadow, by which probation could judge.
+        """
+        return self.policy.doubt == "promote" and self.champion is not None and doubted.known and doubted.high > 0
+
+    def plausible(self) -> list[Check]:
+        """A leap that honest retraining does not make needs a person's look before it is believed."""
+        checks = [self._separates()]
+        if self.champion is None:
+            return checks
+        root = 0.5 if self.metric in _SQUARED else 1.0
+        own, known = self.loss("challenger") ** root, min(self.loss("baseline"), self.loss("champion")) ** root
+        limit = self.policy.implausible_share
+        if not (math.isfinite(own) and math.isfinite(known)):
+            says = f"{self.metric} is undefined on these rows."
+            return [*checks, Check("plausible_loss", None, None, limit, detail=says)]
+        left = own / known if known > 0 else 1.0
+        passed = left >= limit or self._champion_separates()
+        says = f"{number(100 * left)} % of the loss is left beside the better of champion and baseline."
+        if not passed:
+            says = f"Too good to be true: only {says} {_LOOK} If it is real, lower gate.implausible_share."
+        return [*checks, Check("plausible_loss", passed, left, limit, rows=self.rows, detail=says)]
+
+    def _separates(self) -> Check:
+        """Scores that tell the truth without fault, where the champion's don't."""
+        value, limit = self._separation("challenger"), self.policy.leakage_separation
+        if limit is None or not math.isfinite(value) or self.rarer < LEAST_ROWS:
+            says = "Not asked." if limit is None else "Too few rows of a class to tell."
+            return Check("plausible_separation", None, None, limit, "max", detail=says, blocking=False)
+        passed = value < limit or self._champion_separates()
+        says = f"The scores tell the truth with {number(value)}."
+        if not passed:
+            says = f"Too good to be true: the scores tell the truth with {number(value)}. {_LOOK} {_ALLOW}"
+        return Check("plausible_separation", passed, value, limit, "max", rows=self.rows, detail=says)
+
+    def _champion_separates(self) -> bool:
+        """Whether perfect scores are no leap: the champion's miss at most ten times as much as the limit allows."""
+        limit = self.policy.leakage_separation
+        return self.champion is not None and limit is not None and self._separation("champion") >= 1 - 10 * (1 - limit)
+
+    def _separation(self, model: str) -> float:
+        return self.metrics[model]["roc_auc" if self.task == "classification" else "r2"]
+
+    def limits(self) -> list[Check]:
+        return self._limit_checks("challenger")
+
+    def _limit_checks(self, model: str) -> list[Check]:
+        bounds = dict(self.policy.limits)
+        if self.task == "classification" and self.policy.calibration_error is not None:
+            bounds[_CALIBRATION] = Limit(max=self.policy.calibration_error)
+        checks = []
+        for metric, limit in bounds.items():
+            value = self.metrics[model][metric]
+            for bound, at in (("min", limit.min), ("max", limit.max)):
+                if at is not None:
+                    within = (value >= at if bound == "min" else value <= at) if math.isfinite(value) else None
+                    sign = "at least" if bound == "min" else "at most"
+                    says = f"{metric} is {number(value)}, {sign} {number(at)} is asked."
+                    checks.append(Check(f"limit:{metric}", within, value, at, bound, "", None, self.rows, says))  # type: ignore[arg-type]
+        return checks
+
+    def calibrated(self) -> list[Check]:
+        """Beside an absolute limit this is not asked: with one, the limit decides."""
+        if self.champion is None or self.task != "classification" or self.policy.calibration_error is not None:
+            return []
+        interval = self.compare(self.champion, _CALIBRATION, self.policy.confidence)
+        worse = interval.estimate < -self.policy.calibration_margin and interval.high < 0
+        ours, theirs = (self.metrics[model][_CALIBRATION] for model in ("challenger", "champion"))
+        says = f"Calibration error is {number(ours)}, the champion's {number(theirs)}."
+        limit = -self.policy.calibration_margin
+        passed = None if not math.isfinite(interval.estimate) else not worse
+        blocking = passed is not None
+        return [
+            Check(
+                "calibration", passed, interval.estimate, limit, "min", "", interval, self.rows, says, blocking=blocking
+            )
+        ]
+
+    def slice_checks(self) -> list[Check]:
+        """Bonferroni over the slices that are judged: the chance of one false alarm in all is 1 - confidence."""
+        if self.champion is None:
+            return []
+        found = [
+            (f"slice:{column}={value}", mask & (self.weights > 0))
+            for column, value, mask in iterate_slices(self.slices)
+        ]
+        judged = [(name, rows) for name, rows in found if rows.sum() >= self.policy.slice_minimum_rows]
+        checks = [self._slice(self.champion, name, rows, len(judged)) for name, rows in judged]
+        if small := len(found) - len(judged):
+            says = f"{small} slices have fewer than {self.policy.slice_minimum_rows} rows and are not judged."
+            checks.append(Check("small_slices", None, small, detail=says, blocking=False))
+        return checks
+
+    def _slice(self, champion: FloatArray, name: str, rows: npt.NDArray[np.bool_], count: int) -> Check:
+        confidence = 1 - (1 - self.policy.confidence) / count
+        scale = loss_value(self.metric, self.truth[rows], champion[rows], self.weights[rows])
+        interval = _scaled(self.compare(champion, self.metric, confidence, rows), scale)
+        worse = interval.estimate < -self.policy.slice_margin and interval.high < 0
+        passed = not worse if math.isfinite(interval.estimate) else None
+        says = f"{name.removeprefix('slice:')}: {number(interval.estimate, 'relative')} beside the champion"
+        says += f", surely worse, and by more than {number(100 * self.policy.slice_margin)} %." if worse else "."
+        limit, blocking = -self.policy.slice_margin, passed is not None
+        return Check(
+            name, passed, interval.estimate, limit, "min", "relative", interval, int(rows.sum()), says, blocking
+        )
+
+    def _relative(self, reference: FloatArray, model: str) -> tuple[Interval, float]:
+        scale = self.loss(model)
+        return _scaled(self.compare(reference, self.metric, self.policy.confidence), scale), scale
+
+    def _compared(self, model: str, interval: Interval) -> str:
+        ours, theirs = (self.metrics[name][self.metric] for name in ("challenger", model))
+        says = f"{self.metric} is {number(ours)}, the {model}'s {number(theirs)}, on the same {self.rows:,} rows"
+        if not math.isfinite(interval.estimate):
+            return f"{says}."
+        says += f": an improvement of {number(interval.estimate, 'relative')}"
+        if not interval.known:
+            return f"{says}, with no interval ({interval.method})."
+        shown = interval_text(Check("", None, unit="relative", interval=interval))
+        return f"{says} ({number(100 * interval.confidence)} % interval {shown})."
+
+
+def _scaled(interval: Interval, scale: float) -> Interval:
+    """In shares of the reference's loss; in the metric's unit where that loss is zero."""
+    by = scale if math.isfinite(scale) and scale > 0 else 1.0
+    return replace(interval, estimate=interval.estimate / by, low=interval.low / by, high=interval.high / by)
+
+
+def _not_worse(interval: Interval, margin: float) -> tuple[bool | None, str]:
+    if not interval.known:
+        return None, "Nothing can be said."
+    ahead, safe = interval.estimate > 0, interval.low > -margin
+    if ahead and safe:
+        return True, f"Ahead, and surely not worse by the margin of {number(100 * margin)} %."
+    if not ahead and (safe or interval.high <= margin):
+        return False, "It is not better." if interval.high >= 0 else "It is surely worse."
+    if not ahead:
+        return None, "It may be better or worse: the interval reaches beyond the margin on both sides."
+    reach = (interval.estimate - interval.low) / (interval.estimate + margin)
+    return None, (
+        f"Ahead, but it may be worse by more than the margin of {number(100 * margin)} %: at this difference about "
+        f"{number(math.ceil(reach**2 * 10) / 10)} times the rows would settle it."
+    )
+
+
+def _bad_scores(scores: FloatArray, task: Task) -> int:
+    bad = ~np.isfinite(scores)
+    if task == "classification":
+        bad |= (scores < 0) | (scores > 1)
+    return int(np.count_nonzero(bad))
+
+
+def _unusable(evidence: Evidence, task: Task) -> Check:
+    scores = np.asarray(evidence.challenger, dtype=np.float64)
+    bad = _bad_scores(scores, task)
+    says = f"{bad:,} of {len(scores):,} of the challenger's scores are missing, infinite or no probabilities."
+    return Check("usable_scores", False, bad, 0, "max", "rows", rows=len(scores), detail=says)
+
+
+def _integrity(evidence: Evidence, policy: GatePolicy) -> list[Check]:
+    overlap = int(evidence.overlap_rows)
+    says = f"{overlap:,} rows of the holdout were trained on by one of the models."
+    checks = [Check("overlap", overlap == 0, overlap, 0, "max", "rows", detail=says)]
+    if evidence.challenger_newest is not None and evidence.champion_newest is not None:
+        ours, theirs = evidence.challenger_newest, evidence.champion_newest
+        says = (
+            f"The challenger's newest training row is of {ours:%Y-%m-%d %H:%M}, the champion's {theirs:%Y-%m-%d %H:%M}."
+        )
+        checks.append(Check("fresh", ours >= theirs, (ours - theirs).total_seconds() / 86400, 0.0, detail=says))
+    if evidence.champion_note:
+        checks.append(Check("champion_map", True, detail=evidence.champion_note, blocking=False))
+    if evidence.separations and policy.leakage_separation is not None:
+        column, value = max(evidence.separations.items(), key=lambda entry: entry[1])
+        says = f"{column} alone tells the truth with {number(value)}"
+        says += f": does it know the target? {_ALLOW}" if value >= policy.leakage_separation else "."
+        told = value < policy.leakage_separation
+        checks.append(Check("single_feature", told, value, policy.leakage_separation, "max", detail=says))
+    return checks
+
+
+def _budgets(evidence: Evidence, policy: GatePolicy) -> list[Check]:
+    checks = []
+    for name, value, limit, unit in (
+        ("latency", evidence.latency_ms, policy.latency_ms, "ms"),
+        ("size", evidence.size_mb, policy.size_mb, "MB"),
+    ):
+        if limit is not None:
+            known = value is not None and math.isfinite(value)
+            passed = value <= limit if known and value is not None else None
+            says = f"{name.capitalize()} is {number(value, unit)} of at most {number(limit, unit)}."
+            says = says if known else f"{name.capitalize()} has a limit of {number(limit, unit)} but was not measured."
+            checks.append(Check(name, passed, value, limit, "max", unit, detail=says))  # type: ignore[arg-type]
+    if evidence.golden is not None:
+        expected, actual = (np.asarray(part, dtype=np.float64) for part in evidence.golden)
+        same = expected.shape == actual.shape and expected.size > 0
+        apart = float(np.max(np.abs(expected - actual))) if same else math.nan
+        says = f"The stored model's golden predictions differ by up to {number(apart)}."
+        if not same:
+            says = f"{actual.shape} golden predictions for {expected.shape} expected ones."
+        limit = policy.golden_tolerance
+        checks.append(Check("golden", apart <= limit, apart, limit, "max", rows=len(expected), detail=says))
+    return checks
+
+
+def _report(
+    checks: list[Check],
+    task: Task,
+    metric: str,
+    rows: int,
+    blocks: int,
+    metrics: dict[str, dict[str, float]] | None = None,
+    waived: tuple[str, ...] = (),
+) -> GateReport:
+    failed = [check for check in checks if check.blocking and check.passed is False]
+    unknown = [check for check in checks if check.blocking and check.passed is None]
+    verdict: Verdict = "keep" if failed else "insufficient evidence" if unknown else "promote"
+    compared = [check for check in checks if check.name in ("better_than_champion", "better_than_baseline")][:1]
+    deciding = failed or unknown or compared
+    reasons = [check.detail for check in deciding]
+    if waived:
+        told = f"The champion fails its own limits ({'; '.join(waived)}), so"
+        reasons.append(f"{told} limits, slices and calibration don't block: the better of the two wins.")
+    return GateReport(verdict, tuple(reasons), tuple(checks), task, metric, rows, blocks, bool(waived), metrics or {})

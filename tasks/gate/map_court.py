@@ -1,0 +1,75 @@
+"""A new map in front of the gate: cross-fitted, and judged with a challenger's checks. Pure; it fits no final map.
+
+The check asks this before it asks for a recalibration, and the run that makes the map asks it again: one judge.
+
+A map is two numbers that the next check can take back, so it is let in on less evidence than a model: it must be ahead
+by `monitoring.recalibration_sigmas` standard errors of its rows. By whole days with 95 %, as models are judged, most
+maps that help are refused, and a part of the gain that `benchmarks/decisions.py` measures is lost. `gate.doubt` is
+about models: a map gets no other benefit of a doubt than this.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import GatePolicy
+from tasks.calibration.fit import METHODS, Floats, Task, cross_fit
+from tasks.gate.court import Evidence, GateReport, judge
+
+_LEAST_CONFIDENCE = 0.01
+
+
+@dataclass(frozen=True)
+class MapCourt:
+    """By whose rules a map is judged.
+
+    Attributes:
+        metric: The one to compare.
+        baseline: The mean truth of the champion's training: what a model that learned nothing says; NaN if unknown.
+        strength: As in `tasks.calibration.fit.fit_recalibration`.
+        sigmas: Standard errors by which the map must be ahead.
+        minimum_rows: As many rows as let the check test a map: a model's holdout is another matter.
+    """
+
+    policy: GatePolicy
+    task: Task
+    metric: str
+    baseline: float
+    strength: float
+    sigmas: float
+    minimum_rows: int
+    seed: int = 0
+
+
+def cross_fitted(rows: pd.DataFrame, court: MapCourt) -> Floats:
+    """What the map of the other rows makes of each row's raw score."""
+    truth, raw = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score"))
+    method = METHODS[court.task][0]
+    return cross_fit(truth, raw, court.task, method, court.strength)
+
+
+def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
+    """The gate's verdict: the cross-fitted map beside what the champion answered, on the same mature rows.
+
+    Args:
+        rows: time, truth, score (what was answered) and challenger (`cross_fitted`), in order of time.
+    """
+    truth = rows["truth"].to_numpy(dtype=np.float64)
+    evidence = Evidence(
+        truth=truth,
+        challenger=rows["challenger"].to_numpy(),
+        champion=rows["score"].to_numpy(),
+        baseline=np.full(len(rows), truth.mean() if np.isnan(court.baseline) else court.baseline),
+        overlap_rows=0,
+        same_model=True,
+        blocks=np.arange(len(rows)),
+    )
+    confidence = max(_LEAST_CONFIDENCE, math.erf(court.sigmas / math.sqrt(2)))
+    policy = court.policy.model_copy(
+        update={"confidence": confidence, "minimum_rows": court.minimum_rows, "doubt": "keep"}
+    )
+    return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed)

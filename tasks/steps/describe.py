@@ -1,0 +1,227 @@
+"""What is written down of a training: metrics, figures, importance, lineage, and what checks will compare with.
+
+It computes; logging it is tasks.steps.register's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.model.features import feature_frame
+from perennial.state.store import ROW_ID
+from tasks.check.reference import Reference, build_reference
+from tasks.gate import figures
+from tasks.gate.court import render_markdown
+from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
+from tasks.learning.search import TuningResult
+from tasks.measures.metrics import curves, permutation_importance, slice_table
+from tasks.measures.quality import additive_loss, mean_loss
+from tasks.measures.quality import row_losses as losses_per_row
+from tasks.steps.register import REFERENCE_FILE, TrainingRecord, training_facts
+from tasks.steps.retrain import Judged, Prepared
+
+_GOLDEN_ROWS = 200
+
+
+def describe(
+    prepared: Prepared,
+    tuning: TuningResult,
+    challenger: FittedModel,
+    judged: Judged,
+    *,
+    seconds: Mapping[str, float],
+    decision_id: str | None,
+) -> TrainingRecord:
+    """Everything that the run and the version of the challenger will carry; see `with_twin` for one that is let in.
+
+    Args:
+        challenger: What the gate judged.
+        seconds: Wall time of each step so far, for comparison between runs.
+    """
+    definition, report = prepared.definition, judged.report
+    holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
+    importance = measure_importance(prepared, challenger, judged)
+    golden_rows = feature_frame(_spread(holdout, _GOLDEN_ROWS), definition.features)
+    lineage = training_facts(definition, as_of=prepared.as_of, data_version=prepared.data.data_version) | {
+        **_learned(challenger),
+        "parameters": json.dumps(challenger.parameters, default=str),
+        "environment": environment_fingerprint()["hash"],
+        "decision_id": decision_id or "",
+        "beaten_version": str(prepared.champion.number) if prepared.champion else "",
+        **report.tags(),
+    }
+    metrics = report.flat_metrics()
+    slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
+    for item in slice_table(
+        definition.task, judged.truth, judged.challenger, slices, definition.gate.slice_minimum_rows
+    ):
+        metrics |= {f"slice/{item.column}/{_plain(item.value)}/{name}": value for name, value in item.metrics.items()}
+    metrics |= {f"importance/{_plain(name)}": value for name, value in importance.items()}
+    metrics |= {f"seconds/{name}": value for name, value in seconds.items()}
+    metrics |= {"rows.trained": challenger.trained_rows, "rows.holdout": report.rows, "tuning.best": tuning.value}
+    return TrainingRecord(
+        key=prepared.key,
+        definition=definition,
+        pipeline=challenger.pipeline,
+        golden=(golden_rows, predict_score(challenger.pipeline, golden_rows, definition.task)),
+        sample=training_sample(prepared, judged),
+        lineage=lineage,
+        parameters={
+            **{f"estimator.{name}": value for name, value in challenger.parameters.items()},
+            "estimator": definition.training.estimator,
+            "data_version": prepared.data.data_version,
+            "definition_hash": definition.hash,
+            "as_of": prepared.as_of.isoformat(),
+        },
+        metrics=metrics,
+        dataset={"digest": prepared.data.digest, "versions": prepared.data.data_version},
+        curves=_curves(definition.task, judged),
+        figures=draw(prepared, tuning, judged, importance),
+        tables={"tuning": tuning_table(tuning), "gate": report.table()},
+        reports={
+            "gate.json": report.to_dict(),
+            "gate.md": render_markdown(report),
+            "environment.json": environment_fingerprint(),
+            REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
+        },
+    )
+
+
+def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:
+    """The record of a winner's twin, which has learned from the holdout too and is registered in its place."""
+    rows, _ = record.golden
+    return replace(
+        record,
+        pipeline=twin.pipeline,
+        golden=(rows, predict_score(twin.pipeline, rows, record.definition.task)),
+        lineage={**record.lineage, **_learned(twin)},
+        metrics={**record.metrics, "rows.trained": twin.trained_rows, "seconds/refit": twin.seconds},
+    )
+
+
+def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float]) -> Reference:
+    """What later checks compare with: the profile of every row trained on, and the loss that the gate saw."""
+    definition = prepared.definition
+    scores = np.full(len(prepared.frame), np.nan)
+    scores[prepared.split.holdout] = judged.challenger
+    loss = additive_loss(definition.loss, definition.task)
+    promised = mean_loss(losses_per_row(judged.truth, judged.challenger, loss))
+    return build_reference(
+        prepared.frame,
+        time=definition.data.time,
+        task=definition.task,
+        loss=loss,
+        window_seconds=definition.monitoring.window.total_seconds(),
+        numeric=definition.features.numeric,
+        categorical=definition.features.categorical,
+        text=definition.features.text,
+        scores=scores,
+        truth=prepared.frame[definition.data.target].to_numpy(dtype=np.float64),
+        importance=importance,
+        holdout_loss=promised.mean,
+        holdout_error=promised.standard_error,
+        holdout_rows=promised.rows,
+    )
+
+
+def measure_importance(prepared: Prepared, challenger: FittedModel, judged: Judged) -> dict[str, float]:
+    """Each feature's permutation importance on the holdout, by the compared metric."""
+    definition = prepared.definition
+    features = feature_frame(prepared.rows(prepared.split.holdout).reset_index(drop=True), definition.features)
+    return permutation_importance(
+        lambda frame: predict_score(challenger.pipeline, frame, definition.task),
+        features,
+        judged.truth,
+        definition.loss,
+        definition.training.seed,
+    )
+
+
+def draw(prepared: Prepared, tuning: TuningResult, judged: Judged, importance: Mapping[str, float]) -> dict[str, Any]:
+    """The figures of a run, by the name that they are logged under."""
+    drawn: dict[str, Any] = {
+        "gate": figures.gate_figure(judged.report),
+        "importance": figures.importance_figure(importance, prepared.definition.loss),
+        "tuning": draw_tuning(tuning),
+    }
+    if prepared.definition.task == "regression":
+        return drawn | {"residuals": figures.residuals_figure(judged.truth, judged.challenger)}
+    scores = {"challenger": judged.challenger} | ({} if judged.champion is None else {"champion": judged.champion})
+    return drawn | {
+        "roc": figures.roc_figure(judged.truth, scores),
+        "precision_recall": figures.precision_recall_figure(judged.truth, scores),
+        "calibration": figures.calibration_figure(judged.truth, scores),
+    }
+
+
+def draw_tuning(tuning: TuningResult) -> Any:
+    """The search's figure: each trial's value and the best so far."""
+    best, history = math.nan, []
+    better = max if tuning.greater_is_better else min
+    for trial in tuning.trials:
+        if trial.value is not None:
+            best = trial.value if math.isnan(best) else better(best, trial.value)
+            history.append((trial.number, trial.value, best))
+    return figures.tuning_figure(history, tuning.metric, tuning.greater_is_better)
+
+
+def tuning_table(tuning: TuningResult) -> pd.DataFrame:
+    """One row a trial: number, value, seconds, state, parameters."""
+    return pd.DataFrame(
+        [
+            {
+                "trial": trial.number,
+                tuning.metric: trial.value,
+                "seconds": round(trial.seconds, 2),
+                "state": trial.state,
+            }
+            | trial.parameters
+            for trial in tuning.trials
+        ]
+    )
+
+
+def _learned(model: FittedModel) -> dict[str, str]:
+    return {
+        "trained_from": model.trained_from.isoformat(),
+        "trained_until": model.trained_until.isoformat(),
+        "trained_rows": str(model.trained_rows),
+    }
+
+
+def _curves(task: str, judged: Judged) -> dict[str, list[float]]:
+    if task == "regression":
+        return {}
+    shown = curves(judged.truth, judged.challenger)
+    return {
+        "curve/roc": shown.roc.tolist(),
+        "curve/precision_recall": shown.precision_recall.tolist(),
+        "curve/calibration": shown.calibration.tolist(),
+    }
+
+
+def training_sample(prepared: Prepared, judged: Judged) -> pd.DataFrame:
+    """Rows over the whole training window, with the scores of those that the challenger had not seen as `_score`."""
+    scores = np.full(len(prepared.frame), np.nan)
+    scores[prepared.split.holdout] = judged.challenger
+    frame = prepared.frame.assign(_score=scores).drop(columns=ROW_ID)
+    return _spread(frame, prepared.definition.monitoring.report_rows)
+
+
+def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """At most so many rows, evenly over the frame."""
+    if len(frame) <= rows:
+        return frame
+    return frame.iloc[np.linspace(0, len(frame) - 1, rows).astype(np.int64)].reset_index(drop=True)
+
+
+def _plain(text: str) -> str:
+    """Text that MLflow takes in a metric's name."""
+    return "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in str(text))

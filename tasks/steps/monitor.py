@@ -1,0 +1,301 @@
+"""One check with its input and output: gather what was known at a moment, decide, write the ledger. No rule is here.
+
+What a signal is and what verdict it leads to is in tasks.check.evidence and tasks.check.decision, which are pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from perennial.definition import ModelDefinition
+from perennial.errors import ConflictError, NotFoundError, ServiceError
+from perennial.state.registry import Registry, Version
+from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
+from perennial.workspace import Workspace
+from tasks.calibration.maps import map_in_force, same_model
+from tasks.check.decision import CheckInputs, Decision, check
+from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
+from tasks.check.estimate.record import past_rows
+from tasks.check.health import Freshness
+from tasks.check.history import read_history
+from tasks.check.reference import Reference
+from tasks.check.window import WindowFacts, add_up, read_facts
+from tasks.compute.cluster import open_cluster
+from tasks.rows.data import known_labels, window_rows
+from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
+from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
+
+PART_ROWS = 500_000
+
+
+def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Decision:
+    """The decision for a moment, from what was known then; nothing is written.
+
+    Raises:
+        NotFoundError: The model had no champion at that moment.
+    """
+    champion = _champion_before(workspace.registry, definition.name, as_of)
+    inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
+    return check(inputs, definition.monitoring, as_of=as_of)
+
+
+def _champion_before(registry: Registry, model: str, as_of: datetime) -> Version:
+    """Who was champion when the moment came: a check repeated after its own promotion sees the same one again."""
+    lines = registry.history(model)
+    before = [line for line in lines if line.at < as_of]
+    return registry.version(model, before[-1].version) if before else require_champion(registry, model, as_of=as_of)
+
+
+def gather_inputs(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, *, as_of: datetime
+) -> CheckInputs:
+    """Everything that a check of this champion reads."""
+    store, model, policy = workspace.store, definition.name, definition.monitoring
+    mature_end = as_of - definition.data.label_delay
+    mature_start = mature_end - policy.mature_windows * policy.window
+    start = as_of - policy.window
+    mature = _predictions(store, model, mature_start, mature_end, as_of)
+    predictions = _predictions(store, model, start, as_of, as_of)
+    ledger = tuple(workspace.ledger(model).rows(as_of=as_of))
+    past = past_rows(
+        read_history(ledger, as_of),
+        policy.window,
+        mature_end,
+        lambda first, last: _predictions(store, model, first, last, as_of),
+    )
+    judged_ids = mature["id"] if past is None else pd.concat([mature["id"], past["id"]], ignore_index=True)
+    same = same_model(workspace.registry, champion)
+    own = predictions[predictions["version"].astype(str).isin({str(champion.number), *same})]
+    reference = champion_reference(workspace.registry, champion)
+    return CheckInputs(
+        model=model,
+        champion_version=str(champion.number),
+        reference=reference,
+        time=ROW_TIME,
+        window=read_window(store, definition, reference, start=start, as_of=as_of),
+        predictions=predictions,
+        mature=champion_answers(workspace, definition, champion, mature, as_of=as_of),
+        labels=known_labels(store, model, as_of=as_of, ids=judged_ids),
+        label_delay=definition.data.label_delay,
+        labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
+        freshness=freshness(store, model, start=start, as_of=as_of),
+        ledger=ledger,
+        same_model=same,
+        recalibrator=map_in_force(champion),
+        gate=definition.gate,
+        metric=definition.loss,
+        seed=definition.training.seed,
+        past=past,
+        window_features=_features_of(store, definition, own["id"], start, as_of, as_of),
+        mature_features=_features_of(store, definition, mature["id"], mature_start, mature_end, as_of),
+        holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
+    )
+
+
+def _features_of(
+    store: Store, definition: ModelDefinition, ids: pd.Series[Any], start: datetime, end: datetime, known_at: datetime
+) -> pd.DataFrame | None:
+    """`_id` and features of a sample of the rows, by which a regression's loss is estimated; None for a class."""
+    if definition.task == "classification" or not len(ids):
+        return None
+    sample = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
+    rows = window_rows(store, definition, start=start, end=end, known_at=known_at, ids=sample)
+    return rows.drop(columns=ROW_TIME)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the parts of a window have in common; a worker has the keys of the tables' storage from its environment."""
+
+    root: str
+    definition: ModelDefinition
+    reference: Reference
+    as_of: datetime
+    version: int
+    rows: int
+
+
+def read_window(
+    store: Store, definition: ModelDefinition, reference: Reference, *, start: datetime, as_of: datetime
+) -> pd.DataFrame | WindowFacts:
+    """The rows of [start, as_of); of more than PART_ROWS the facts, part by part, on the definition's cluster if any.
+
+    Workers read their parts from the tables themselves.
+
+    Raises:
+        ServiceError: The workers do not see the tables.
+    """
+    where = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    version = store.version(definition.name, "batches")
+    rows = 0 if version is None else store.count(definition.name, "batches", where=where, version=version)
+    if version is None or rows <= PART_ROWS:
+        return window_rows(store, definition, start=start, end=as_of, known_at=as_of).drop(columns=ROW_ID)
+    parts = -(-rows // PART_ROWS)
+    edges = [start + (as_of - start) * number / parts for number in range(parts + 1)]
+    common, spans = _Parts(store.root, definition, reference, as_of, version, rows), list(pairwise(edges))
+    with open_cluster(definition) as cluster:
+        if cluster is None:
+            return add_up(_read_part(common, span) for span in spans)
+        with cluster.share(common) as shared:
+            total = add_up(shared.map(_read_part, spans))
+    if total.rows != rows:
+        raise ServiceError(
+            f"the Dask workers see {total.rows} of {rows} rows of {store.root}/{definition.name}/batches",
+            "Keep the tables where every worker reads them, such as PERENNIAL_TABLES=s3://…",
+        )
+    return total
+
+
+def _read_part(common: _Parts, span: tuple[datetime, datetime]) -> WindowFacts:
+    """The facts of the rows of a span, as the table stood when they were counted."""
+    start, end = span
+    try:
+        rows = window_rows(
+            Store(common.root), common.definition, start=start, end=end, known_at=common.as_of, version=common.version
+        )
+    except NotFoundError:  # another machine's folder: the sum tells
+        return WindowFacts(0)
+    return read_facts(common.reference, rows, ROW_TIME, total_rows=common.rows)
+
+
+def champion_answers(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, logged: pd.DataFrame, *, as_of: datetime
+) -> pd.DataFrame:
+    """The log, with the champion's own scores where another model answered rows that the champion has not learned from.
+
+    A new champion is so judged, and its scores recalibrated, as soon as labels are there: not only when its own
+    predictions have them.
+    """
+    own = {str(champion.number), *same_model(workspace.registry, champion)}
+    learned_until = pd.Timestamp(champion.tag("trained_until"))
+    foreign = ~logged["version"].astype("str").isin(own) & (logged["time"] > learned_until)
+    if not foreign.any():
+        return logged
+    start, end = logged.loc[foreign, "time"].min(), logged.loc[foreign, "time"].max() + pd.Timedelta(microseconds=1)
+    rows = window_rows(
+        workspace.store, definition, start=start.to_pydatetime(), end=end.to_pydatetime(), known_at=as_of
+    )  # fmt: skip
+    rows = rows[rows[ROW_ID].isin(logged.loc[foreign, "id"])].drop_duplicates(ROW_ID).reset_index(drop=True)
+    score, raw = score_rows(load_version(workspace.registry, champion, definition), definition, rows)
+    made = pd.DataFrame({"score": score, "raw_score": raw}, index=rows[ROW_ID])
+    found = foreign & logged["id"].isin(made.index)
+    answers = made.loc[logged.loc[found, "id"]].to_numpy()
+    replaced = logged.assign(raw_score=logged["raw_score"] if "raw_score" in logged else logged["score"])
+    replaced.loc[found, ["score", "raw_score"]] = answers
+    replaced.loc[found, "version"] = champion.number
+    return replaced
+
+
+def champion_reference(registry: Registry, champion: Version) -> Reference:
+    """What the version was trained on, as it was written down at its registration."""
+    path = registry.run_artifact(champion, REFERENCE_FILE)
+    return Reference.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def reference_sample(registry: Registry, champion: Version) -> pd.DataFrame:
+    """Rows of the version's training, for the report that people look at."""
+    return pd.read_parquet(registry.run_artifact(champion, SAMPLE_FILE))
+
+
+def count_labelled(store: Store, definition: ModelDefinition, champion: Version, *, as_of: datetime) -> int:
+    """How many labelled rows there are since the champion's oldest; of a model without a window, all there are.
+
+    A sliding window would hide growth: its training always has about as many rows.
+    """
+    start = datetime.fromisoformat(champion.tag("trained_from")) if definition.training.window else None
+    # In Arrow's columns throughout: this reads all of history, and text as Python objects is what costs.
+    inside = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    rows = store.read(definition.name, "batches", columns=[ROW_ID], where=inside)[ROW_ID]
+    labelled = store.read(definition.name, "labels", columns=["id"], where=pc.field("labelled_at") <= as_of)["id"]
+    return int(pc.sum(pc.is_in(rows, value_set=labelled)).as_py() or 0)
+
+
+def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:
+    """What ingestion knows of the feed: its newest event, rows from the future, deliveries that came twice."""
+    accepted = store.frame(
+        model, "receipts", columns=["batch_id", "time_until", "rows", "duplicates"],
+        where=(pc.field("ingested_at") <= as_of) & (pc.field("verdict") == "accepted"),
+    )  # fmt: skip
+    future = (pc.field(ROW_TIME) >= as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
+    recent = accepted[(accepted["time_until"] >= start) & (accepted["duplicates"] > accepted["rows"] / 2)]
+    return Freshness(
+        latest_event=accepted["time_until"].max().to_pydatetime() if len(accepted) else None,
+        future_rows=store.count(model, "batches", where=future),
+        duplicate_batches=len(recent),
+        duplicate_rows=int(recent["duplicates"].sum()),
+        example=str(recent["batch_id"].iloc[0]) if len(recent) else "",
+    )
+
+
+def record_decision(workspace: Workspace, decision: Decision) -> bool:
+    """Write the decision into the ledger, and what the window looked like into the table `statistics`.
+
+    Returns:
+        False if this very check is there already.
+    """
+    if summary := decision.evidence.get("window"):
+        row = pd.DataFrame(
+            {
+                "block": [pd.Timestamp(decision.evidence["window_start"])],
+                "profile_key": [f"v{decision.champion_version}:{decision.decision_id}"],
+                "recorded_at": [pd.Timestamp(decision.as_of)],
+                "profile": [json.dumps(summary)],
+            }
+        )
+        workspace.store.append(decision.model, "statistics", row, key=f"statistics:{decision.decision_id}")
+    return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
+
+
+def open_decisions(
+    workspace: Workspace, model: str, *, as_of: datetime, is_alive: Callable[[str], bool]
+) -> list[dict[str, Any]]:
+    """The newest decision that asks for a run, if none is at work on it and the champion has not changed since.
+
+    Args:
+        is_alive: Says of a claim's holder whether it may still be at work: a dead one's decision is open again.
+    """
+    entry = workspace.ledger(model).newest("retrain", "recalibrate", as_of=as_of)
+    if entry is None or entry["outcome"] is not None:
+        return []
+    if entry["claimed_by"] is not None and is_alive(entry["claimed_by"]):
+        return []
+    reign = workspace.registry.reign(model, as_of=as_of)
+    return [entry] if reign is None or reign.at < datetime.fromisoformat(entry["as_of"]) else []
+
+
+def require_sound_data(workspace: Workspace, model: str, *, as_of: datetime) -> None:
+    """Refuse to learn while the newest check says that the data is broken and nobody has accepted it.
+
+    Raises:
+        ConflictError: It does; the complaint and both ways out are named.
+    """
+    newest = workspace.ledger(model).newest(as_of=as_of)
+    if newest is None or newest["verdict"] != "repair" or newest.get("acceptance"):
+        return
+    raise ConflictError(
+        f"the newest check of {model} asks for repair: {newest['reasons'][0]}",
+        f"Mend the data and check again, or accept it: `perennial accept {model} {newest['decision_id']} --reason WHY`",
+    )
+
+
+def check_rows(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, limit: int) -> pd.DataFrame:
+    """A sample of the window's rows with scores and known truth, newest labels included, for the report."""
+    store, start = workspace.store, as_of - definition.monitoring.window
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
+    if len(rows) > limit:
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+    made = _predictions(store, definition.name, start, as_of, as_of)
+    return rows.merge(made[["id", "score"]], left_on=ROW_ID, right_on="id", how="left").drop(columns="id")
+
+
+def _predictions(store: Store, model: str, start: datetime, end: datetime, known_at: datetime) -> pd.DataFrame:
+    return predictions_between(store, model, start=start, end=end, known_at=known_at)

@@ -1,0 +1,269 @@
+"""The steps of one retraining with their input and output, in the order in which the flow takes them.
+
+Each step is a plain function on a workspace; what it does is in the module of its name. A training that was
+killed is run again under the same key: tuning goes on from its journal, fits are deterministic, and
+registration, promotion and outcome are written once.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.model.features import feature_frame
+from perennial.state.registry import Reign, Version
+from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
+from perennial.workspace import Workspace
+from tasks.calibration.maps import judged_note, judged_score, reigned_maps
+from tasks.check.history import outcome_row
+from tasks.compute.cluster import tuning_executor
+from tasks.gate.court import Evidence, GateReport, judge
+from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
+from tasks.learning.search import TuningResult, tune
+from tasks.measures.leakage import separations, shared_rows
+from tasks.rows.data import LabelledRows, labelled_rows
+from tasks.rows.split import Split, split_by_time
+from tasks.steps.promote import let_in
+from tasks.steps.score import load_version, raw_score
+
+_PROBE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training starts from.
+
+    Attributes:
+        definition: The model's definition; `encoded` is the same for a target that is 0 and 1 already.
+        frame: Labelled rows under the definition's names, beside `_id`.
+        champion: The version to beat; None for a first model.
+    """
+
+    definition: ModelDefinition
+    encoded: ModelDefinition
+    as_of: datetime
+    key: str
+    data: LabelledRows
+    frame: pd.DataFrame
+    split: Split
+    champion: Version | None
+
+    def rows(self, index: np.ndarray) -> pd.DataFrame:
+        return self.frame.iloc[index]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A challenger as the gate sees it, before it is put beside the champion.
+
+    Attributes:
+        score: Its scores on the holdout's rows.
+        baseline: What predicting the training rows' mean or prevalence gives.
+        scoring_seconds: Wall time of scoring the holdout.
+    """
+
+    score: np.ndarray
+    baseline: float
+    trained_until: datetime
+    latency_ms: float
+    size_mb: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The gate's report and the scores that it saw, on the holdout's rows."""
+
+    report: GateReport
+    truth: np.ndarray
+    challenger: np.ndarray
+    champion: np.ndarray | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Prepared:
+    """Read what was known at `as_of`, and cut it by time.
+
+    Raises:
+        DataError: There are too few labelled rows, or none since the champion's training.
+    """
+    data = labelled_rows(workspace.store, definition, as_of=as_of)
+    key = training_key(definition, data.digest, as_of, definition.training.seed)
+    champion = _champion_to_beat(workspace, definition.name, key, as_of)
+    encoded = definition.model_copy(update={"positive": None})
+    frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
+    until = champion.tag("trained_until") if champion else ""
+    split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
+    return Prepared(definition, encoded, as_of, key, data, frame, split, champion)
+
+
+def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
+    """Tune within the budget, from the champion's parameters on; a killed search is resumed."""
+    champion = prepared.champion
+    parameters = json.loads(champion.tag("parameters", "{}")) if champion else None
+    with tuning_executor(prepared.definition) as executor:
+        return tune(
+            prepared.encoded,
+            prepared.frame,
+            prepared.split.folds,
+            storage=workspace.work_folder(prepared.definition.name, prepared.key) / "tuning.journal",
+            study_name=prepared.key,
+            champion_parameters=parameters,
+            seed=prepared.definition.training.seed,
+            rows_digest=prepared.data.digest,
+            executor=executor,
+        )
+
+
+def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
+    """Fit the challenger on everything before the holdout."""
+    return fit(
+        prepared.encoded, prepared.rows(prepared.split.learning), tuning.parameters, prepared.definition.training.seed
+    )
+
+
+def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
+    """Let the gate compare challenger and champion on the holdout, which neither has seen, nor the champion's map."""
+    measured, champion, definition = measure_challenger(prepared, challenger), prepared.champion, prepared.definition
+    if champion is None:
+        return judge_measured(prepared, measured, champion_score=None, champion_until=None)
+    raw = raw_score(load_version(workspace.registry, champion, definition), _holdout_features(prepared), definition)
+    maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
+    score = judged_score(raw, maps, prepared.split.holdout_from)
+    until, note = datetime.fromisoformat(champion.tag("trained_until")), judged_note(maps, prepared.split.holdout_from)
+    return judge_measured(prepared, measured, champion_score=score, champion_until=until, champion_note=note)
+
+
+def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
+    """Score the holdout with the challenger, and time and weigh it."""
+    features = _holdout_features(prepared)
+    started = time.perf_counter()
+    score = predict_score(challenger.pipeline, features, prepared.definition.task)
+    return Measured(
+        score=score,
+        baseline=challenger.baseline,
+        trained_until=challenger.trained_until,
+        scoring_seconds=time.perf_counter() - started,
+        latency_ms=one_row_milliseconds(challenger.pipeline, features),
+        size_mb=len(pickle.dumps(challenger.pipeline)) / 1e6,
+    )
+
+
+def judge_measured(
+    prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None,
+    champion_note: str = "",
+) -> Judged:  # fmt: skip
+    """The gate's verdict, given both models' scores on the holdout.
+
+    Args:
+        champion_score: On the holdout's rows, in their order; None for a first model.
+        champion_until: The newest time that the champion has learned from.
+        champion_note: What the report tells of the champion's score.
+    """
+    definition, split = prepared.definition, prepared.split
+    holdout = prepared.rows(split.holdout).reset_index(drop=True)
+    features = feature_frame(holdout, definition.features)
+    truth = holdout[definition.data.target].to_numpy(dtype=np.float64)
+    learning_ids = prepared.frame[ROW_ID].iloc[split.learning]
+    evidence = Evidence(
+        truth=truth,
+        challenger=measured.score,
+        champion=champion_score,
+        baseline=np.full(len(truth), measured.baseline),
+        overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
+        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        slices={name: features[name].to_numpy() for name in definition.gate.slices},
+        latency_ms=measured.latency_ms,
+        size_mb=measured.size_mb,
+        challenger_newest=measured.trained_until,
+        champion_newest=champion_until,
+        champion_note=champion_note,
+        separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
+    )
+    seed = definition.training.seed
+    report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
+    return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
+
+
+def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
+    """The twin of the challenger that is registered in its place if it wins: it has learned from the holdout too.
+
+    Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
+    the procedure and its parameters on them already.
+    """
+    rows = prepared.rows(np.concatenate([prepared.split.learning, prepared.split.holdout]))
+    return fit(prepared.encoded, rows, tuning.parameters, prepared.definition.training.seed)
+
+
+def promote(
+    workspace: Workspace, prepared: Prepared, version: Version, report: GateReport, *, by: str,
+    decision_id: str | None,
+) -> Reign | None:  # fmt: skip
+    """See `tasks.steps.promote.let_in`."""
+    return let_in(
+        workspace, prepared.definition, version, report, beaten=prepared.champion, action="promote",
+        at=prepared.as_of, by=by, decision_id=decision_id,
+    )  # fmt: skip
+
+
+def record_outcome(
+    workspace: Workspace, prepared: Prepared, judged: Judged, *, by: str, decision_id: str | None, version: int
+) -> dict[str, Any]:
+    """Write into the ledger what the training brought."""
+    body = training_outcome(prepared, judged.report, decision_id)
+    outcome = body | {"version": version, "reasons": list(judged.report.reasons[:3])}
+    key = f"{decision_id or ''}:{prepared.key}"
+    workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))
+    return outcome
+
+
+def training_outcome(prepared: Prepared, report: GateReport, decision_id: str | None) -> dict[str, Any]:
+    """What later checks read of a training: the gate's verdict, the gain, the rows."""
+    losses = {name: table.get(report.metric) for name, table in report.metrics.items()}
+    champion, challenger = losses.get("champion"), losses.get("challenger")
+    gain = champion - challenger if champion is not None and challenger is not None else None
+    return outcome_row(
+        decision_id,
+        prepared.as_of,
+        report.verdict,
+        gain=gain,
+        champion_loss=champion,
+        trained_rows=len(prepared.frame),
+    )
+
+
+def _champion_to_beat(workspace: Workspace, model: str, key: str, as_of: datetime) -> Version | None:
+    """The champion of the moment; of a training that was killed after it registered, the one that it was judged by."""
+    registry = workspace.registry
+    if (registered := registry.find(model, key)) is None:
+        return registry.champion(model, as_of=as_of)
+    beaten = registered.tag("beaten_version")
+    return registry.version(model, int(beaten)) if beaten else None
+
+
+def _holdout_features(prepared: Prepared) -> pd.DataFrame:
+    holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
+    return feature_frame(holdout, prepared.definition.features)
+
+
+def one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 15) -> float:
+    """The median time of one row through the pipeline, in milliseconds."""
+    if not len(features):
+        raise DataError("there is no row to time", "Wait for labels")
+    ask = pipeline.predict_proba if hasattr(pipeline, "predict_proba") else pipeline.predict
+    row, seconds = features.head(1), []
+    with boosting_threads():
+        for _ in range(repeats):
+            started = time.perf_counter()
+            ask(row)
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds) * 1000)

@@ -1,0 +1,271 @@
+"""Scoring rows with a registered version, and the log of what was predicted. It judges nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from functools import lru_cache, partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError, NotFoundError
+from perennial.model.artifacts import load_model
+from perennial.model.calibrated import Recalibrated, apply_map
+from perennial.model.features import feature_frame
+from perennial.state.registry import Registry, Version
+from perennial.state.store import ROW_ID, ROW_TIME, Store, between
+from tasks.compute.cluster import Shared, open_cluster
+from tasks.learning.fitting import predict_score
+from tasks.rows.data import is_known, normalise, window_rows
+from tasks.rows.files import read_in_chunks
+
+_CHUNK_ROWS = 100_000
+Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]
+
+
+def require_champion(registry: Registry, model: str, *, as_of: datetime | None = None) -> Version:
+    """The champion, or the error that says how to get one."""
+    champion = registry.champion(model, as_of=as_of)
+    if champion is None:
+        raise NotFoundError(f"{model} has no champion yet", f"Train one: `perennial retrain {model}`")
+    return champion
+
+
+def load_version(registry: Registry, version: Version, definition: ModelDefinition) -> Any:
+    """The fitted pipeline of a version, digest-checked; kept in memory for the process's life."""
+    training = definition.training
+    return _load(str(registry.artifacts(version)), version.digest, training.trusted_types, training.allow_pickle)
+
+
+@lru_cache(maxsize=4)
+def _load(folder: str, digest: str, trusted: tuple[str, ...], allow_pickle: bool) -> Any:
+    return load_model(Path(folder), digest=digest, trusted=trusted, allow_pickle=allow_pickle)
+
+
+def unscored_rows(
+    store: Store, definition: ModelDefinition, *, start: datetime | None, as_of: datetime
+) -> pd.DataFrame:
+    """The ingested rows of [start, as_of) that nobody predicted yet: `_id`, `_time` and the features."""
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of)
+    done = store.frame(definition.name, "predictions", columns=["id"], where=between("time", start, as_of))
+    return rows[~is_known(rows[ROW_ID], done["id"])].reset_index(drop=True)
+
+
+def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime) -> int:
+    """Score and log the ingested rows that nobody predicted; their number.
+
+    The first time, rows older than the monitor's window are left alone: they are history, not traffic.
+    """
+    predicted = store.read(definition.name, "predictions", columns=["time"])["time"]
+    reach = max(definition.monitoring.window, definition.data.label_delay)
+    start = as_of - reach
+    if len(predicted):
+        span = pc.min_max(predicted).as_py()
+        start = max(span["min"], min(span["max"], as_of) - reach)
+    rows = unscored_rows(store, definition, start=start, as_of=as_of)
+    if not len(rows):
+        return 0
+    chunks = (rows.iloc[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS))
+    found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
+    scores, raw = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    log_predictions(store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch")
+    return len(rows)
+
+
+def score_rows(pipeline: Any, definition: ModelDefinition, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The scores to answer, and the raw ones before a recalibration's map (the same where there is none)."""
+    features = feature_frame(rows, definition.features)
+    raw = raw_score(pipeline, features, definition)
+    if not isinstance(pipeline, Recalibrated):
+        return raw, raw
+    return apply_map(raw, pipeline.method, pipeline.parameters, definition.task), raw
+
+
+def raw_score(pipeline: Any, features: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
+    """The pipeline's own score, before a recalibration's map."""
+    inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
+    return predict_score(inner, features, definition.task)
+
+
+def log_predictions(
+    store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, raw: np.ndarray, version: int,
+    as_of: datetime, origin: str,
+) -> None:  # fmt: skip
+    """Append what was predicted: one row an id, with the score, the raw one, the version and the moment."""
+    count = len(rows)
+    if not count:
+        return
+    at = pa.scalar(as_of, type=pa.timestamp("us", tz="UTC"))
+    # Straight to Arrow: pandas would make a Python object of every time and every constant.
+    table = pa.table(
+        {
+            "id": pa.array(rows[ROW_ID], type=pa.string(), from_pandas=True),
+            "time": pa.array(rows[ROW_TIME], type=at.type, from_pandas=True),
+            "score": pa.array(score, type=pa.float64()),
+            "version": pa.repeat(version, count),
+            "predicted_at": pa.repeat(at, count),
+            "origin": pa.repeat(origin, count),
+            "raw_score": pa.array(raw, type=pa.float64()),
+        }
+    )
+    # A commit whose answer was lost is tried again: only with a key it happens once.
+    store.append(model, "predictions", table, key=f"score:{uuid.uuid4().hex}")
+
+
+def predictions_between(
+    store: Store, model: str, *, start: datetime | None, end: datetime, known_at: datetime
+) -> pd.DataFrame:
+    """The log's rows with start ≤ time < end made by `known_at`; of an id predicted twice, the first counts."""
+    where = between("time", start, end) & (pc.field("predicted_at") <= known_at)
+    frame = store.frame(model, "predictions", where=where)
+    return frame.sort_values("predicted_at", kind="stable").drop_duplicates("id", ignore_index=True)
+
+
+def score_file(
+    pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int,
+    record: Record = lambda *_: None,
+) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:  # fmt: skip
+    """Score a file into another, chunk by chunk: id, score and version; yields each chunk's rows, scores, raw scores.
+
+    The target appears only when it is complete.
+
+    Args:
+        record: Called with what is yielded, in a thread beside the scoring; what it raises ends the scoring.
+
+    Raises:
+        DataError: A file can't be read or written, or lacks columns.
+    """
+    if target.suffix.lower() not in (".parquet", ".csv"):
+        raise DataError(f"{target} is no file that can be written", "End it in .parquet or .csv")
+    if not target.parent.is_dir():
+        raise DataError(f"the folder {target.parent} does not exist", "Make it first")
+    staged = target.with_name(f".{target.name}.part")
+    writer = _Writer(staged, csv=target.suffix.lower() == ".csv")
+    # The last chunk is written while the next one is scored: scikit-learn's trees hold no lock.
+    with ThreadPoolExecutor(1) as writing:
+        try:
+            written: Future[None] | None = None
+            for rows, score, raw in score_chunks(pipeline, definition, _normal_chunks(source, definition)):
+                made = {definition.data.id: rows[ROW_ID], "score": score, "version": np.full(len(score), version)}
+                if written is not None:
+                    written.result()
+                written = writing.submit(_keep, writer, pd.DataFrame(made), partial(record, rows, score, raw))
+                yield rows, score, raw
+            if written is not None:
+                written.result()
+            else:
+                empty = {
+                    definition.data.id: pd.Series(dtype="str"),
+                    "score": np.empty(0),
+                    "version": np.empty(0, dtype=np.int64),
+                }
+                writer.write(pd.DataFrame(empty))
+            writer.close()
+            staged.replace(target)
+        finally:
+            writing.submit(writer.close).result()
+            staged.unlink(missing_ok=True)
+
+
+def _keep(writer: _Writer, made: pd.DataFrame, record: Callable[[], None]) -> None:
+    writer.write(made)
+    record()
+
+
+Scored = tuple[pd.DataFrame, np.ndarray, np.ndarray]
+
+
+def score_chunks(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """Each chunk's rows, scores and raw scores, in order; more than one chunk goes to the definition's cluster."""
+    first = list(islice(chunks, 2))
+    chunks = chain(first, chunks)
+    with open_cluster(definition) if len(first) > 1 else nullcontext() as cluster:
+        if cluster is None:
+            yield from _scored_here(pipeline, definition, chunks)
+        else:
+            with cluster.share((pipeline, definition)) as shared:
+                yield from _scored_there(shared, definition, chunks)
+
+
+def _scored_here(pipeline: Any, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """The next chunk is read while this one is scored."""
+    with ThreadPoolExecutor(1) as reading:
+        ahead = reading.submit(next, chunks, None)
+        while (rows := ahead.result()) is not None:
+            ahead = reading.submit(next, chunks, None)
+            yield rows, *_score_part((pipeline, definition), rows)
+
+
+def _scored_there(shared: Shared, definition: ModelDefinition, chunks: Iterator[pd.DataFrame]) -> Iterator[Scored]:
+    """The features of each chunk travel, and its scores; the file itself need not be where the workers are."""
+    out: deque[pd.DataFrame] = deque()
+
+    def features() -> Iterator[pd.DataFrame]:
+        for rows in chunks:
+            out.append(rows)
+            yield rows[list(definition.features.columns)]
+
+    for score, raw in shared.map(_score_part, features(), bulky=True):
+        yield out.popleft(), score, raw
+
+
+def _score_part(model: tuple[Any, ModelDefinition], rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    with _counted_from(int(rows.index[0]) if len(rows) else 0):
+        return score_rows(*model, rows)
+
+
+class _Writer:
+    """Appends scored chunks to a parquet or CSV file."""
+
+    def __init__(self, path: Path, *, csv: bool) -> None:
+        self._path, self._csv, self._started = path, csv, False
+        self._parquet: pq.ParquetWriter | None = None
+
+    def write(self, made: pd.DataFrame) -> None:
+        if self._csv:
+            made.to_csv(self._path, mode="a" if self._started else "w", header=not self._started, index=False)
+        else:
+            table = pa.Table.from_pandas(made, preserve_index=False)
+            # Ids and scores hardly repeat: a dictionary of them costs time and saves no space.
+            self._parquet = self._parquet or pq.ParquetWriter(self._path, table.schema, use_dictionary=["version"])
+            self._parquet.write_table(table)
+        self._started = True
+
+    def close(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+            self._parquet = None
+
+
+def _normal_chunks(source: Path, definition: ModelDefinition) -> Iterator[pd.DataFrame]:
+    """The file's chunks in the normal form, their index counting through the file."""
+    start = 0
+    for chunk in read_in_chunks(source, definition, _CHUNK_ROWS):
+        with _counted_from(start):
+            rows = normalise(chunk, definition)
+        rows.index = pd.RangeIndex(start, start + len(rows))
+        yield rows
+        start += len(rows)
+
+
+@contextmanager
+def _counted_from(start: int) -> Iterator[None]:
+    """A refusal names rows as the chunk counts them: so say where the chunk starts."""
+    try:
+        yield
+    except DataError as error:
+        if not start:
+            raise
+        raise DataError(f"in the rows from {start:,} on (counted anew): {error.problem}", error.remedy) from error

@@ -1,0 +1,423 @@
+"""Tests of the real processes: standard clients, swaps, kills, several workers' metrics, starts and stops."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
+
+from perennial.errors import DefinitionError, ServiceError
+from perennial.model.features import feature_frame
+from perennial.serving.processes.server import _require_home
+from perennial.serving.settings import load_serving_settings, new_token
+from perennial.workspace import Workspace
+from tasks.learning.fitting import fit, predict_score
+from tasks.steps.score import load_version
+
+FEATURES = ("a", "b", "empty", "colour", "code")
+PATH = "/models/colours/invocations"
+GOOD: dict[str, Any] = {"a": 1.0, "b": 2.0, "empty": None, "colour": "red", "code": "7"}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def live_version(client: httpx.Client) -> int:
+    return int(client.get("/health").json()["models"]["colours"])
+
+
+def counted(client: httpx.Client, name: str) -> float:
+    """The sum of a metric's samples."""
+    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def test_the_api_imports_no_flow_no_task_and_none_of_their_libraries() -> None:
+    code = (
+        "import sys, perennial.serving.processes.server, perennial.serving.web.app, perennial.serving.service; "
+        "print([name for name in ('prefect', 'mlflow', 'great_expectations', 'evidently', 'optuna', 'matplotlib', "
+        "'duckdb', 'tasks', 'flows', 'deployments') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_standard_clients_kills_metrics_and_stop(workspace: Workspace) -> None:
+    frame = rows_of(30, 5)
+    definition = workspace.definition("colours")
+    pipeline = load_version(workspace.registry, workspace.registry.version("colours", 1), definition)
+    wanted = predict_score(pipeline, feature_frame(frame, definition.features), "classification")
+    with serving(workspace, workers=2) as client:
+        _triton(client.port, frame, wanted)
+        _mlflow(client.port, frame, wanted)
+        _count_over_workers(client)
+        answered = _kill_workers_under_load(client)
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(30) == 0
+    log = workspace.store.read("colours", "predictions").to_pandas()
+    assert log["id"].is_unique
+    assert set(answered) <= set(log["id"])
+    by_id = log.set_index("id")["score"]
+    assert all(by_id[name] == score for name, score in answered.items())
+    assert not list((workspace.home / "serving" / "spool").glob("*/*/*.jsonl"))
+
+
+def _triton(port: int, frame: Any, wanted: np.ndarray) -> None:
+    import tritonclient.http as triton
+
+    with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("colours")
+        assert not client.is_model_ready("nothing")
+        assert client.get_server_metadata()["name"] == "perennial"
+        metadata = client.get_model_metadata("colours", "1")
+        inputs = []
+        for item in metadata["inputs"]:
+            cells = frame[item["name"]]
+            values = cells.to_numpy() if item["datatype"] == "FP64" else cells.fillna("").to_numpy(dtype=object)
+            tensor = triton.InferInput(item["name"], [len(values)], item["datatype"])
+            tensor.set_data_from_numpy(values, binary_data=item["name"] != "a")
+            inputs.append(tensor)
+        binary = client.infer("colours", inputs)
+        np.testing.assert_allclose(binary.as_numpy("probability"), wanted, atol=1e-9)
+        assert len(set(binary.as_numpy("id").tolist())) == 30
+        outputs = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("probability", binary_data=False)]
+        mixed = client.infer("colours", inputs, model_version="1", outputs=outputs, request_id="mine")
+        assert mixed.get_response()["id"] == "mine"
+        assert (mixed.as_numpy("label") == (wanted >= 0.5)).all()
+        np.testing.assert_allclose(mixed.as_numpy("probability"), wanted, atol=1e-9)
+        with pytest.raises(triton.InferenceServerException, match="missing columns"):
+            client.infer("colours", inputs[1:])
+        with pytest.raises(triton.InferenceServerException, match="is not served"):
+            client.infer("colours", inputs, model_version="9")
+
+
+def _mlflow(port: int, frame: Any, wanted: np.ndarray) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", port)
+    client.ping()
+    client.url_prefix = f"http://127.0.0.1:{port}/models/colours"  # several models are served
+    found = client.invoke(frame[list(FEATURES)]).get_predictions()
+    np.testing.assert_allclose(found.iloc[:, 0], wanted, atol=1e-9)
+
+
+def _count_over_workers(client: Any) -> None:
+    before = counted(client, "perennial_rows_total")
+    body = {"instances": [GOOD] * 3}
+    for _ in range(40):
+        with httpx.Client(base_url=client.base_url) as fresh:
+            assert fresh.post(PATH, json=body).status_code == 200
+    assert counted(client, "perennial_rows_total") - before == 120
+
+
+def _kill_workers_under_load(client: Any, seconds: float = 4.0) -> dict[str, float]:
+    """Load from several threads while workers are killed; the answers by id. Only killed connections may fail."""
+    answered: dict[str, float] = {}
+    problems: list[str] = []
+    until = time.monotonic() + seconds
+
+    def ask(number: int) -> None:
+        own = httpx.Client(base_url=client.base_url, timeout=20)
+        count = 0
+        while time.monotonic() < until:
+            names = [f"t{number}-{count}"]
+            count += 1
+            try:
+                answer = own.post(PATH, json={"instances": [GOOD | {"a": count / 7}], "ids": names})
+            except httpx.TransportError:
+                continue  # the connection was to a killed worker
+            if answer.status_code != 200:
+                problems.append(answer.text)
+            else:
+                answered[names[0]] = answer.json()["predictions"][0]
+        own.close()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    rows = counted(client, "perennial_rows_total")
+    for _ in range(2):
+        time.sleep(seconds / 4)
+        wait_for(lambda: len(worker_pids(client.process)) == 2)
+        os.kill(worker_pids(client.process)[0], signal.SIGKILL)
+        os.kill(shipper_pid(client.process), signal.SIGKILL)
+        wait_for(lambda: _pids_of_shipper(client))
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert len(answered) > 50
+    assert counted(client, "perennial_rows_total") >= rows
+    return answered
+
+
+def _pids_of_shipper(client: Any) -> list[int]:
+    try:
+        return [shipper_pid(client.process)]
+    except ValueError:
+        return []
+
+
+def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_path: Path) -> None:
+    frame = rows_of(200, 9)
+    definition = workspace.definition("colours")
+    other = fit(definition, frame, {"max_iter": 5, "min_samples_leaf": 10}, 5).pipeline
+    with serving(workspace) as client:
+        assert live_version(client) == 1
+        answers, stop = _ask_in_the_background(client)
+        for number in (2, 3, 1, 2):
+            promote_version(workspace, "colours", number)
+            moved = time.monotonic()
+            wait_for(lambda number=number: live_version(client) == number)  # type: ignore[misc]
+            assert time.monotonic() - moved < 5
+        wrong = register_pipeline(workspace, definition, other, frame, "wrong", golden_offset=0.01)
+        wait_for(lambda: counted(client, 'perennial_swaps_total{model="colours",result="refused"}') or _refused(client))
+        assert "golden" in _refused(client)["reason"]
+        assert _refused(client)["version"] == wrong
+        assert client.get("/health").json()["status"] == "degraded"
+        assert live_version(client) == 2
+        promote_version(workspace, "colours", 3)
+        wait_for(lambda: live_version(client) == 3)
+        assert client.get("/health").json()["status"] == "ok"
+        stop.set()
+        assert {status for status, _ in answers} == {200}
+        assert {version for _, version in answers} >= {1, 2, 3}
+    manifest = workspace.home / "live" / "colours.json"
+    text = manifest.read_text()
+    # The registry and its storage are gone, and the manifest names a version that nobody can fetch.
+    (workspace.home / "mlflow.db").unlink()
+    manifest.write_text(json.dumps(json.loads(text) | {"version": 77, "digest": "0" * 64, "model_uri": "/nowhere"}))
+    with serving(workspace) as client:
+        assert live_version(client) == 3
+        assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 3
+        wait_for(lambda: client.get("/health").json()["registry"] == "down")
+        assert counted(client, "perennial_registry_up") == 0
+        assert "version 77" in " ".join(client.get("/health").json()["problems"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")
+def test_a_full_disk_keeps_answering_and_recovers(workspace: Workspace) -> None:
+    small = workspace.home / "serving"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        answered = _fill_and_make_room(workspace, small)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+    log = workspace.store.read("colours", "predictions", columns=["id", "score"]).to_pylist()
+    scores = {row["id"]: row["score"] for row in log}
+    assert len(scores) == len(log)
+    assert answered["before"].items() <= scores.items()
+    assert answered["after"].items() <= scores.items()
+    assert all(answered["full"][name] == score for name, score in scores.items() if name in answered["full"])
+    assert len(scores) < sum(map(len, answered.values()))
+
+
+def _fill_and_make_room(workspace: Workspace, small: Path) -> dict[str, dict[str, float]]:
+    """Answers, by id, before the disk was full, while it was, and after."""
+    answered: dict[str, dict[str, float]] = {}
+
+    def ask(client: Any, when: str, count: int = 20) -> None:
+        answered[when] = {}
+        for number in range(count):
+            name = f"{when}-{number}"
+            body = {"instances": [GOOD | {"a": number / 7, "code": "x" * 2000}], "ids": [name]}
+            answer = client.post(PATH, json=body)
+            assert answer.status_code == 200, answer.text
+            answered[when][name] = answer.json()["predictions"][0]
+
+    with serving(workspace) as client:
+        ask(client, "before")
+        wait_for(lambda: counted(client, "perennial_shipped_rows_total") == 20)
+        filler = small / "filler"
+        _fill(filler)
+        ask(client, "full")
+        told = client.get("/health").json()
+        assert (told["status"], counted(client, "perennial_log_failing")) == ("degraded", 1)
+        assert any("space" in problem.lower() for problem in told["problems"])
+        _recovers_by_itself(client, filler, told["shed_rows"])
+        _fill(filler)
+        os.kill(worker_pids(client.process)[0], signal.SIGKILL)  # even a start must not need room
+        wait_for(lambda: _answers(client))
+        filler.unlink()
+        wait_for(lambda: _answers(client))
+        time.sleep(1.2)
+        ask(client, "after")
+        wait_for(lambda: "space" not in " ".join(client.get("/health").json()["problems"]).lower())
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(30) == 0
+    return answered
+
+
+def _fill(filler: Path) -> None:
+    with suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(b" " * 4096)
+            file.flush()
+
+
+def _recovers_by_itself(client: Any, filler: Path, shed: int) -> None:
+    """There is room again, and nobody asks for anything or starts anew: health and metric say so, and what was shed."""
+    pids = worker_pids(client.process)
+    filler.unlink()
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+    assert client.get("/health").json()["problems"] == []
+    wait_for(lambda: counted(client, "perennial_log_failing") == 0)
+    assert 0 < shed == client.get("/health").json()["shed_rows"] == counted(client, "perennial_shed_rows_total")
+    assert worker_pids(client.process) == pids
+
+
+def _answers(client: Any) -> bool:
+    try:
+        return bool(client.post(PATH, json={"instances": [GOOD]}).status_code == 200)
+    except httpx.TransportError:
+        return False
+
+
+def _refused(client: httpx.Client) -> Any:
+    return client.get("/models/colours").json()["refused"]
+
+
+def _ask_in_the_background(client: Any) -> tuple[list[tuple[int, int]], threading.Event]:
+    answers: list[tuple[int, int]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url) as own:
+            while not stop.is_set():
+                answer = own.post(PATH, json={"instances": [GOOD]})
+                answers.append((answer.status_code, answer.json().get("version", 0)))
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answers, stop
+
+
+def test_changed_files_are_refused(workspace: Workspace) -> None:
+    from perennial.errors import RegistryError
+    from perennial.serving.versions.cache import Cache, read_manifest
+    from perennial.serving.versions.model import load_version as load
+
+    manifest = read_manifest(workspace.home / "live" / "colours.json")
+    assert manifest
+    stored = workspace.home / "copy"
+    source = Path(manifest["model_uri"].removeprefix("file://"))
+    shutil.copytree(source, stored)
+    (stored / "model.skops").write_bytes((stored / "model.skops").read_bytes() + b" ")
+    with pytest.raises(RegistryError, match="digest"):
+        Cache(workspace.home, "").fetch({**manifest, "model_uri": str(stored)})
+    folder = Cache(workspace.home, "").fetch(manifest)
+    (folder / "model" / "model.skops").write_bytes(b"changed in the cache")
+    with pytest.raises(RegistryError, match="digest"):
+        load(folder, manifest, workspace.definition("colours"))
+
+
+def test_storage_that_is_not_on_this_machine_is_fetched_by_mlflow(workspace: Workspace) -> None:
+    from perennial.serving.versions.cache import Cache, read_manifest
+
+    manifest = read_manifest(workspace.home / "live" / "colours.json")
+    assert manifest
+    remote = {**manifest, "model_uri": "mlflow-artifacts:/1/model", "run_uri": "mlflow-artifacts:/1"}
+    folder = Cache(workspace.home, workspace.settings.mlflow_uri).fetch(remote)
+    assert (folder / "golden.parquet").is_file()
+    assert (folder / "model" / "model.skops").is_file()
+
+
+def test_beyond_this_machine_tokens_are_demanded(workspace: Workspace) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "perennial.cli",
+        "--home",
+        str(workspace.home),
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "0",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "PERENNIAL_SERVING_TOKENS" in done.stderr
+    token, digest = new_token()
+    with serving(workspace, arguments=("--host", "0.0.0.0"), PERENNIAL_SERVING_TOKENS=f"predict:{digest}") as client:
+        assert client.post(PATH, json={"instances": [GOOD]}).status_code == 401
+        allowed = client.post(PATH, json={"instances": [GOOD]}, headers={"authorization": f"Bearer {token}"})
+        assert allowed.status_code == 200
+        assert client.get("/metrics", headers={"authorization": f"Bearer {token}"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PERENNIAL_SERVING_MOST_ROW", "3", "Did you mean PERENNIAL_SERVING_MOST_ROWS?"),
+        ("PERENNIAL_SERVING_TOKEN", "predict:x", "Did you mean PERENNIAL_SERVING_TOKENS?"),
+        ("PERENNIAL_SERVING_LOG_LEVEL", "loud", "PERENNIAL_SERVING_LOG_LEVEL = 'LOUD': Input should be 'DEBUG', "),
+        ("PERENNIAL_SERVING_TOKENS", "predict:abc", "a token is SCOPE:SHA256"),
+    ],
+)
+def test_wrong_settings_are_named_and_no_token_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DefinitionError) as caught:
+        load_serving_settings()
+    assert told in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR",
+                 "PORT_8000_TCP_PORT", "PORT_8000_TCP_PROTO"):  # fmt: skip
+        monkeypatch.setenv(f"PERENNIAL_SERVING_{name}", "tcp://10.0.0.1:8000")
+    monkeypatch.setenv("PERENNIAL_SERVING_LOG_LEVEL", "debug")
+    assert load_serving_settings().log_level == "DEBUG"
+
+
+def test_a_home_that_can_t_be_written_is_refused_a_full_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceError, match=r"file can't be written: Not a directory. Set PERENNIAL_HOME"):
+        _require_home(tmp_path / "file")
+
+    def full(**options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("perennial.serving.processes.server.tempfile.TemporaryFile", full)
+    _require_home(tmp_path)
+
+
+def test_a_start_without_any_champion_waits_for_one(workspace: Workspace) -> None:
+    live = workspace.home / "live" / "colours.json"
+    kept = live.read_text()
+    for path in live.parent.glob("*.json"):
+        path.unlink()
+    with serving(workspace) as client:
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.post("/invocations", json=records(rows_of(1), *FEATURES)).status_code == 404
+        live.write_text(kept)
+        wait_for(lambda: client.get("/v2/health/ready").status_code == 200)
+        assert client.post("/invocations", json={"instances": [GOOD]}).status_code == 200

@@ -1,0 +1,104 @@
+"""Profiles are mergeable, survive JSON, and put each value into its bin."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perennial.errors import DataError
+from tasks.measures.profiles import (
+    Column,
+    Profile,
+    describe_texts,
+    make_columns,
+    make_vocabulary,
+    microseconds,
+    profile,
+)
+
+
+def _frame(rows: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    number = rng.normal(size=rows)
+    number[rng.random(rows) < 0.1] = np.nan
+    word = pd.Series(rng.choice(["a", "b", "c"], rows), dtype="str").mask(rng.random(rows) < 0.1)
+    times = np.sort(rng.integers(0, 20 * 86_400_000_000, rows))
+    return pd.DataFrame({"number": number, "word": word}), times
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 199), st.integers(0, 5))
+def test_two_parts_merged_are_the_whole(cut: int, seed: int) -> None:
+    frame, times = _frame(200, seed)
+    columns = make_columns(frame, ["number"], ["word"])
+    whole = profile(frame, times, columns, 86_400)
+    merged = profile(frame[:cut], times[:cut], columns, 86_400).merge(
+        profile(frame[cut:], times[cut:], columns, 86_400)
+    )
+    assert np.array_equal(whole.counts, merged.counts)
+    assert np.array_equal(whole.starts, merged.starts)
+    assert whole.rows == 200
+
+
+def test_profile_survives_json() -> None:
+    frame, times = _frame(300)
+    made = profile(frame, times, make_columns(frame, ["number"], ["word"]), 86_400)
+    back = Profile.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert back.columns == made.columns
+    assert np.array_equal(back.counts, made.counts)
+    assert np.array_equal(back.starts, made.starts)
+
+
+def test_different_bins_are_not_merged() -> None:
+    frame, times = _frame(50)
+    one = profile(frame, times, make_columns(frame, ["number"], []), 86_400)
+    two = profile(frame, times, make_columns(frame, [], ["word"]), 86_400)
+    with pytest.raises(DataError, match="different bins"):
+        one.merge(two)
+
+
+def test_numeric_bins_keep_what_lies_outside_and_what_is_missing_apart() -> None:
+    column = Column("x", "numeric", edges=(0.0, 1.0, 2.0))
+    codes = column.codes(pd.Series([-0.1, 0.0, 0.5, 1.0, 2.0, 2.1, np.inf, -np.inf, np.nan]))
+    assert codes.tolist() == [0, 1, 1, 2, 2, 3, 3, 0, 4]
+
+
+def test_categories_unseen_rare_and_missing_have_their_own_bins() -> None:
+    column = Column("x", "categorical", categories=("a", "b"), rare=("c",))
+    codes = column.codes(pd.Series(["b", "a", "c", "z", None], dtype="str"))
+    assert codes.tolist() == [1, 0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("values", [[np.nan, np.nan], [3.0, 3.0], []])
+def test_columns_with_little_to_say_still_profile(values: list[float]) -> None:
+    frame = pd.DataFrame({"x": np.array(values, dtype=np.float64)})
+    made = profile(frame, np.arange(len(frame)), make_columns(frame, ["x"], []), 60)
+    assert made.rows == len(values)
+
+
+def test_text_where_numbers_belong_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="speed holds str"):
+        Column("speed", "numeric", (0.0, 1.0)).codes(pd.Series(["fast"], dtype="str", name="speed"))
+
+
+def test_times_must_be_times() -> None:
+    with pytest.raises(DataError, match="not times"):
+        microseconds(pd.Series([1, 2], name="t"))
+    zoned = pd.Series(pd.to_datetime(["2024-01-01T01:00+01:00"]))
+    assert microseconds(zoned).tolist() == [1704067200000000]
+
+
+def test_texts_become_three_numbers() -> None:
+    frame = pd.DataFrame({"note": pd.Series(["red apple", "red kiwi kiwi", None, ""], dtype="str")})
+    vocabulary = make_vocabulary(pd.Series(["red apple", "apple red"], dtype="str"))
+    described = describe_texts(frame, {"note": vocabulary})
+    assert list(described) == ["note · characters", "note · words", "note · unknown words"]
+    assert described["note · words"].tolist()[:2] == [2, 3]
+    assert described["note · unknown words"].tolist()[:2] == [0, pytest.approx(2 / 3)]
+    assert np.isnan(described.iloc[2]).all()
+    assert np.isnan(described.iloc[3, 2])
