@@ -31,7 +31,7 @@ CHUNK_ROWS = 100_000
 def write_rows(target: Path, count: int) -> pd.DataFrame:
     """A parquet or CSV file of so many rows; one year of them."""
     from perennial.workspace import open_workspace
-    from tasks.rows.data import read_source
+    from tasks.rows.source import read_source
 
     definition = open_workspace().definition("flights")
     year = read_source(definition, None, datetime(2014, 1, 1, tzinfo=UTC)).drop(columns=definition.data.target)
@@ -74,7 +74,7 @@ def measure(rows: int, kind: str) -> dict[str, Any]:
     from flows.score import _score_file
     from perennial.model.features import feature_frame
     from perennial.workspace import open_workspace
-    from tasks.rows.data import normalise
+    from tasks.rows.normal_form import normalise
     from tasks.steps.score import load_version
 
     with tempfile.TemporaryDirectory() as name:

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from perennial.definition import Doubt, GatePolicy
-from tasks.gate.court import Evidence, judge
+from tasks.gate.court import judge
+from tasks.gate.evidence import Evidence
 from tasks.measures.bootstrap import paired_improvement
 
 Floats = npt.NDArray[np.float64]

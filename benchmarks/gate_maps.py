@@ -24,8 +24,8 @@ from scipy.special import expit
 from perennial.definition import GatePolicy
 from tasks.calibration.fit import Recalibrator, check_recalibration, fit_recalibration
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
+from tasks.gate.probation import judge_newcomer
 from tasks.measures.bootstrap import paired_improvement
-from tasks.steps.probation import judge_newcomer
 
 Floats = npt.NDArray[np.float64]
 MARGIN = GatePolicy().margin

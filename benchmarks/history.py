@@ -76,9 +76,9 @@ def measure(home: Path, weeks: int, ledger_rows: int) -> dict[str, Any]:
 def make_history(workspace: Any, definition: Any, weeks: int) -> None:
     """A champion of the first weeks, then every week's rows, labels and predictions; what is there already stays."""
     from perennial.state.store import LAYOUT
-    from tasks.rows.data import read_source
+    from tasks.rows.source import read_source
     from tasks.steps.ingest import ingest_batch
-    from tasks.validation.judging import find_suite, load_suite
+    from tasks.validation.suites import find_suite, load_suite
 
     year, end = read_source(definition, START, START + timedelta(days=364)), START + FIRST_WEEKS * WEEK
     if workspace.registry.reign("flights") is None:
@@ -114,7 +114,7 @@ def train(workspace: Any, definition: Any, as_of: datetime) -> None:
 def append_week(workspace: Any, definition: Any, year: pd.DataFrame, number: int) -> None:
     """One week: its rows as a batch with a receipt, predictions for them, and the labels of the week before."""
     from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
-    from tasks.rows.data import normalise
+    from tasks.rows.normal_form import normalise
     from tasks.steps.score import log_predictions
 
     store, data = workspace.store, definition.data
@@ -182,7 +182,7 @@ def make_ledger(workspace: Any, definition: Any, rows: int, as_of: datetime) -> 
 def steps(workspace: Any, definition: Any, as_of: datetime) -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
     from tasks.check.decision import check
-    from tasks.rows.data import known_labels, labelled_rows
+    from tasks.rows.frames import known_labels, labelled_rows
     from tasks.rows.labels import add_labels
     from tasks.steps.ingest import read_new
     from tasks.steps.monitor import freshness, gather_inputs, open_decisions, record_decision, run_check

@@ -110,9 +110,9 @@ def _definition(models: Path, trials: int) -> None:
 
 
 def _ingest(workspace: Any, definition: Any, rows: int) -> None:
-    from tasks.rows.data import read_source
+    from tasks.rows.source import read_source
     from tasks.steps.ingest import ingest_batch
-    from tasks.validation.judging import find_suite, load_suite
+    from tasks.validation.suites import find_suite, load_suite
 
     suite = load_suite(find_suite("flights", workspace.settings.expectation_folders))
     frame = read_source(definition, None, AS_OF).tail(rows).reset_index(drop=True)
@@ -127,7 +127,7 @@ def _prepare_bare(
     """Write what the bare script starts from: the rows, the split, the parameters, the unfitted pipelines."""
     from perennial.state.store import ROW_TIME, ROW_TRUTH
     from tasks.learning.estimators import build_pipeline
-    from tasks.rows.data import labelled_rows
+    from tasks.rows.frames import labelled_rows
     from tasks.rows.split import split_by_time
 
     frame = labelled_rows(workspace.store, definition, as_of=AS_OF).frame

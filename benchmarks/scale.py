@@ -118,7 +118,7 @@ class Check:
         from perennial.model.features import feature_frame
         from perennial.state.store import ROW_BATCH, ROW_INGESTED_AT, ROW_TIME, Store
         from tasks.check.reference import build_reference
-        from tasks.rows.data import normalise
+        from tasks.rows.normal_form import normalise
 
         frame = normalise(_repeated(definition, rows), definition).drop(columns=definition.data.target)
         self.as_of = frame[ROW_TIME].max().to_pydatetime() + timedelta(seconds=1)
@@ -247,7 +247,7 @@ def _at(definition: Any, address: str) -> Any:
 
 
 def _labelled(definition: Any, rows: int) -> tuple[pd.DataFrame, Any]:
-    from tasks.rows.data import normalise
+    from tasks.rows.normal_form import normalise
     from tasks.rows.split import time_ordered_folds
 
     frame = normalise(_repeated(definition, rows), definition)
@@ -258,7 +258,7 @@ def _labelled(definition: Any, rows: int) -> tuple[pd.DataFrame, Any]:
 
 def _repeated(definition: Any, rows: int) -> pd.DataFrame:
     """So many flights: the year's again and again, later and under new ids."""
-    from tasks.rows.data import read_source
+    from tasks.rows.source import read_source
 
     year, data, parts = read_source(definition, None, datetime(2014, 1, 1, tzinfo=UTC)), definition.data, []
     for turn in range(-(-rows // len(year))):

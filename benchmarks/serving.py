@@ -141,7 +141,8 @@ def make_home(home: Path, versions: int = 3) -> Any:
     from perennial.model.features import feature_frame
     from perennial.workspace import open_workspace
     from tasks.learning.fitting import fit, predict_score
-    from tasks.rows.data import normalise, read_source
+    from tasks.rows.normal_form import normalise
+    from tasks.rows.source import read_source
     from tasks.steps.register import TrainingRecord, register_training
 
     workspace = open_workspace()

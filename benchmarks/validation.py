@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tasks.validation.judging import Suite, load_suite, validate
+from tasks.validation.judging import validate
+from tasks.validation.suites import Suite, load_suite
 
 COLUMNS = 20
 

@@ -16,8 +16,8 @@ from perennial.workspace import Workspace, open_workspace
 from tasks.rows.files import read_file
 from tasks.rows.labels import label_frame
 from tasks.steps.ingest import ingest_batch, read_new
-from tasks.validation.judging import find_suite, load_suite
 from tasks.validation.report import render_markdown
+from tasks.validation.suites import find_suite, load_suite
 
 _MOST_FILES = 12
 

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from flows.recording import announce_gate, moment, nothing_to_do, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.errors import ClaimedError
 from perennial.workspace import open_workspace
-from tasks.gate.court import render_markdown
+from tasks.gate.report import render_markdown
 from tasks.steps import recalibrate as recalibrating
 from tasks.steps.register import register_training
 

@@ -25,7 +25,7 @@ from flows.recording import (
 )
 from perennial.errors import ClaimedError
 from perennial.workspace import Workspace, open_workspace
-from tasks.gate.court import render_markdown
+from tasks.gate.report import render_markdown
 from tasks.steps import retrain as retraining
 from tasks.steps.describe import describe, draw_tuning, tuning_table, with_twin
 from tasks.steps.monitor import require_sound_data

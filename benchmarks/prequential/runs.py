@@ -16,12 +16,13 @@ from prequential.replay import Replay
 from prequential.sets import Floats
 from tasks.calibration.fit import Recalibrator
 from tasks.check.decision import CheckInputs, Decision, check
-from tasks.check.evidence import map_court, refit_map
 from tasks.check.history import outcome_row, recalibration_row, rollback_row
-from tasks.gate.court import Evidence, judge
+from tasks.check.signals.maps import map_court, refit_map
+from tasks.gate.court import judge
+from tasks.gate.evidence import Evidence
 from tasks.gate.map_court import judge_mapped
+from tasks.gate.probation import judge_newcomer
 from tasks.measures.quality import row_losses
-from tasks.steps.probation import judge_newcomer
 from tasks.steps.recalibrate import cross_fitted_map
 
 

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from perennial.serving.log.labels import LabelDesk
+from perennial.serving.log.spool import Spool
+from perennial.serving.metrics import Metrics
+from perennial.serving.settings import ServingSettings
+from perennial.serving.versions.host import Host, Served
 from perennial.serving.versions.model import LoadedModel
-
-if TYPE_CHECKING:
-    from perennial.serving.service import Service
+from perennial.workspace import Workspace
 
 _FACTS_SECONDS = 60.0
+
+
+class Service(Protocol):
+    """What of a service is told about."""
+
+    workspace: Workspace
+    settings: ServingSettings
+    metrics: Metrics
+    host: Host
+    spool: Spool
+    labels: LabelDesk
+    draining: bool
+
+    def served(self, model: str) -> Served: ...
+
+    def log_problems(self) -> list[str]: ...
 
 
 class About:

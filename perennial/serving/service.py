@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from perennial.serving.about import About, no_table_facts
 from perennial.serving.log.labels import LabelDesk
+from perennial.serving.log.sealer import Sealer
 from perennial.serving.log.shipper import SHADOW, Shipper, entry_of
 from perennial.serving.log.spool import Spool
 from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
-from perennial.serving.processes.shipping import Sealer
 from perennial.serving.protocol.codec import Request
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.protocol.schema import Row

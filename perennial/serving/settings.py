@@ -20,6 +20,7 @@ from perennial.errors import DefinitionError
 Scope = Literal["predict", "label", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "PERENNIAL_SERVING_"
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SOCKET_VARIABLE, PARENT_VARIABLE = INTERNAL = (_PREFIX + "SOCKET", _PREFIX + "PARENT")  # from watcher to workers
 
 

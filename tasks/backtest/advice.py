@@ -6,16 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perennial.definition import duration_text
 from tasks.backtest.past import Floats, Positions
+from tasks.backtest.results import PolicyResult
 from tasks.measures.bootstrap import Interval, paired_improvement
-
-if TYPE_CHECKING:
-    from tasks.backtest.comparison import PolicyResult
 
 LEAST_WINDOWS = 12
 MARGIN = 0.05

@@ -24,50 +24,25 @@ from perennial.errors import DataError
 from tasks.backtest.advice import Advice, advise, share_interval
 from tasks.backtest.past import Floats, Moment, Past, Positions, micros
 from tasks.backtest.policies import Candidate
+from tasks.backtest.results import PolicyResult
 from tasks.backtest.trainings import Costed, Elsewhere, ScoredFit, Trainings
 from tasks.backtest.walker import Action, Walker
 from tasks.check.decision import Decision
 from tasks.measures.quality import additive_loss, row_losses
 
 BASELINES: Mapping[str, int] = {"never": 0, "always": 1, "every 4th": 4, "every 8th": 8}
+
+
 LEAST_WINDOWS = 2
+
+
 _FIRST_SHARE = 0.25
+
+
 _EMPTY_SHARE = 0.1  # so much of the last window may lie after the newest labelled row
 
+
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class PolicyResult:
-    """One policy's replay.
-
-    Attributes:
-        kind: baseline, own, variant, file or doubt.
-        policy: None for a baseline, and where it is the gate that differs from the own policy.
-        kept: (never - policy) / (never - always) in mean loss, NaN where always retraining gains nothing;
-            `kept_interval` is of never - policy, in that unit.
-        loss: Mean loss per row; `window_losses` by window, NaN where no row has its truth.
-        retrains: Trainings run; `promoted` of them. Those of `recalibrations` and `maps_promoted` are of maps only.
-        undone: Promotions of both kinds that the probation rolled back.
-        cpu_seconds: Of its trainings, checks and maps, as if it had been alone.
-        checks: How many, by verdict.
-    """
-
-    name: str
-    kind: str
-    policy: Monitoring | None
-    kept: float
-    kept_interval: tuple[float, float]
-    loss: float
-    window_losses: tuple[float, ...]
-    retrains: int
-    promoted: int
-    recalibrations: int
-    maps_promoted: int
-    undone: int
-    cpu_seconds: float
-    actions: tuple[Action, ...]
-    checks: Mapping[str, int]
 
 
 @dataclass(frozen=True)

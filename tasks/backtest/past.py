@@ -21,7 +21,7 @@ from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
 from tasks.check.health import Freshness
 from tasks.measures.profiles import microseconds
-from tasks.rows.data import window_rows
+from tasks.rows.frames import window_rows
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from perennial.definition import duration_text
-from tasks.backtest.comparison import Backtest, PolicyResult
+from tasks.backtest.comparison import Backtest
+from tasks.backtest.results import PolicyResult
 from tasks.steps.timeline import COLOURS
 
 COLUMNS = (

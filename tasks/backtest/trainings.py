@@ -26,7 +26,7 @@ from tasks.check.reference import Reference
 from tasks.compute.cluster import Cluster, Shared
 from tasks.learning.fitting import FittedModel
 from tasks.learning.search import given_parameters, tune
-from tasks.rows.data import LabelledRows
+from tasks.rows.frames import LabelledRows
 from tasks.rows.split import split_by_time
 from tasks.steps.describe import measure_importance, reference
 from tasks.steps.retrain import Judged, Measured, Prepared

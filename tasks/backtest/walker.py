@@ -23,13 +23,13 @@ from tasks.calibration.maps import ReignedMap, judged_score
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
-from tasks.check.evidence import map_court
 from tasks.check.history import read_history, recalibration_row, rollback_row
 from tasks.check.reference import Reference
-from tasks.gate.court import GateReport
+from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import judge_mapped
+from tasks.gate.probation import judge_newcomer
+from tasks.gate.report import GateReport
 from tasks.steps.describe import training_sample
-from tasks.steps.probation import judge_newcomer
 from tasks.steps.recalibrate import cross_fitted_map
 from tasks.steps.retrain import Prepared, judge_measured, training_outcome
 

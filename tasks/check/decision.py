@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from perennial.definition import Monitoring, duration_text
 from perennial.errors import DataError
-from tasks.check.evidence import CheckInputs, gather
+from tasks.check.evidence import gather
 from tasks.check.history import BUDGET_PERIOD, History, read_history
-from tasks.check.signals import Signal
+from tasks.check.inputs import CheckInputs
+from tasks.check.signal import Signal
 
 __all__ = ["CheckInputs", "Decision", "Verdict", "Verdicts", "check", "decide", "policy_digest"]
 

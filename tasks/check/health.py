@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.check.reference import PREDICTION, Reference, RunSummary
-from tasks.check.signals import Signal, finite
+from tasks.check.signal import Signal, finite
 from tasks.check.window import ColumnFacts, WindowFacts
 from tasks.measures.profiles import Column
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 Row = Mapping[str, Any]
 BUDGET_PERIOD = timedelta(days=30)
+RECENT_WINDOWS = 4  # the windows that count as the last ones
 
 
 def outcome_row(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.check.decision import Decision
-from tasks.check.signals import Signal
+from tasks.check.signal import Signal
 
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
 TOLD_REASONS = 3

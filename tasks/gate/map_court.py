@@ -18,7 +18,9 @@ import pandas as pd
 
 from perennial.definition import GatePolicy
 from tasks.calibration.fit import METHODS, Floats, Task, cross_fit
-from tasks.gate.court import Evidence, GateReport, judge
+from tasks.gate.court import judge
+from tasks.gate.evidence import Evidence
+from tasks.gate.report import GateReport
 
 _LEAST_CONFIDENCE = 0.01
 

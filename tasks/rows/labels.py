@@ -12,7 +12,8 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.state.store import Store
-from tasks.rows.data import batch_digest, id_column, known_labels, time_column
+from tasks.rows.frames import known_labels
+from tasks.rows.normal_form import batch_digest, id_column, time_column
 
 _SAME_MOMENT = pd.Timedelta(1, unit="ms")
 

@@ -18,7 +18,7 @@ from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID
 from tasks.check.reference import Reference, build_reference
 from tasks.gate import figures
-from tasks.gate.court import render_markdown
+from tasks.gate.report import render_markdown
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
 from tasks.measures.metrics import curves, permutation_importance, slice_table

@@ -19,9 +19,13 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import numeric_values, text_values
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
-from tasks.rows.data import batch_digest, is_known, normalise, read_source, time_column
+from tasks.rows.frames import is_known
 from tasks.rows.labels import add_labels, encode_truth
-from tasks.validation.judging import Suite, ValidationReport, validate
+from tasks.rows.normal_form import batch_digest, normalise, time_column
+from tasks.rows.source import read_source
+from tasks.validation.judging import validate
+from tasks.validation.report import ValidationReport
+from tasks.validation.suites import Suite
 
 
 @dataclass(frozen=True)

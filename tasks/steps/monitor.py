@@ -30,7 +30,7 @@ from tasks.check.history import read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
-from tasks.rows.data import known_labels, window_rows
+from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
 from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
 

@@ -24,13 +24,15 @@ from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.calibration.fit import Recalibrator
 from tasks.calibration.maps import base_version
-from tasks.check.evidence import CheckInputs, join_labels, map_court, mature_rows, refit_map
 from tasks.check.history import recalibration_row
+from tasks.check.inputs import CheckInputs, join_labels, mature_rows
+from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate import figures
-from tasks.gate.court import GateReport, render_markdown
 from tasks.gate.map_court import cross_fitted, judge_mapped
+from tasks.gate.report import GateReport, render_markdown
 from tasks.learning.fitting import predict_score
-from tasks.rows.data import batch_digest, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.normal_form import batch_digest
 from tasks.steps.monitor import gather_inputs, reference_sample
 from tasks.steps.promote import let_in
 from tasks.steps.register import REFERENCE_FILE, TrainingRecord, training_facts

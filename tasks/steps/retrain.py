@@ -26,11 +26,13 @@ from perennial.workspace import Workspace
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
 from tasks.check.history import outcome_row
 from tasks.compute.cluster import tuning_executor
-from tasks.gate.court import Evidence, GateReport, judge
+from tasks.gate.court import judge
+from tasks.gate.evidence import Evidence
+from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
-from tasks.rows.data import LabelledRows, labelled_rows
+from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.split import Split, split_by_time
 from tasks.steps.promote import let_in
 from tasks.steps.score import load_version, raw_score

@@ -28,8 +28,9 @@ from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store, between
 from tasks.compute.cluster import Shared, open_cluster
 from tasks.learning.fitting import predict_score
-from tasks.rows.data import is_known, normalise, window_rows
 from tasks.rows.files import read_in_chunks
+from tasks.rows.frames import is_known, window_rows
+from tasks.rows.normal_form import normalise
 
 _CHUNK_ROWS = 100_000
 Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]

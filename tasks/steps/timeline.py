@@ -22,7 +22,7 @@ from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
 from tasks.measures.metrics import metric_table
-from tasks.rows.data import known_labels, window_rows
+from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.score import load_version, predictions_between
 
 COLOURS = {"hold": "#9aa5b1", "recalibrate": "#56b4e9", "retrain": "#e69f00", "repair": "#d55e00"}

@@ -17,7 +17,7 @@ import yaml
 from perennial.definition import ModelDefinition
 from perennial.workspace import Workspace
 from tasks.steps.ingest import ingest_batch
-from tasks.validation.judging import Suite, find_suite, load_suite
+from tasks.validation.suites import Suite, find_suite, load_suite
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS_A_DAY = 24

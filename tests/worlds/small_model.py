@@ -27,7 +27,7 @@ from tasks.steps.describe import describe, with_twin
 from tasks.steps.ingest import Receipt, ingest_batch
 from tasks.steps.register import TrainingRecord, register_training
 from tasks.steps.retrain import Judged, Prepared
-from tasks.validation.judging import Suite, find_suite, load_suite
+from tasks.validation.suites import Suite, find_suite, load_suite
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NUMERIC = [f"ink_{row}{column}" for row in range(4) for column in range(4)]

@@ -120,7 +120,7 @@ def _problems(path: Path, settings: Settings) -> list[str]:
 
 
 def _check_suite(definition: ModelDefinition, settings: Settings) -> None:
-    from tasks.validation.judging import find_suite, load_suite
+    from tasks.validation.suites import find_suite, load_suite
 
     load_suite(find_suite(definition.name, settings.expectation_folders))
 

@@ -27,6 +27,7 @@ from typing import Any
 from perennial.errors import PerennialError, ServiceError, StorageError
 from perennial.serving.processes.logs import log_as_json
 from perennial.serving.settings import (
+    METRICS_VARIABLE,
     PARENT_VARIABLE,
     SOCKET_VARIABLE,
     ServingSettings,
@@ -47,7 +48,6 @@ _LAYOUT_SECONDS = 5.0
 _MOST_FILES, _OWN_FILES = 65_536, 128
 _NOT_STARTED = 3  # a worker's exit code
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _WORKER, _SHIPPER = "perennial.serving.processes.server", "perennial.serving.processes.shipping"
 
 

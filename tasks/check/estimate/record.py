@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.calibration.fit import Recalibrator
 from tasks.check.estimate.estimates import sample_ids
-from tasks.check.history import History, moment
+from tasks.check.history import RECENT_WINDOWS, History, moment
 from tasks.measures.quality import mean_loss, row_losses
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,6 @@ PAST_ROWS = 5_000
 PAST_WINDOWS = 12
 SEARCHED_WINDOWS = 24
 LEAST_WINDOWS = 6
-RECENT_WINDOWS = 4
 LEAST_EDGE = 1.0
 
 

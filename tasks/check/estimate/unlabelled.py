@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,9 @@ from tasks.check.estimate import record as estimate_record
 from tasks.check.estimate.estimates import Floats, LossEstimate
 from tasks.check.estimate.record import Record
 from tasks.check.history import History
-from tasks.check.signals import Signal, finite
+from tasks.check.inputs import CheckInputs
+from tasks.check.signal import Signal, finite
 from tasks.measures.quality import row_losses
-
-if TYPE_CHECKING:
-    from tasks.check.evidence import CheckInputs
 
 NAME = "estimated loss"
 WIDENING = 2.0

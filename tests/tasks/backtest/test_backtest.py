@@ -29,7 +29,7 @@ from tasks.backtest.trainings import Trainings
 from tasks.backtest.walker import Walker
 from tasks.check.decision import Decision
 from tasks.check.history import read_history
-from tasks.rows.data import labelled_rows
+from tasks.rows.frames import labelled_rows
 from tasks.rows.labels import label_frame
 from tasks.steps import recalibrate as recalibrating
 from tasks.steps import retrain as retraining

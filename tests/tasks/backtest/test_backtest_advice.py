@@ -9,7 +9,7 @@ import pytest
 
 from perennial.definition import Monitoring, Triggers
 from tasks.backtest.advice import Advice, advise
-from tasks.backtest.comparison import PolicyResult
+from tasks.backtest.results import PolicyResult
 
 WEEK = timedelta(days=7)
 WINDOW = np.repeat(np.arange(20), 50)

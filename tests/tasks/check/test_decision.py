@@ -18,10 +18,10 @@ from scipy.special import expit, logit
 from perennial.definition import Monitoring, Triggers
 from perennial.errors import DataError
 from tasks.check.decision import CheckInputs, Decision, check, decide
-from tasks.check.evidence import refit_map
 from tasks.check.history import outcome_row, read_history, recalibration_row
 from tasks.check.reference import Reference
-from tasks.check.signals import Signal
+from tasks.check.signal import Signal
+from tasks.check.signals.maps import refit_map
 from tasks.check.text import render_markdown, render_text
 
 FRAME = make_frame(30)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.check.decision import Decision
-from tasks.check.signals import Signal
+from tasks.check.signal import Signal
 from tasks.check.text import evidence_lines, render_markdown, render_text
 
 AS_OF = datetime(2025, 1, 8, 6, tzinfo=UTC)

@@ -18,7 +18,7 @@ from tasks.calibration.fit import Recalibrator
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.record import past_rows
 from tasks.check.history import read_history
-from tasks.check.signals import Signal
+from tasks.check.signal import Signal
 from tasks.check.text import render_text
 
 FRAME = make_frame(30)

@@ -27,7 +27,9 @@ from sklearn.preprocessing import StandardScaler
 
 from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
-from tasks.gate.court import Check, Evidence, GateReport, judge, render_markdown
+from tasks.gate.court import judge
+from tasks.gate.evidence import Evidence
+from tasks.gate.report import Check, GateReport, render_markdown
 from tasks.measures.leakage import separations, shared_rows
 
 ROOT = Path(__file__).parents[3]

@@ -13,9 +13,10 @@ from scipy.special import expit, logit
 
 from perennial.definition import GatePolicy, Monitoring
 from tasks.check.decision import check
-from tasks.check.evidence import CheckInputs, join_labels, map_court, mature_rows
-from tasks.gate.court import GateReport
+from tasks.check.inputs import CheckInputs, join_labels, mature_rows
+from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
+from tasks.gate.report import GateReport
 
 POLICY = Monitoring(growth=10, recalibration_sigmas=1, quality_sigmas=50)
 COURT = MapCourt(GatePolicy(resamples=200), "classification", "log_loss", 0.3, 0.7, sigmas=1, minimum_rows=100)

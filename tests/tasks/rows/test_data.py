@@ -20,17 +20,9 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError, NotFoundError
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
 from perennial.workspace import Workspace
-from tasks.rows.data import (
-    batch_digest,
-    id_column,
-    is_known,
-    known_labels,
-    labelled_rows,
-    normalise,
-    read_source,
-    time_column,
-    window_rows,
-)
+from tasks.rows.frames import is_known, known_labels, labelled_rows, window_rows
+from tasks.rows.normal_form import batch_digest, id_column, normalise, time_column
+from tasks.rows.source import read_source
 
 LOADER = """
 import pandas as pd

@@ -14,8 +14,8 @@ from small_model import RAW
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from tasks.rows.data import normalise
 from tasks.rows.files import read_file, read_in_chunks
+from tasks.rows.normal_form import normalise
 
 FEATURES = {"numeric": ["ink", "lead_time"], "categorical": ["zip"], "text": ["note"]}
 

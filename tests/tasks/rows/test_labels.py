@@ -16,7 +16,7 @@ from small_model import RAW, START, day, merge
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.state.store import Store
-from tasks.rows.data import known_labels
+from tasks.rows.frames import known_labels
 from tasks.rows.labels import LabelReceipt, add_labels, encode_truth, label_frame
 
 DIGITS = ModelDefinition.model_validate(RAW)

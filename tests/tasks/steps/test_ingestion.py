@@ -13,7 +13,7 @@ from small_model import NUMERIC, add, day, define, rows, suite, write_source
 from perennial.definition import ModelDefinition
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, Store
 from perennial.workspace import Workspace
-from tasks.rows.data import known_labels
+from tasks.rows.frames import known_labels
 from tasks.rows.labels import label_frame
 from tasks.steps.ingest import ingest_batch, read_new
 

@@ -11,17 +11,11 @@ from hypothesis import strategies as st
 
 from perennial.definition import GatePolicy
 from perennial.workspace import Workspace
-from tasks.gate.court import GateReport
+from tasks.gate.probation import ProbationReport, judge_newcomer, look_confidence
+from tasks.gate.report import GateReport
 from tasks.measures.bootstrap import paired_improvement
 from tasks.rows.labels import label_frame
-from tasks.steps.probation import (
-    ProbationReport,
-    check_newcomer,
-    end_probation,
-    judge_newcomer,
-    look_confidence,
-    was_rolled_back,
-)
+from tasks.steps.probation import check_newcomer, end_probation, was_rolled_back
 from tasks.steps.retrain import promote
 from tasks.steps.score import log_predictions
 

@@ -21,9 +21,12 @@ import tasks.validation.judging as module
 from perennial.definition import load_definition
 from perennial.errors import DefinitionError, NotFoundError
 from perennial.settings import PROJECT_ROOT
-from tasks.rows.data import normalise
+from tasks.rows.normal_form import normalise
 from tasks.steps.ingest import named
-from tasks.validation.judging import Expectation, Suite, check_columns, find_suite, load_suite, validate
+from tasks.validation import masks
+from tasks.validation.judging import validate
+from tasks.validation.report import ValidationReport, render_html, render_markdown
+from tasks.validation.suites import Expectation, Suite, check_columns, find_suite, load_suite
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 BETWEEN = "expect_column_values_to_be_between"
@@ -327,7 +330,7 @@ def test_severity_is_read_explicitly() -> None:
 
 
 def test_a_count_that_contradicts_great_expectations_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module._COLUMN_RULES, BETWEEN, lambda values, _: np.ones(len(values), dtype=np.bool_))
+    monkeypatch.setitem(masks._COLUMN_RULES, BETWEEN, lambda values, _: np.ones(len(values), dtype=np.bool_))
     report = validate(frame(a=[1.0, 20.0]), raw_suite(entry(BETWEEN, "warning", column="a", max_value=9)))
     assert report.verdict == "refused"
     assert "says not met, but 0 of 2 rows were found to fail" in report.reasons[0]
@@ -571,13 +574,13 @@ def test_great_expectations_is_silent_and_late() -> None:
     code = """
 import sys, warnings, logging
 show = warnings.showwarning
-import tasks.validation as v
+import tasks.validation.library as v
 assert "great_expectations" not in sys.modules
-v._great_expectations()
+v.great_expectations()
 import os
 assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 assert warnings.showwarning is show
-context = v._context()
+context = v.silent_context()
 assert context.variables.analytics_enabled is False
 assert context.progress_bars == {"globally": False, "metric_calculations": False}
 """
@@ -597,7 +600,7 @@ def test_warnings_are_not_sent_to_the_log() -> None:
 
 
 @pytest.fixture
-def mixed() -> module.ValidationReport:
+def mixed() -> ValidationReport:
     data = frame(
         id=[f"r{i}" for i in range(20)],
         a=[1.0] * 17 + [np.nan, 400.0, 500.0],
@@ -615,8 +618,8 @@ def mixed() -> module.ValidationReport:
     return validate(data, suite, id_column="id")
 
 
-def test_markdown(mixed: module.ValidationReport) -> None:
-    text = module.render_markdown(mixed)
+def test_markdown(mixed: ValidationReport) -> None:
+    text = render_markdown(mixed)
     lines = text.splitlines()
     assert lines[0] == "## raw: refused"
     assert "20 rows, 2 of 6 expectations met" in lines[2]
@@ -627,8 +630,8 @@ def test_markdown(mixed: module.ValidationReport) -> None:
     assert "1 other expectation met without exception" in text
 
 
-def test_html_stands_alone(mixed: module.ValidationReport) -> None:
-    page = module.render_html(mixed)
+def test_html_stands_alone(mixed: ValidationReport) -> None:
+    page = render_html(mixed)
     assert "raw: refused" in page
     assert "&lt;script&gt;alert(1)" in page
     for outside in ("<script", "http:", "https:", "url(", "@import", "<link", "src="):
@@ -638,13 +641,13 @@ def test_html_stands_alone(mixed: module.ValidationReport) -> None:
 
 def test_a_clean_report_is_short() -> None:
     report = validate(frame(a=[1.0]), raw_suite(entry(NOT_NULL, column="a")))
-    text = module.render_markdown(report)
+    text = render_markdown(report)
     assert "|" not in text
     assert "Every row is let through" in text
-    assert "raw: passed" in module.render_html(report)
+    assert "raw: passed" in render_html(report)
 
 
-def test_to_dict_is_json(mixed: module.ValidationReport) -> None:
+def test_to_dict_is_json(mixed: ValidationReport) -> None:
     text = json.dumps(mixed.to_dict(), allow_nan=False)
     read = json.loads(text)
     assert read["verdict"] == "refused"

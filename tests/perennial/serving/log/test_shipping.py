@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from test_spool import entry, logged
 
+from perennial.serving.log import sealer as sealing
+from perennial.serving.log.sealer import Sealer
 from perennial.serving.log.spool import Spool
-from perennial.serving.processes import shipping
-from perennial.serving.processes.shipping import Sealer, SharedSpool, write_status
+from perennial.serving.processes.shipping import SharedSpool, write_status
 from perennial.settings import Settings
 from perennial.state.layout import RECORD, migrate, require
 from perennial.workspace import Workspace
@@ -46,9 +47,9 @@ def test_a_silent_shipper_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monke
     assert sealer._heard() == ""
     now = time.time()
     write_status(tmp_path / "shipper.json", "")
-    monkeypatch.setattr(shipping.time, "time", lambda: now + 80)
+    monkeypatch.setattr(sealing.time, "time", lambda: now + 80)
     assert sealer._heard() == ""
-    monkeypatch.setattr(shipping.time, "time", lambda: now + 100)
+    monkeypatch.setattr(sealing.time, "time", lambda: now + 100)
     assert sealer._heard().startswith("the shipping process has been silent for ")
 
 
@@ -56,7 +57,7 @@ def test_what_another_run_left_behind_is_not_taken_for_the_present(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    monkeypatch.setattr(shipping.time, "time", lambda: now - 3600)
+    monkeypatch.setattr(sealing.time, "time", lambda: now - 3600)
     write_status(tmp_path / "shipper.json", "the table is away")
     monkeypatch.undo()
     assert Sealer((), tmp_path / "shipper.json", ship_seconds=30.0, ship_rows=1000)._heard() == ""
@@ -86,8 +87,7 @@ def shipping_process(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def shipping_variables() -> tuple[str, str]:
-    from perennial.serving.processes.server import METRICS_VARIABLE
-    from perennial.serving.settings import PARENT_VARIABLE
+    from perennial.serving.settings import METRICS_VARIABLE, PARENT_VARIABLE
 
     return METRICS_VARIABLE, PARENT_VARIABLE
 

@@ -15,7 +15,8 @@ from serving_world import ROOT, register_pipeline, serving
 from perennial.settings import Settings
 from perennial.workspace import Workspace
 from tasks.learning.fitting import fit
-from tasks.rows.data import normalise, read_source
+from tasks.rows.normal_form import normalise
+from tasks.rows.source import read_source
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")

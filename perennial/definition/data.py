@@ -1,0 +1,70 @@
+"""The rows of a model and the columns it reads, as its definition says them. It reads no rows."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from perennial.definition.values import Duration, Section
+
+
+class Source(Section):
+    """Where rows come from: exactly one of the kinds."""
+
+    parquet: str | None = Field(None, description="A path or glob, local or s3://, relative to this file.")
+    csv: str | None = Field(None, description="A path or glob, local or s3://, relative to this file.")
+    delta: str | None = Field(None, description="A Delta table's path or URL.")
+    sql: str | None = Field(None, description="A SELECT; :start and :end are bound to the wanted range of time.")
+    loader: str | None = Field(
+        None, description='"file.py:function", called as function(start, end, **options) for a DataFrame.'
+    )
+    url_env: str | None = Field(None, description="The environment variable with the database URL, for sql.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the loader.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        given = [kind for kind in ("parquet", "csv", "delta", "sql", "loader") if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of parquet, csv, delta, sql, loader; found {given or 'none'}")
+        if self.sql and not self.url_env:
+            raise ValueError("sql needs url_env: the name of the environment variable that holds the database URL")
+        if self.loader and not re.fullmatch(r"[^:]+\.py:\w+", self.loader):
+            raise ValueError('a loader is "file.py:function"')
+        return self
+
+
+class Data(Section):
+    """The rows: where from, who they are, when they happened, and when their truth is known."""
+
+    source: Source
+    id: str = Field(description="The column that names a row, unique over all time.")
+    time: str = Field(description="The column with the event's time; naive values are taken as UTC.")
+    target: str = Field(description="The column with the truth.")
+    label_delay: Duration = Field(timedelta(0), description="How long after the event the truth is known.")
+
+
+class Features(Section):
+    """The columns that the model reads, by kind."""
+
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    image: tuple[str, ...] = Field((), description="Columns of image paths or bytes.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.numeric + self.categorical + self.text + self.image
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Features:
+        if not self.columns:
+            raise ValueError("a model needs at least one feature")
+        if hidden := [name for name in self.columns if name.startswith("_")]:
+            raise ValueError(f"names that start with an underscore are ours: {', '.join(hidden)}")
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"each feature has one kind; named twice: {', '.join(twice)}")
+        return self

@@ -1,0 +1,86 @@
+"""A model's definition as a whole, its hash and its JSON schema. No file is read here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from perennial.definition.data import Data, Features
+from perennial.definition.gate import GatePolicy
+from perennial.definition.monitoring import Monitoring
+from perennial.definition.serving import Serving
+from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
+from perennial.definition.values import Schedule, Section
+
+
+class ModelDefinition(Section):
+    """One model, whole: what `deployments/NAME.yaml` says."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="Lowercase letters, digits and dashes.")
+    description: str = ""
+    task: Literal["classification", "regression"]
+    positive: str | None = Field(None, description="The positive class of a two-class target; default: the greater.")
+    data: Data
+    features: Features
+    training: Training = Training()
+    gate: GatePolicy = GatePolicy()
+    monitoring: Monitoring = Monitoring()
+    retraining: Schedule = Schedule()
+    ingestion: Schedule = Schedule()
+    scoring: Schedule = Schedule()
+    serving: Serving = Serving()
+    runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
+    path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelDefinition:
+        known = CLASSIFICATION_METRICS if self.task == "classification" else REGRESSION_METRICS
+        named = [*self.gate.limits, self.gate.metric, self.training.tuning.metric]
+        for metric in named:
+            if metric is not None and metric not in known:
+                raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
+        reserved = {self.data.id, self.data.time, self.data.target}
+        if clash := sorted(reserved & set(self.features.columns)):
+            raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
+        if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
+            raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
+        return self
+
+    @property
+    def loss(self) -> str:
+        """The metric that the gate and the monitor compare: smaller is better for the defaults."""
+        return self.gate.metric or ("log_loss" if self.task == "classification" else "mse")
+
+    @property
+    def tuning_metric(self) -> str:
+        return self.training.tuning.metric or ("log_loss" if self.task == "classification" else "rmse")
+
+    @property
+    def folder(self) -> Path:
+        """Where the YAML lies: relative paths in it start here."""
+        return self.path.parent if self.path else Path()
+
+    @property
+    def hash(self) -> str:
+        """The definition's version: 16 hex digits of its canonical JSON's SHA-256. Where it is computed is no part."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"runner"}), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a definition, for editors: what `deployments/model.schema.json` holds."""
+    schema = ModelDefinition.model_json_schema()
+    schema["properties"].pop("path")
+    for section in Section.__subclasses__():
+        described = schema if section is ModelDefinition else schema["$defs"].get(section.__name__, {})
+        for name, field in section.model_fields.items():
+            if "default" in described.get("properties", {}).get(name, {}):
+                annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+                described["properties"][name]["default"] = TypeAdapter(annotation).dump_python(
+                    field.default, mode="json"
+                )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,23 @@
+"""How the champion answers, as a definition says it. Nothing is served here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from perennial.definition.values import Percent, Section
+
+
+class Serving(Section):
+    """How the champion answers over the API."""
+
+    control_group: Percent = Field(0.0, description="Share of ids marked for the application to leave untreated.")
+    canary: Percent = Field(0.0, description="Share of ids that the `candidate` answers, sticky by id.")
+    shadow: Percent = Field(0.0, description="Share of ids that the `candidate` scores too, off the request's path.")
+    candidate: Literal["challenger", "previous"] = Field("challenger", description="Who gets canary and shadow.")
+    salt: str = Field("", description="Changes who is in the groups; default: the model's name.")
+    threshold: float = Field(0.5, gt=0, lt=1, description="From this probability on the label is 1.")
+    output: Literal["probability", "label", "both"] = Field("probability", description="What requests get by default.")
+    log_share: Percent = Field(1.0, description="Share of ids whose predictions are logged.")
+    redact: tuple[str, ...] = Field((), description="Features that are left out of the log; images always are.")

@@ -1,0 +1,78 @@
+"""What a definition's values may be written as: durations, shares, crons; and the base of all sections. No section."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*$")
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _parse_duration(value: object) -> object:
+    if isinstance(value, str):
+        match = _DURATION.match(value)
+        if not match:
+            raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
+        try:
+            return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+        except OverflowError:
+            raise ValueError("a duration is at most 999999999d") from None
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("a duration is a number and a unit: 30s, 15m, 12h, 7d or 2w")
+
+
+def duration_text(value: timedelta) -> str:
+    """`7d`, `12h`, `90s`: the shortest whole spelling of a duration, the one that the YAML takes."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["7d", "12h"]}),
+]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _check_cron(value: object) -> object:
+    fields = value.split() if isinstance(value, str) else []
+    if len(fields) != 5 or not all(re.fullmatch(r"[\d*/,\-A-Za-z#?L]+", field) for field in fields):
+        raise ValueError('a schedule is a cron expression of five fields, such as "0 6 * * *"')
+    return value
+
+
+Cron = Annotated[str, BeforeValidator(_check_cron)]
+
+
+def _parse_percent(value: object) -> object:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / 100 if match else value
+
+
+Percent = Annotated[float, BeforeValidator(_parse_percent), Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """The base of every part of a definition: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Schedule(Section):
+    """A cron schedule, in UTC; none means on request only."""
+
+    schedule: Cron | None = None

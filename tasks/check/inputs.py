@@ -1,0 +1,170 @@
+"""What a check is given, and its mature predictions joined with their truth. Nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from perennial.definition import GatePolicy, Monitoring
+from perennial.errors import DataError
+from tasks.calibration.fit import Recalibrator
+from tasks.check.health import Freshness
+from tasks.check.history import RECENT_WINDOWS
+from tasks.check.reference import Reference
+from tasks.check.window import WindowFacts
+from tasks.measures.profiles import microseconds
+from tasks.measures.quality import AGES, complete_ages
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CheckInputs:
+    """All that a check knows; the caller reads it as of the check's moment.
+
+    Attributes:
+        model: Its name.
+        champion_version: The version judged.
+        same_model: Other versions of the champion that differ from it by the score's map only (recalibrations of it
+            and what they were made from): their predictions and checks count as its own.
+        recalibrator: The map in force, from raw_score to score; None when there is none.
+        reference: What that version was trained on.
+        time: The time column of `window`.
+        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed. Of a
+            large one the facts of its parts, added up.
+        predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
+        mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
+            time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay). Where another model
+            answered rows that the champion has not learned from, what the champion says to them, as its own.
+        labels: Columns id, truth, labelled_at: known at as_of (later ones are ignored); of several for an id the
+            newest counts.
+        label_delay: How long until the truth is known.
+        labelled_rows: How many labelled rows there are now from `reference.trained_from` on. With a sliding window of
+            training, rows that have left it count too: growth is about how much is new, not how much is kept.
+        freshness: What ingestion knows.
+        ledger: Earlier rows, oldest first (tasks.check.history).
+        past: As `mature`, but as they were logged, of the windows whose estimates have met their labels
+            (tasks.check.estimate.record.past_windows); a sample per window will do. Without it, no estimate is trusted.
+        window_features, mature_features: `_id` and features of a sample of the champion's predictions and of the
+            mature ones, for the estimate of a regression's loss; a class needs none.
+        holdout: A sample of what the champion was judged on before its promotion: features, `_score`, `_truth`.
+            Estimates rest on it until there are mature labels.
+        gate: By which a new map would be judged.
+        metric: The gate's; empty for the task's proper loss.
+        seed: Of the gate's resampling.
+    """
+
+    model: str
+    champion_version: str
+    reference: Reference
+    time: str
+    window: pd.DataFrame | WindowFacts
+    predictions: pd.DataFrame
+    mature: pd.DataFrame
+    labels: pd.DataFrame
+    label_delay: timedelta
+    labelled_rows: int
+    freshness: Freshness = field(default_factory=Freshness)
+    ledger: tuple[Mapping[str, Any], ...] = ()
+    same_model: tuple[str, ...] = ()
+    recalibrator: Recalibrator | None = None
+    gate: GatePolicy = field(default_factory=GatePolicy)
+    metric: str = ""
+    seed: int = 0
+    past: pd.DataFrame | None = None
+    window_features: pd.DataFrame | None = None
+    mature_features: pd.DataFrame | None = None
+    holdout: pd.DataFrame | None = None
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The champion's version and those of the same model."""
+        return frozenset((self.champion_version, *self.same_model))
+
+
+def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.DataFrame:
+    """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
+
+    `score` is what the map in force makes of the raw score: what the champion would answer now. `labelled` says whether
+    a row has a label; the truth of rows too young to have all of theirs is left out, since those that come first are
+    not like the others.
+    """
+    return join_with_past(inputs, policy, as_of)[0]
+
+
+def join_with_past(
+    inputs: CheckInputs, policy: Monitoring, as_of: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The mature predictions of `join_labels`, and `inputs.past` with its truth."""
+    mine = inputs.mature[inputs.mature["version"].astype(str).isin(inputs.versions)]
+    both = mine if inputs.past is None else pd.concat([mine, inputs.past], ignore_index=True)
+    known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
+    known = known.sort_values("labelled_at", kind="stable")
+    raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
+    truth = _newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
+    both = both.assign(raw_score=raw, truth=truth)
+    past = None if inputs.past is None else both.iloc[len(mine) :]
+    joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
+    raw = joined["raw_score"]
+    score = inputs.recalibrator.apply(raw.to_numpy(dtype=np.float64)) if inputs.recalibrator else raw
+    labelled = joined["truth"].notna()
+    end, length = (as_of - inputs.label_delay), policy.window / AGES
+    complete = complete_ages(
+        microseconds(joined["time"]),
+        labelled.to_numpy(),
+        int(pd.Timestamp(end).as_unit("ns").value // 1000),
+        round(length.total_seconds() * 1e6),
+        _reached(past, policy),
+    )
+    return joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete)), past
+
+
+def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
+    """The greatest share of labels that one of the newest windows of the past has by now; 0 where none is known."""
+    if past is None:
+        return 0.0
+    age = ((past["time"].max() - past["time"]) // policy.window).to_numpy()
+    rows = past["truth"].notna().groupby(age).agg(["mean", "size"])
+    whole = rows[(rows["size"] >= policy.minimum_rows) & (rows.index < RECENT_WINDOWS)]
+    return float(whole["mean"].max()) if len(whole) else 0.0
+
+
+def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
+    """Each wanted id's last truth, NaN where it has none; ids are hashed once, which a merge does three times."""
+    codes, names = pd.factorize(pd.concat([wanted.astype("str"), ids.astype("str")], ignore_index=True))
+    newest = np.full(len(names), np.nan)
+    newest[codes[len(wanted) :]] = truth
+    return newest[codes[: len(wanted)]]
+
+
+def require_columns(inputs: CheckInputs) -> None:
+    wanted = {
+        **({} if isinstance(inputs.window, WindowFacts) else {"window": (inputs.window, [inputs.time])}),
+        "predictions": (inputs.predictions, ["id", "time", "score", "version"]),
+        "mature": (inputs.mature, ["id", "time", "score", "version"]),
+        "labels": (inputs.labels, ["id", "truth", "labelled_at"]),
+    }
+    for name, (frame, columns) in wanted.items():
+        if absent := [column for column in columns if column not in frame]:
+            raise DataError(f"the check's {name} lack {', '.join(absent)}", f"Give {', '.join(columns)}")
+
+
+def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `join_labels` that have both truth and score."""
+    known = np.isfinite(joined["truth"].to_numpy(dtype=np.float64))
+    known &= np.isfinite(joined["score"].to_numpy(dtype=np.float64))
+    rows: pd.DataFrame = joined[known].reset_index(drop=True)
+    return rows
+
+
+def labelled_scores(joined: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Truth, raw score and answered score of the rows that have all of them."""
+    rows = mature_rows(joined)
+    truth, raw, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score", "score"))
+    return truth, raw, score

@@ -1,0 +1,1 @@
+"""What a check saw, each in the one form of a signal: of columns, of quality, of maps. No verdict is here."""

@@ -1,0 +1,123 @@
+"""Signals of a window's columns: health, drift, and the shift of the truth. No quality, no verdict."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from tasks.check import health
+from tasks.check.drift import ColumnDrift, measure_drift
+from tasks.check.history import History
+from tasks.check.inputs import CheckInputs, Floats
+from tasks.check.reference import PREDICTION, Reference, RunSummary
+from tasks.check.signal import Signal, finite
+from tasks.check.signals.persistence import accepted_signal, persists
+from tasks.check.window import WindowFacts
+from tasks.measures.profiles import Counts
+
+DRIFT_SOURCE = "windows of the training data, each against the rest of it"
+
+
+TOLD_COLUMNS = 10
+
+
+def window_signals(
+    inputs: CheckInputs, window: WindowFacts, policy: Monitoring, history: History, as_of: datetime
+) -> tuple[tuple[Signal, ...], RunSummary | None, Counts | None]:
+    """Health signals, and for a readable window its summary and its counts (columns, width)."""
+    reference = inputs.reference
+    stale_after = policy.stale_after or policy.window
+    found = [*health.check_feed(reference, window.rows, inputs.freshness, as_of, stale_after)]
+    found += health.check_schema(window)
+    mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
+    scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
+    found += health.check_predictions(reference, scores)
+    summary, counts = None, None
+    if window.readable:
+        summary = window.summary(reference.columns)
+        if window.rows >= policy.minimum_rows:
+            recent = health.recent_runs(history.decisions, history.acceptances)
+            found += health.check_rows(reference, summary, recent)
+            found += health.check_columns(reference, window, summary, recent)
+        counts = _counts(reference, window, scores)
+    accepted = history.accepted(inputs.versions)
+    return tuple(accepted_signal(signal, accepted) for signal in found), summary, counts
+
+
+def _counts(reference: Reference, window: WindowFacts, scores: Floats) -> Counts:
+    width = reference.profile.counts.shape[2]
+    counts = np.zeros((len(reference.profile.columns), width), dtype=np.int64)
+    for row, column in enumerate(reference.profile.columns):
+        if column.name == PREDICTION:
+            tally = np.bincount(column.codes(pd.Series(scores, name=PREDICTION)), minlength=column.bins + 1)
+        else:
+            tally = window.columns[column.name].counts
+        counts[row, : column.bins] = tally[: column.bins]
+        counts[row, -1] = tally[column.bins]
+    return counts
+
+
+def drift_signals(
+    inputs: CheckInputs, rows: int, policy: Monitoring, history: History, counts: Counts | None
+) -> tuple[Signal, ...]:
+    reference = inputs.reference
+    if counts is None or rows < policy.minimum_rows:
+        detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
+        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),)
+    importance = dict(reference.importance)
+    if reference.column(PREDICTION) and counts[-1].sum():
+        importance[PREDICTION] = max(importance.values(), default=1.0)
+    moved = [
+        item
+        for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+        if item.name != PREDICTION or counts[_position(reference)].sum()
+    ]
+    ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
+    if not ratios:
+        runs = reference.null.runs
+        detail = f"drift has no limit: the training data holds {runs} windows, too few to know what is ordinary"
+        whole = Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail)
+    else:
+        greatest = max(ratios)
+        beyond = [item for item in moved if item.ratio > 1]
+        named = ", ".join(f"{item.name} {item.ratio:.1f}×" for item in beyond[:3])
+        detail = (
+            f"{len(beyond)} of {len(moved)} columns moved further than they ordinarily do: {named} of their limit"
+            if beyond
+            else f"no column moved further than it ordinarily does; the furthest is {moved[0].name}, "
+            f"{greatest:.2f}× its limit"
+        )
+        persistent = persists(history, inputs.versions, "drift", greatest > 1, greatest > policy.extreme, policy)
+        source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
+        whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
+    return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
+
+
+def _position(reference: Reference) -> int:
+    return next(i for i, column in enumerate(reference.profile.columns) if column.name == PREDICTION)
+
+
+def _column_signal(item: ColumnDrift) -> Signal:
+    """The column's worse side: its values, or the share of them that is missing."""
+    fired = bool(item.ratio > 1)
+    gone = bool(item.ratio > item.distance / item.limit)
+    name = f"drift of {item.name}" + (" (missing)" if gone else "")
+    value, limit = (abs(item.missing), item.missing_limit) if gone else (item.distance, item.limit)
+    detail = f"{item.name}: distance {item.distance:.3f}, missing {item.missing:+.1%}, importance {item.importance:.1%}"
+    return Signal(name, "drift", finite(value), finite(limit), DRIFT_SOURCE, fired, False, detail)
+
+
+def label_shift_signals(reference: Reference, joined: pd.DataFrame) -> tuple[Signal, ...]:
+    truth = joined["truth"].to_numpy(dtype=np.float64)
+    truth = truth[np.isfinite(truth)]
+    if not len(truth) or len(reference.target_runs) < 2:
+        return ()
+    usual = np.asarray(reference.target_runs)
+    reach = float(np.abs(usual - usual.mean()).max())
+    moved = float(truth.mean() - usual.mean())
+    detail = f"the mean truth is {truth.mean():.4g}; in training windows {usual.min():.4g} to {usual.max():.4g}"
+    source = "the furthest of the training data's windows"
+    return (Signal("truth", "label", abs(moved), reach, source, abs(moved) > reach, False, detail),)

@@ -1,0 +1,78 @@
+"""Whether a new calibration map would help the champion, tested and judged as the gate would. No verdict."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from tasks.calibration.fit import (
+    METHODS,
+    TESTED_ROWS,
+    RecalibrationTest,
+    Recalibrator,
+    check_recalibration,
+    fit_recalibration,
+)
+from tasks.check.history import History
+from tasks.check.inputs import CheckInputs, join_labels, labelled_scores, mature_rows
+from tasks.check.signal import Signal
+from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
+
+
+def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recalibrator:
+    """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
+    truth, raw, _ = labelled_scores(join_labels(inputs, policy, as_of))
+    task = inputs.reference.task
+    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=policy.recalibration_strength)
+
+
+def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
+    """By whose rules a new map for this champion is judged, in the check and in the run that it asks for."""
+    task, usual = inputs.reference.task, inputs.reference.target_runs
+    metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
+    baseline = float(np.mean(usual)) if usual else float("nan")
+    return MapCourt(
+        inputs.gate, task, metric, baseline, policy.recalibration_strength, policy.recalibration_sigmas,
+        policy.minimum_rows, inputs.seed,
+    )  # fmt: skip
+
+
+def map_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> tuple[RecalibrationTest, str | None]:
+    """The test of a new map, and why the gate would refuse it; None if it would not, or the test is not passed."""
+    truth, raw, score = labelled_scores(joined)
+    task = inputs.reference.task
+    if len(truth) < policy.minimum_rows:
+        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
+    rows = mature_rows(joined)
+    test = check_recalibration(truth, raw, score, task, strength=policy.recalibration_strength)
+    if test.sigmas <= policy.recalibration_sigmas:
+        return test, None
+    court = map_court(inputs, policy)
+    rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
+    report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
+    return test, None if report.verdict == "promote" else report.reasons[0]
+
+
+def map_signals(
+    test: RecalibrationTest, refusal: str | None, policy: Monitoring, history: History, as_of: datetime
+) -> tuple[Signal, ...]:
+    source = "standard errors of the gain, cross-fitted; and the gate's own comparison"
+    if not np.isfinite(test.standard_error):
+        detail = f"recalibration: {test.rows} mature rows with labels are too few to test it"
+        return (
+            Signal("recalibration", "recalibration", None, policy.recalibration_sigmas, source, False, False, detail),
+        )
+    fired = test.sigmas > policy.recalibration_sigmas and refusal is None
+    rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
+    does = "saves" if test.gain > 0 else "costs"
+    detail = (
+        f"a new {test.method.capitalize()} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
+        f"{test.sigmas:.1f} standard errors" + (f", but the gate would not let it in: {refusal}" if refusal else "")
+    )
+    limit = policy.recalibration_sigmas
+    return (
+        Signal("recalibration", "recalibration", round(test.sigmas, 6), limit, source, fired, fired and rested, detail),
+    )

@@ -1,0 +1,159 @@
+"""Signals of the champion's quality, and of how much is new since its training. No verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import Monitoring
+from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
+from tasks.check.history import History
+from tasks.check.inputs import CheckInputs
+from tasks.check.reference import Reference
+from tasks.check.signal import Signal, finite
+from tasks.check.signals.persistence import persists
+from tasks.measures.profiles import microseconds
+from tasks.measures.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
+
+
+def newest_mature(
+    inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame, as_of: datetime
+) -> tuple[MeanLoss, Coverage, bool]:
+    """The champion's loss on the newest mature window, its labels' coverage, and whether that suffices to judge."""
+    end = pd.Timestamp(as_of - inputs.label_delay)
+    start = end - policy.window
+    part = joined[(joined["time"] >= start) & (joined["time"] < end)]
+    truth = part["truth"].to_numpy(dtype=np.float64)
+    known = np.isfinite(truth) & np.isfinite(part["score"].to_numpy(dtype=np.float64))
+    score = part["score"].to_numpy(dtype=np.float64)
+    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss))
+    edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
+    now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
+    labelled = (part["labelled"] & np.isfinite(score)).to_numpy()
+    covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
+    judged = loss.rows >= policy.minimum_rows and covered.share >= policy.minimum_coverage
+    return loss, covered, judged
+
+
+def quality_signals(
+    inputs: CheckInputs,
+    policy: Monitoring,
+    history: History,
+    loss: MeanLoss,
+    covered: Coverage,
+    judged: bool,
+    drifting: bool,
+    mends: float,
+) -> tuple[Signal, ...]:
+    """The newest mature loss beside its limit.
+
+    What a new map would mend (by `mends` per row) asks for no training, as long as no map has been tried for it.
+    """
+    reference = inputs.reference
+    sigmas = policy.quality_sigmas * (policy.backoff**history.fruitless)
+    if drifting:
+        sigmas /= policy.backoff
+    source = f"{sigmas:.2g} standard errors above the loss at promotion"
+    source += ", lowered by persistent drift" if drifting else ""
+    if not judged or np.isnan(reference.holdout_loss):
+        reason = "no loss is known from its promotion" if judged else _why_unjudged(loss, covered, policy)
+        return (Signal("loss", "quality", finite(loss.mean), None, source, False, False, f"quality: {reason}"),)
+    own = 0.0 if np.isnan(reference.holdout_error) else reference.holdout_error
+    error = float(np.hypot(loss.standard_error, own))
+    limit = reference.holdout_loss + sigmas * error
+    fired = loss.mean > limit
+    extreme = loss.mean > reference.holdout_loss + policy.extreme * sigmas * error
+    persistent = persists(history, inputs.versions, "loss", fired, extreme, policy)
+    mended = fired and mends > 0 and loss.mean - mends <= limit
+    tried = mended and history.map_was_tried(inputs.versions, "loss", policy.persistence[1] - 1)
+    low, high = loss.interval()
+    detail = (
+        f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
+        f"{'above' if fired else 'within'} the limit of {limit:.4g}; at promotion it was {reference.holdout_loss:.4g}"
+        + (f"; a new map would bring it to {loss.mean - mends:.4g}" if mended else "")
+        + (", but one was tried for this and has not" if tried else "")
+    )
+    return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent and (tried or not mended), detail),)
+
+
+def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
+    if covered.predictions == 0:
+        return "this version has no mature prediction yet"
+    if covered.share < policy.minimum_coverage:
+        return (
+            f"{covered.labelled} of {covered.predictions} mature predictions have labels ({covered.share:.0%}); "
+            f"{policy.minimum_coverage:.0%} are needed to judge"
+        )
+    if loss.rows < covered.labelled:
+        return (
+            f"{covered.labelled} mature rows have labels, {loss.rows} of an age at which all labels have come; "
+            f"{policy.minimum_rows} of those are needed to judge"
+        )
+    return f"{loss.rows} mature rows have labels; {policy.minimum_rows} are needed to judge"
+
+
+def is_blind(
+    inputs: CheckInputs, policy: Monitoring, history: History, covered: Coverage, judged: bool, as_of: datetime
+) -> bool:
+    """Labels can't judge what a drift may have done, and waiting for them is no answer.
+
+    Mature predictions lack labels; or labels come later than the policy's patience, and the champion has none yet or
+    the drift began after its newest mature window. A new champion whose labels are soon due is waited for.
+    """
+    if covered.predictions and not judged:
+        return True
+    if inputs.label_delay <= policy.label_patience:
+        return False
+    since = history.firing_since(inputs.versions, "drift") or as_of
+    return not judged or since - policy.window >= as_of - inputs.label_delay
+
+
+def estimate_signal(
+    inputs: CheckInputs,
+    policy: Monitoring,
+    history: History,
+    joined: pd.DataFrame,
+    past: pd.DataFrame | None,
+    newest_loss: float | None,
+    as_of: datetime,
+) -> EstimatedQuality:
+    """The newest window's estimated loss; it persists only where its record lets it be trusted."""
+    found = estimate_quality(inputs, policy, history, joined, past, newest_loss, as_of)
+    lasts = persists(history, inputs.versions, found.signal.name, found.signal.fired, found.extreme, policy)
+    return replace(found, signal=replace(found.signal, persistent=found.trusted and lasts))
+
+
+def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[Signal, ...]:
+    basis = max(inputs.reference.trained_rows, history.tried_rows, 1)
+    ratio = inputs.labelled_rows / basis
+    limit = 1 + (policy.growth - 1) * policy.backoff**history.fruitless
+    fired = ratio >= limit
+    detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
+    source = "monitoring.growth" + (f", raised: fruitless trainings {history.fruitless}" if history.fruitless else "")
+    return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
+
+
+def age_signals(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> tuple[Signal, ...]:
+    if policy.maximum_age is None:
+        return ()
+    age, limit = as_of - inputs.reference.trained_until, policy.maximum_age
+    days, most = age.total_seconds() / 86400, limit.total_seconds() / 86400
+    detail = f"the champion's training data ended {days:.1f} days ago; {most:.1f} are allowed"
+    return (Signal("age", "schedule", days, most, "monitoring.maximum_age, days", age > limit, age > limit, detail),)
+
+
+def loss_dict(loss: MeanLoss, reference: Reference) -> dict[str, Any]:
+    low, high = loss.interval() if loss.rows else (float("nan"), float("nan"))
+    return {
+        "name": reference.loss,
+        "mean": finite(loss.mean),
+        "standard_error": finite(loss.standard_error),
+        "interval": [finite(low), finite(high)],
+        "rows": loss.rows,
+        "at_promotion": finite(reference.holdout_loss),
+        "at_promotion_standard_error": finite(reference.holdout_error),
+    }

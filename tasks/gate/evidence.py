@@ -1,0 +1,119 @@
+"""What is known about a challenger, and the checks of it that need no statistics. No comparing of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from perennial.definition import GatePolicy
+from tasks.gate.report import Check, number
+from tasks.measures.metrics import FloatArray, Task
+
+ALLOW_LEAKAGE = "If it is real, set gate.leakage_separation to null."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a challenger. All arrays have one value for each row of the holdout, in order of time.
+
+    Args:
+        truth: 0 or 1 for classification.
+        challenger: Its scores.
+        champion: The champion's scores on the same rows; None for a first model.
+        baseline: What predicting the training rows' mean or prevalence gives.
+        overlap_rows: How many holdout rows one of the models trained on; see `tasks.measures.leakage.shared_rows`.
+        blocks: Block ids, such as days; sorted ids are in order of time. None cuts equal runs of rows.
+        weights: Row weights, zero or more.
+        slices: Columns whose values are slices.
+        latency_ms: Measured median for one row.
+        size_mb: The stored challenger's size.
+        golden: (expected, actual) predictions of the stored model on recorded rows.
+        challenger_newest: Time of the newest row the challenger trained on.
+        champion_newest: The same for the champion.
+        champion_note: What people must know of the champion's scores: a sentence, told and not judged.
+        same_model: The challenger is the champion behind another map of its score. Then the budgets are not asked, and
+            the baseline does not block: it must not keep out the map that brings a fallen champion back a part of the
+            way.
+        separations: How well each feature alone tells the truth; see `tasks.measures.leakage.separations`.
+    """
+
+    truth: npt.ArrayLike
+    challenger: npt.ArrayLike
+    champion: npt.ArrayLike | None
+    baseline: npt.ArrayLike
+    overlap_rows: int
+    blocks: npt.ArrayLike | None = None
+    weights: npt.ArrayLike | None = None
+    slices: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    golden: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
+    challenger_newest: datetime | None = None
+    champion_newest: datetime | None = None
+    champion_note: str = ""
+    same_model: bool = False
+    separations: Mapping[str, float] = field(default_factory=dict)
+
+
+def bad_scores(scores: FloatArray, task: Task) -> int:
+    bad = ~np.isfinite(scores)
+    if task == "classification":
+        bad |= (scores < 0) | (scores > 1)
+    return int(np.count_nonzero(bad))
+
+
+def unusable_scores(evidence: Evidence, task: Task) -> Check:
+    scores = np.asarray(evidence.challenger, dtype=np.float64)
+    bad = bad_scores(scores, task)
+    says = f"{bad:,} of {len(scores):,} of the challenger's scores are missing, infinite or no probabilities."
+    return Check("usable_scores", False, bad, 0, "max", "rows", rows=len(scores), detail=says)
+
+
+def integrity_checks(evidence: Evidence, policy: GatePolicy) -> list[Check]:
+    overlap = int(evidence.overlap_rows)
+    says = f"{overlap:,} rows of the holdout were trained on by one of the models."
+    checks = [Check("overlap", overlap == 0, overlap, 0, "max", "rows", detail=says)]
+    if evidence.challenger_newest is not None and evidence.champion_newest is not None:
+        ours, theirs = evidence.challenger_newest, evidence.champion_newest
+        says = (
+            f"The challenger's newest training row is of {ours:%Y-%m-%d %H:%M}, the champion's {theirs:%Y-%m-%d %H:%M}."
+        )
+        checks.append(Check("fresh", ours >= theirs, (ours - theirs).total_seconds() / 86400, 0.0, detail=says))
+    if evidence.champion_note:
+        checks.append(Check("champion_map", True, detail=evidence.champion_note, blocking=False))
+    if evidence.separations and policy.leakage_separation is not None:
+        column, value = max(evidence.separations.items(), key=lambda entry: entry[1])
+        says = f"{column} alone tells the truth with {number(value)}"
+        says += f": does it know the target? {ALLOW_LEAKAGE}" if value >= policy.leakage_separation else "."
+        told = value < policy.leakage_separation
+        checks.append(Check("single_feature", told, value, policy.leakage_separation, "max", detail=says))
+    return checks
+
+
+def budget_checks(evidence: Evidence, policy: GatePolicy) -> list[Check]:
+    checks = []
+    for name, value, limit, unit in (
+        ("latency", evidence.latency_ms, policy.latency_ms, "ms"),
+        ("size", evidence.size_mb, policy.size_mb, "MB"),
+    ):
+        if limit is not None:
+            known = value is not None and math.isfinite(value)
+            passed = value <= limit if known and value is not None else None
+            says = f"{name.capitalize()} is {number(value, unit)} of at most {number(limit, unit)}."
+            says = says if known else f"{name.capitalize()} has a limit of {number(limit, unit)} but was not measured."
+            checks.append(Check(name, passed, value, limit, "max", unit, detail=says))  # type: ignore[arg-type]
+    if evidence.golden is not None:
+        expected, actual = (np.asarray(part, dtype=np.float64) for part in evidence.golden)
+        same = expected.shape == actual.shape and expected.size > 0
+        apart = float(np.max(np.abs(expected - actual))) if same else math.nan
+        says = f"The stored model's golden predictions differ by up to {number(apart)}."
+        if not same:
+            says = f"{actual.shape} golden predictions for {expected.shape} expected ones."
+        limit = policy.golden_tolerance
+        checks.append(Check("golden", apart <= limit, apart, limit, "max", rows=len(expected), detail=says))
+    return checks

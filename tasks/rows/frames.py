@@ -1,0 +1,121 @@
+"""Rows and labels from the tables, as training, checks and scoring take them. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, between
+from tasks.rows.normal_form import batch_digest
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows with their truth as it was known at a moment, and where they were read.
+
+    Attributes:
+        frame: `_id`, `_time`, the features and `_truth` (float64), sorted by time, then id.
+        versions: The version of each table that was read.
+        digest: The digest of every cell.
+    """
+
+    frame: pd.DataFrame
+    versions: dict[str, int]
+    digest: str
+
+    @property
+    def data_version(self) -> str:
+        """The tables' versions and the digest, as one line for tags."""
+        return ",".join(f"{name}@{number}" for name, number in self.versions.items()) + f"#{self.digest}"
+
+
+def labelled_rows(
+    store: Store, definition: ModelDefinition, *, as_of: datetime, versions: dict[str, int] | None = None
+) -> LabelledRows:
+    """What a training at `as_of` may learn from: rows of its window whose truth was known by then.
+
+    Args:
+        versions: Tables' versions to read at, to see again what an earlier training saw.
+
+    Raises:
+        DataError: Nothing was ingested yet.
+    """
+    model = definition.name
+    found: dict[str, int | None] = {name: store.version(model, name) for name in ("batches", "labels")}
+    found |= versions or {}
+    at = {name: number for name, number in found.items() if number is not None}
+    if len(at) < len(found):
+        raise DataError(
+            f"{model} has no ingested rows with labels yet", f"Ingest some: `perennial ingest {model} FILE`"
+        )
+    start = as_of - definition.training.window if definition.training.window else None
+    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
+    truth = known_labels(store, model, as_of=as_of, version=at["labels"])
+    named = truth[["id", "truth"]].rename(columns={"id": ROW_ID, "truth": ROW_TRUTH})
+    joined = rows.merge(named, on=ROW_ID, how="inner").sort_values([ROW_TIME, ROW_ID], ignore_index=True)
+    return LabelledRows(joined, at, batch_digest(joined))
+
+
+def window_rows(
+    store: Store,
+    definition: ModelDefinition,
+    *,
+    start: datetime | None,
+    end: datetime,
+    known_at: datetime,
+    columns: Sequence[str] | None = None,
+    ids: pd.Series[Any] | None = None,
+    version: int | None = None,
+) -> pd.DataFrame:
+    """The ingested rows with start ≤ time < end that were there at `known_at`.
+
+    Args:
+        columns: The features wanted; all by default. One that was never ingested reads as missing.
+        ids: Only these rows; all by default.
+        version: The version of the table to read at; the newest by default.
+
+    Returns:
+        `_id`, `_time` and the features, in no particular order.
+    """
+    wanted = list(columns if columns is not None else definition.features.columns)
+    where = between(ROW_TIME, start, end) & (pc.field(ROW_INGESTED_AT) <= known_at)
+    if ids is not None:
+        where &= pc.field(ROW_ID).isin(_strings(ids))
+    frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
+    for name in (name for name in wanted if name not in frame.columns):
+        numeric = name in definition.features.numeric
+        frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
+    return frame
+
+
+def known_labels(
+    store: Store, model: str, *, as_of: datetime, ids: pd.Series[Any] | None = None, version: int | None = None
+) -> pd.DataFrame:
+    """id, truth and labelled_at: the newest truth of each id, or of each of these, that was known at `as_of`."""
+    where = pc.field("labelled_at") <= as_of
+    if ids is not None:
+        where &= pc.field("id").isin(_strings(ids))
+    frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at"], where=where, version=version)
+    return frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last", ignore_index=True)
+
+
+def is_known(ids: pd.Series[Any], known: pd.Series[Any]) -> np.ndarray:
+    """Which ids are among the known ones: booleans of shape (n,). Arrow's hash set; pandas' own is slow on text."""
+    found: np.ndarray = pc.is_in(_strings(ids), value_set=_strings(known)).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _strings(ids: pd.Series[Any]) -> pa.Array:
+    """Text as Arrow holds it; pandas' own text is that already."""
+    made = pa.array(ids, from_pandas=True)
+    made = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
+    return made.cast(pa.string())

@@ -1,0 +1,82 @@
+"""Rows from a definition's source, within a range of time. No normal form, no tables of ours."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from glob import glob
+from pathlib import Path
+
+import pandas as pd
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError, DefinitionError
+from perennial.model.plugins import load_attribute
+from perennial.state.store import read_table
+from tasks.rows.files import read_file
+from tasks.rows.normal_form import time_column
+
+
+def read_source(definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
+    """The source's rows with start ≤ time < end, as they come.
+
+    Raises:
+        DataError: The source is missing, unreadable, or has no time column.
+    """
+    source, folder = definition.data.source, definition.folder
+    if source.loader:
+        function = load_attribute(source.loader, folder)
+        frame = function(start, end, **source.options)
+        if not isinstance(frame, pd.DataFrame):
+            raise DataError(f"{source.loader} returned {type(frame).__name__}", "Return a pandas DataFrame")
+    elif source.sql:
+        frame = _read_sql(source.sql, str(source.url_env), start, end)
+    elif source.delta:
+        frame = read_table(_resolve(source.delta, folder))
+    else:
+        paths = _expand(_resolve(str(source.parquet or source.csv), folder))
+        frame = pd.concat([read_file(path, definition) for path in paths], ignore_index=True)
+    return _within(frame, definition, start, end)
+
+
+def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
+    time = definition.data.time
+    if time not in frame.columns:
+        raise DataError(f"the source has no column {time}", "Correct data.time in the definition")
+    moments = time_column(frame[time])
+    inside = moments < pd.Timestamp(end)
+    if start is not None:
+        inside &= moments >= pd.Timestamp(start)
+    return frame[inside.to_numpy()].reset_index(drop=True)
+
+
+def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -> pd.DataFrame:
+    import sqlalchemy
+
+    url = os.environ.get(url_env)
+    if not url:
+        raise DefinitionError(f"the environment variable {url_env} is not set", "Put the database URL there")
+    lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
+    try:
+        with sqlalchemy.create_engine(url).connect() as connection:
+            return pd.read_sql(sqlalchemy.text(query), connection, params={"start": lower, "end": end})
+    except ImportError as error:
+        raise DataError(f"the driver of {url_env} is missing: {error}", "Install it beside Perennial") from error
+    except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
+        # The database's message without the URL: it may hold a password.
+        kind = type(error.__cause__ or error).__name__
+        raise DataError(f"the query of {url_env} failed: {kind}", "Run it by hand to see why") from None
+
+
+def _resolve(path: str, folder: Path) -> str:
+    expanded = os.path.expandvars(path)
+    return expanded if "://" in expanded or Path(expanded).is_absolute() else str(folder / expanded)
+
+
+def _expand(pattern: str) -> list[str]:
+    if "://" in pattern:
+        return [pattern]
+    found = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not found:
+        raise DataError(f"no file matches {pattern}", "Correct data.source in the definition, or put the file there")
+    return found
