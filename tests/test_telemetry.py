@@ -23,7 +23,7 @@ from perennial.settings import PROJECT_ROOT
 LOOP = """
 import os, sys
 from perennial.cli import main
-from perennial.servers import mlflow_service, prefect_server, Child, free_port
+from perennial.operate.servers import mlflow_service, prefect_server, Child, free_port
 from perennial.settings import load_settings
 at, later = sys.argv[1:]
 settings = load_settings()

@@ -30,7 +30,7 @@ from pathlib import Path
 from perennial.errors import ConflictError, StorageError
 from perennial.state.storage import Objects, dump
 
-LOG = logging.getLogger("perennial.state.leases")
+LOG = logging.getLogger("perennial.leases")
 FOLDER = "_perennial/leases"
 _KEPT = 8
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0

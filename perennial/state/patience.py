@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from perennial.errors import RegistryError
 
 T = TypeVar("T")
-LOG = logging.getLogger("perennial.state.registry")
+LOG = logging.getLogger("perennial.registry")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 _NOT_TWICE = ("create_run", "create_model_version", "create_registered_model", "create_experiment", "log_table")
 _STORAGE_AWAY = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")

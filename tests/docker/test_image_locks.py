@@ -120,10 +120,11 @@ def test_the_api_starts_with_nothing_but_its_lock(tmp_path: Path) -> None:
             if not (site / top).exists():
                 (site / top).symlink_to(str(found.locate_file(top)))
     code = """
-import perennial.commands.installation.serve, perennial.serving.server, perennial.serving.app, perennial.serving.service
-import perennial.serving.scorer, perennial.serving.fetch, mlflow.artifacts, skops.io, treelite, uvloop, httptools
-import perennial.serving.about, perennial.serving.shipping, perennial.serving.log, perennial.serving.labels
-from perennial.serving import docs
+import perennial.commands.installation.serve, perennial.serving.about, perennial.serving.service
+import perennial.serving.processes.server, perennial.serving.processes.shipping, perennial.serving.web.app
+import perennial.serving.log.shipper, perennial.serving.log.labels, perennial.serving.scoring.scorer
+import perennial.serving.versions.fetch, mlflow.artifacts, skops.io, treelite, uvloop, httptools
+from perennial.serving.web import docs
 assert b"swagger" in docs.page_file("swagger-ui.css")[0]
 try:
     import prefect

@@ -26,8 +26,8 @@ from perennial.state.storage import Entry, Objects, dump
 BUSY = "m is being retrained"
 HOLD = """
 import sys, time
-from perennial.leases import hold
-from perennial.storage import Objects
+from perennial.state.leases import hold
+from perennial.state.storage import Objects
 with hold(Objects(sys.argv[1]), "m", wait_seconds=5, busy="busy", lease_seconds=float(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)

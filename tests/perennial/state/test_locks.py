@@ -17,7 +17,7 @@ from perennial.state.locks import exclusive
 HOLD = """
 import sys, time
 from pathlib import Path
-from perennial.locks import exclusive
+from perennial.state.locks import exclusive
 with exclusive(Path(sys.argv[1]), "m", wait_seconds=5, busy="busy"):
     print("held", flush=True)
     time.sleep(60)

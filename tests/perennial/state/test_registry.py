@@ -121,7 +121,7 @@ def test_tags_are_written_under_our_name(registry: Registry) -> None:
     version = make(registry, "k")
     registry.set_tags(version, {"approval": "pending"})
     assert registry.version("m", 1).tag("approval") == "pending"
-    assert registry.version("m", 1).tags["perennial.state.approval"] == "pending"
+    assert registry.version("m", 1).tags["perennial.approval"] == "pending"
 
 
 @ANYWHERE

@@ -259,7 +259,7 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import msgspec
-from perennial.serving.spool import Spool
+from perennial.serving.log.spool import Spool
 spool = Spool(Path({folder!r}), 10**9)
 number = 0
 while True:
