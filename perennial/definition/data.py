@@ -40,10 +40,28 @@ class Data(Section):
     """The rows: where from, who they are, when they happened, and when their truth is known."""
 
     source: Source
-    id: str = Field(description="The column that names a row, unique over all time.")
+    id: str | tuple[str, ...] = Field(
+        description="The column that names a row, unique over all time; or a list of columns that do so together."
+    )
     time: str = Field(description="The column with the event's time; naive values are taken as UTC.")
     target: str = Field(description="The column with the truth.")
     label_delay: Duration = Field(timedelta(0), description="How long after the event the truth is known.")
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that name a row together; mostly one."""
+        return (self.id,) if isinstance(self.id, str) else self.id
+
+    @model_validator(mode="after")
+    def _one_part_each(self) -> Data:
+        names = self.id_columns
+        if not names or not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"id names one column, or several that differ; found {list(names)}")
+        if not isinstance(self.id, str) and len(names) == 1:
+            raise ValueError(f"a single id column is no list: write `id: {names[0]}`")
+        if self.target in (*names, self.time):
+            raise ValueError(f"the target {self.target} can't be the id or the time as well")
+        return self
 
 
 class Features(Section):
@@ -67,4 +85,11 @@ class Features(Section):
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise ValueError(f"each feature has one kind; named twice: {', '.join(twice)}")
+        folded: dict[str, str] = {}
+        for name in self.columns:
+            if (other := folded.setdefault(name.casefold(), name)) != name:
+                raise ValueError(
+                    f"{other} and {name} differ only in upper and lower case, which the tables don't tell apart; "
+                    "rename one in the data and here"
+                )
         return self

@@ -43,7 +43,8 @@ class ModelDefinition(Section):
         for metric in named:
             if metric is not None and metric not in known:
                 raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
-        reserved = {self.data.id, self.data.time, self.data.target}
+        # A part of an id, such as a store beside a day, may be known to the model; a whole id may not.
+        reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
             raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import RegistryError
+from perennial.model.known import respell_encoders
 from perennial.model.transformers import TRUSTED_TYPES
 
 SKOPS_FILE = "model.skops"
@@ -46,7 +47,7 @@ def load_model(folder: Path, *, digest: str, trusted: Collection[str] = (), allo
             "They were changed after registration: roll back to a version that is whole, and retrain",
         )
     if (folder / SKOPS_FILE).is_file():
-        return _load_skops(folder / SKOPS_FILE, trusted)
+        return respell_encoders(_load_skops(folder / SKOPS_FILE, trusted))
     if not allow_pickle:
         raise RegistryError(
             "the model is stored as a pickle, which its definition does not allow",
@@ -55,7 +56,7 @@ def load_model(folder: Path, *, digest: str, trusted: Collection[str] = (), allo
     import cloudpickle
 
     with (folder / PICKLE_FILE).open("rb") as file:
-        return cloudpickle.load(file)
+        return respell_encoders(cloudpickle.load(file))
 
 
 def _load_skops(path: Path, trusted: Collection[str]) -> Any:

@@ -1,8 +1,7 @@
 """The one form in which models see their features, in training, batch scoring and the API. No fitting, no encoding.
 
-Numeric columns are float64 with NaN for missing; categorical and text columns are pandas' `str` with NaN; image
-columns are objects (path or bytes) with None. Whole numbers in a categorical column read the same whether pandas
-held them as integers or, because one was missing, as floats: 5 and 5.0 are both "5".
+Numeric columns are float64 with NaN for missing; categorical and text columns are pandas' `str` with NaN, spelled as
+`canonical` says; image columns are objects (path or bytes) with None.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from perennial.errors import DataError
+from perennial.model.canonical import spelled_column
+from perennial.model.numbers import numbers
 
 if TYPE_CHECKING:
     from perennial.definition import Features
-
-_STR = pd.StringDtype(na_value=np.nan)  # what dtype "str" means in pandas 3
 
 
 def feature_frame(frame: pd.DataFrame, features: Features) -> pd.DataFrame:
@@ -30,7 +29,8 @@ def feature_frame(frame: pd.DataFrame, features: Features) -> pd.DataFrame:
     """
     _check_columns(frame, features.columns)
     columns: dict[str, Any] = {name: numeric_values(frame[name]) for name in features.numeric}
-    columns |= {name: text_values(frame[name]) for name in (*features.categorical, *features.text)}
+    columns |= {name: spelled_column(frame[name]) for name in features.categorical}
+    columns |= {name: spelled_column(frame[name], free_text=True) for name in features.text}
     columns |= {name: _image_values(frame[name]) for name in features.image}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)), copy=False)
 
@@ -41,15 +41,13 @@ def numeric_values(series: pd.Series[Any]) -> np.ndarray:
     Raises:
         DataError: A value is no number, or infinite; row and value are named.
     """
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(series.cat.categories.dtype)
-    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_complex_dtype(series.dtype):
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    elif pd.api.types.is_object_dtype(series.dtype) or pd.api.types.is_string_dtype(series.dtype):
-        values = _parsed(series)
-    else:
+    values, wrong = numbers(series)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise DataError(
-            f"column {series.name!r} is {series.dtype}, not numeric", "Give numbers, or make the feature categorical"
+            f"column {series.name!r}, row {row} (counted from 0): {_short(series.iloc[row])} is not a number; "
+            f"{int(wrong.sum())} of {len(series)} values are not",
+            "Give a number, or leave it missing; a time or a duration as a number in a unit of your choice",
         )
     # A sum is finite for finite values: one pass without an array of masks for the usual case.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -61,25 +59,6 @@ def numeric_values(series: pd.Series[Any]) -> np.ndarray:
             "Give a finite number, or leave it missing",
         )
     return values
-
-
-def text_values(series: pd.Series[Any]) -> pd.Series[Any]:
-    """The values as pandas' `str`, NaN where missing.
-
-    Raises:
-        DataError: A value is a list, mapping or bytes; row and value are named.
-    """
-    if series.dtype == _STR:
-        return series.reset_index(drop=True)
-    values: Any = series.astype(object) if isinstance(series.dtype, pd.CategoricalDtype) else series
-    try:
-        codes, uniques = pd.factorize(values)
-    except TypeError:
-        _refuse_kind(series)
-    if series.dtype == object and any(isinstance(value, bytes | tuple | frozenset) for value in uniques):
-        _refuse_kind(series)
-    texts = pd.array([_text(value) for value in uniques], dtype=_STR)
-    return pd.Series(texts.take(codes, allow_fill=True), name=series.name)
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
@@ -96,27 +75,6 @@ def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
             raise DataError(f"columns given twice: {', '.join(twice)}", "Keep one of each")
 
 
-def _parsed(series: pd.Series[Any]) -> np.ndarray:
-    missing = series.isna().to_numpy()
-    parsed = pd.to_numeric(series.where(~missing, None), errors="coerce")
-    values = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.isnan(values) & ~missing
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"column {series.name!r}, row {row} (counted from 0): {_short(series.iloc[row])} is not a number; "
-            f"{int(wrong.sum())} of {len(series)} values are not",
-            "Give a number, or leave it missing",
-        )
-    return values
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _image_values(series: pd.Series[Any]) -> pd.Series[Any]:
     values = series.to_numpy(dtype=object, copy=True)
     values[series.isna().to_numpy()] = None
@@ -127,16 +85,6 @@ def _image_values(series: pd.Series[Any]) -> pd.Series[Any]:
                 "Give a path or the file's bytes",
             )
     return pd.Series(values, dtype=object)
-
-
-def _refuse_kind(series: pd.Series[Any]) -> None:
-    for row, value in enumerate(series):
-        if isinstance(value, bytes | tuple | frozenset | list | dict | set | np.ndarray):
-            raise DataError(
-                f"column {series.name!r}, row {row} (counted from 0): {_short(value)} is neither text nor a number",
-                "Give a single text or number",
-            )
-    raise DataError(f"column {series.name!r} holds values that can't be compared", "Give texts or numbers")
 
 
 def _short(value: object) -> str:

@@ -15,6 +15,7 @@ from perennial.serving.metrics import Metrics
 from perennial.serving.settings import ServingSettings
 from perennial.serving.versions.host import Host, Served
 from perennial.serving.versions.model import LoadedModel
+from perennial.state.store import among
 from perennial.workspace import Workspace
 
 _FACTS_SECONDS = 60.0
@@ -130,7 +131,7 @@ class About:
                 "coverage": None,
                 "waiting": self._service.labels.waiting(model),
             }
-        ours = pc.field("id").isin(made)
+        ours = among("id", made)
         labelled = pc.unique(store.read(model, "labels", columns=["id"], where=ours)["id"])
         found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
         return {

@@ -335,7 +335,17 @@ def between(column: str, start: datetime | None, end: datetime) -> pc.Expression
     return upper if start is None else (pc.field(column) >= pa.scalar(start, type=_TIME)) & upper
 
 
-def read_table(location: str) -> pd.DataFrame:
+def among(column: str, values: Any) -> pc.Expression:
+    """Whether a text column's cell is one of the values: any sequence of texts, also none at all or nothing but null.
+
+    Arrow's own `isin` takes the type from the values, and has none to take from no value.
+    """
+    found = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
+    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return pc.field(column).isin(found.cast(pa.string()))
+
+
+def read_table(location: str) -> pa.Table:
     """Somebody else's Delta table, whole.
 
     Raises:
@@ -344,9 +354,8 @@ def read_table(location: str) -> pd.DataFrame:
     """
     try:
         delta = DeltaTable(location, storage_options=storage_options(location) or None)
-        frame: pd.DataFrame = delta.to_pyarrow_dataset().to_table().to_pandas()
+        return delta.to_pyarrow_dataset().to_table()
     except TableNotFoundError:
         raise NotFoundError(f"there is no Delta table at {location}", "Correct the path") from None
     except OSError as error:
         raise storage_error(location, error, "read the table") from error
-    return frame

@@ -24,6 +24,7 @@ from perennial import __version__
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.features import feature_frame
+from perennial.model.known import frame_as_known, known_categories
 from perennial.model.plugins import content_digest, split_spec
 from tasks.learning.estimators import build_pipeline, is_custom
 from tasks.rows.split import utc_times
@@ -142,6 +143,8 @@ def predict_score(pipeline: Any, features: Any, task: Literal["classification", 
     """
     if not features.shape[0]:
         return np.empty(0, dtype=np.float64)
+    if isinstance(features, pd.DataFrame):
+        features = frame_as_known(features, known_categories(pipeline))
     with boosting_threads():
         raw = pipeline.predict_proba(features) if task == "classification" else pipeline.predict(features)
     scores = np.asarray(raw, dtype=np.float64)

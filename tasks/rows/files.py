@@ -1,35 +1,51 @@
-"""Files of rows, read whole or in bounded memory, with the types that the definition gives them. No normal form."""
+"""Files of rows, read whole or in bounded memory, with the types that the definition gives them. No normal form.
+
+What a file's format knows beyond the definition is kept (a parquet file's integers stay integers beside a missing
+value), and what it doesn't know is not guessed: in CSV, ids, categories and texts stay as they are written, so that
+007 is not 7 and NA is a category; only an empty cell of them is missing. In numeric columns NA and its like are missing.
+"""
 
 from __future__ import annotations
 
-import json
-import warnings
+import gzip
+import io
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
+from perennial.model.canonical import Unspellable, spelled_array
+from perennial.model.numbers import numbers
+from tasks.rows.lines import Broken, csv_tables, json_records
+
+# What pandas takes for missing, where a number is wanted.
+MISSING_NUMBERS = (
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+_ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl")
 
 
 def read_file(path: str | Path, definition: ModelDefinition) -> pd.DataFrame:
     """One parquet, CSV or JSON-lines file, told by its ending.
 
-    In CSV, which has no types, ids, categories and texts stay as they are written: 007 is not 7.
-
     Raises:
-        DataError: It is missing, unreadable or of another kind.
+        DataError: It is missing, unreadable, cut off or of another kind.
     """
-    read = _reader(str(path), definition)
     with _told_of(path):
-        frame: pd.DataFrame = read(path)
-    return frame
+        if _ending(path) == ".parquet":
+            return typed_frame(pq.read_table(str(path)), definition)
+        frames = list(_frames(path, definition, rows=None))
+        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
 def read_in_chunks(path: str | Path, definition: ModelDefinition, rows: int) -> Iterator[pd.DataFrame]:
@@ -40,7 +56,7 @@ def read_in_chunks(path: str | Path, definition: ModelDefinition, rows: int) -> 
     Raises:
         DataError: As `read_file`, or a needed column is missing.
     """
-    with closing(_frames(path, definition, rows)) as frames:
+    with closing(_wanted_frames(path, definition, rows)) as frames:
         while True:
             with _told_of(path):
                 frame = next(frames, None)
@@ -50,43 +66,61 @@ def read_in_chunks(path: str | Path, definition: ModelDefinition, rows: int) -> 
 
 
 def require_columns(present: Iterable[Any], wanted: Iterable[str]) -> None:
-    """Refuse data without all wanted columns.
+    """Refuse data without all wanted columns, or with one of them twice.
 
     Raises:
-        DataError: Some are missing; they are named, and what is there.
+        DataError: Some are missing or doubled; they are named, and what is there.
     """
     names = [str(name) for name in present]
+    wanted = list(dict.fromkeys(wanted))
     if missing := [name for name in wanted if name not in names]:
         raise DataError(
             f"the columns {', '.join(missing)} are missing; there are {', '.join(names[:40])}",
             "Rename them in the data, or correct the definition",
         )
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise DataError(f"columns given twice: {', '.join(twice)}", "Keep one of each")
 
 
-def _frames(path: str | Path, definition: ModelDefinition, rows: int) -> Generator[pd.DataFrame]:
-    wanted = list(dict.fromkeys((definition.data.id, definition.data.time, *definition.features.columns)))
-    read = _reader(str(path), definition)
-    if read is pd.read_parquet:
-        with pq.ParquetFile(path) as file:
+def typed_frame(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
+    """Arrow's columns as the definition means them; pandas would make floats of integers beside a missing value.
+
+    What can't be spelled stays as it is, for the normal form to refuse with its row.
+    """
+    named = _named_columns(definition)
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {}
+    for name, values in zip(table.column_names, table.columns, strict=True):
+        if name in named and name != definition.data.time:
+            values = _spelled(values, free_text=name in definition.features.text)  # noqa: PLW2901
+        elif name in definition.features.numeric and pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())  # noqa: PLW2901
+        columns[name] = values
+    return pa.table(columns).to_pandas(ignore_metadata=True)
+
+
+def _spelled(values: pa.ChunkedArray, *, free_text: bool) -> pa.ChunkedArray | pa.Array:
+    try:
+        return spelled_array(values, free_text=free_text)
+    except Unspellable:
+        return values
+
+
+def _wanted_frames(path: str | Path, definition: ModelDefinition, rows: int) -> Generator[pd.DataFrame]:
+    data = definition.data
+    wanted = list(dict.fromkeys((*data.id_columns, data.time, *definition.features.columns)))
+    if _ending(path) == ".parquet":
+        with _opened(path) as source, pq.ParquetFile(source) as file:
             require_columns(list(file.schema_arrow.names), wanted)
-            yield from (batch.to_pandas() for batch in file.iter_batches(rows, columns=wanted))
+            for batch in file.iter_batches(rows, columns=wanted):
+                yield typed_frame(pa.Table.from_batches([batch]), definition)
         return
-    with read(path, chunksize=rows) as frames:
-        if read.func is pd.read_json:
-            yield from _records(path, frames, wanted)
-            return
-        for frame in frames:
-            # Had pandas been told which columns are wanted, it would not see lines that are too long.
+    known: set[str] = set()
+    for frame in _frames(path, definition, rows):
+        if _ending(path) != ".jsonl":
             require_columns(frame.columns, wanted)
             yield frame[wanted]
-
-
-def _records(path: str | Path, frames: Iterable[pd.DataFrame], wanted: list[str]) -> Iterator[pd.DataFrame]:
-    """Frames with all wanted columns: a record may leave out what is missing, if any record of the file has it."""
-    known: set[str] = set()
-    for frame in frames:
-        if not len(frame):  # empty lines
             continue
+        # A record may leave out what is missing, if any record of the file has it.
         known.update(frame.columns)
         if not known.issuperset(wanted):
             known = _keys(path)
@@ -94,50 +128,96 @@ def _records(path: str | Path, frames: Iterable[pd.DataFrame], wanted: list[str]
         yield frame.reindex(columns=wanted)
 
 
+def _frames(path: str | Path, definition: ModelDefinition, rows: int | None) -> Iterator[pd.DataFrame]:
+    with _opened(path) as stream:
+        if _ending(path) == ".jsonl":
+            for records in json_records(stream, rows):
+                names = dict.fromkeys(name for record in records for name in record)
+                cells = {name: [record.get(name) for record in records] for name in names}
+                yield pd.DataFrame({name: _from_values(name, values, definition) for name, values in cells.items()})
+        else:
+            used = {*_named_columns(definition), *_number_columns(definition), definition.data.time}
+            for table in csv_tables(stream, rows, used):
+                yield _from_texts(table, definition)
+
+
+def _from_values(name: str, values: list[Any], definition: ModelDefinition) -> pd.Series[Any]:
+    """JSON's values as they are; floats where numbers are wanted and every cell is one."""
+    column = pd.Series(values, dtype=object)
+    if name in _number_columns(definition):
+        found, wrong = numbers(column)
+        return column if wrong.any() else pd.Series(found)
+    return column
+
+
+def _from_texts(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
+    """A table of nothing but texts, where only an empty cell is surely missing."""
+    columns: dict[str, Any] = {}
+    for name, values in zip(table.column_names, table.columns, strict=True):
+        texts = values.combine_chunks()
+        texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
+        columns[name] = _from_numerals(texts) if name in _number_columns(definition) else texts
+    return pa.table(columns).to_pandas()
+
+
+def _from_numerals(texts: pa.Array) -> pa.Array:
+    """Floats where every cell is one or missing, else the texts."""
+    missing = pc.is_in(texts, value_set=pa.array(MISSING_NUMBERS))
+    texts = pc.replace_with_mask(texts, missing, pa.scalar(None, pa.string()))
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        values, wrong = numbers(texts.to_pandas())
+        return texts if wrong.any() else pa.array(values, from_pandas=True)
+
+
 def _keys(path: str | Path) -> set[str]:
     """The keys of all records of a JSON-lines file."""
-    found: set[str] = set()
-    with Path(path).open("rb") as lines:
-        for line in filter(bytes.strip, lines):
-            found.update(record if isinstance(record := json.loads(line), dict) else ())
-    return found
+    with _opened(path) as stream:
+        return {name for records in json_records(stream, None) for record in records for name in record}
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file as its reader takes it: lines as a stream of plain bytes, parquet as what can be sought in."""
+    if "://" in str(path):
+        system, inner = pyarrow.fs.FileSystem.from_uri(str(path))
+        # A stream is decompressed by its ending.
+        with (system.open_input_file if _ending(path) == ".parquet" else system.open_input_stream)(inner) as stream:
+            yield stream if _ending(path) == ".parquet" else io.BufferedReader(stream)
+    elif _ending(path) == ".parquet":
+        yield str(path)
+    else:
+        with gzip.open(path) if _ending(path) == ".csv.gz" else Path(path).open("rb") as stream:
+            yield stream
 
 
 @contextmanager
 def _told_of(path: str | Path) -> Iterator[None]:
-    """What readers raise, as an error that names the file; that cells would be lost is more than a warning."""
+    """What readers raise, as an error that names the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            yield
+        yield
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", "Check the path") from None
-    except pd.errors.ParserWarning:
-        raise DataError(
-            f"{path} has lines with more cells than its header", "Name every column in the first line"
-        ) from None
-    except (OSError, ValueError, EOFError, zlib.error, pd.errors.ParserError) as error:
+    except Broken as error:
+        raise DataError(f"{path} {error.problem}", error.remedy) from None
+    except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
         raise DataError(f"{path} can't be read: {' '.join(str(error).split())}", "Check the file") from error
 
 
-def _reader(path: str, definition: ModelDefinition) -> Any:
-    suffix = "".join(Path(path).suffixes[-2:]).lower() if path.endswith(".gz") else Path(path).suffix.lower()
-    # Without index_col=False the first cell of longer lines would become an index, and the others move by one.
-    read_csv = partial(pd.read_csv, dtype=dict.fromkeys(_written_columns(definition), "str"), index_col=False)
-    readers: dict[str, Any] = {
-        ".parquet": pd.read_parquet,
-        ".csv": read_csv,
-        ".csv.gz": read_csv,
-        # Otherwise pandas would make numbers of texts, and times of numbers whose name ends in _time.
-        ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
-    }
-    if suffix not in readers:
-        raise DataError(f"{path} is no file that can be read", f"Give one of {', '.join(readers)}")
-    return readers[suffix]
+def _ending(path: str | Path) -> str:
+    name = str(path).lower()
+    if found := next((ending for ending in _ENDINGS if name.endswith(ending)), None):
+        return found
+    raise DataError(f"{path} is no file that can be read", f"Give one of {', '.join(_ENDINGS)}")
 
 
-def _written_columns(definition: ModelDefinition) -> tuple[str, ...]:
-    """The columns whose cells are names and no numbers; a target is one where its positive class has a name."""
-    data, features = definition.data, definition.features
-    target = () if definition.positive is None else (data.target,)
-    return (data.id, *features.categorical, *features.text, *target)
+def _named_columns(definition: ModelDefinition) -> frozenset[str]:
+    """The columns whose cells are names and no numbers."""
+    return frozenset((*definition.data.id_columns, *definition.features.categorical, *definition.features.text))
+
+
+def _number_columns(definition: ModelDefinition) -> frozenset[str]:
+    """Those whose cells are numbers; a target is one where its positive class has no name."""
+    target = (definition.data.target,) if definition.positive is None else ()
+    return frozenset((*definition.features.numeric, *target))

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, between
+from perennial.model.canonical import spelled_column
+from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, among, between
 from tasks.rows.normal_form import batch_digest
 
 
@@ -89,11 +90,14 @@ def window_rows(
     wanted = list(columns if columns is not None else definition.features.columns)
     where = between(ROW_TIME, start, end) & (pc.field(ROW_INGESTED_AT) <= known_at)
     if ids is not None:
-        where &= pc.field(ROW_ID).isin(_strings(ids))
+        where &= among(ROW_ID, ids)
     frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
     for name in (name for name in wanted if name not in frame.columns):
         numeric = name in definition.features.numeric
         frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
+    # Rows that were ingested before spellings were one say 3.0 where newer ones say 3.
+    for name in (name for name in wanted if name in definition.features.categorical):
+        frame[name] = spelled_column(frame[name]).set_axis(frame.index)
     return frame
 
 
@@ -103,7 +107,7 @@ def known_labels(
     """id, truth and labelled_at: the newest truth of each id, or of each of these, that was known at `as_of`."""
     where = pc.field("labelled_at") <= as_of
     if ids is not None:
-        where &= pc.field("id").isin(_strings(ids))
+        where &= among("id", ids)
     frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at"], where=where, version=version)
     return frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last", ignore_index=True)
 

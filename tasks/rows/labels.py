@@ -13,7 +13,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.state.store import Store
 from tasks.rows.frames import known_labels
-from tasks.rows.normal_form import batch_digest, id_column, time_column
+from tasks.rows.normal_form import batch_digest, row_ids, time_column
 
 _SAME_MOMENT = pd.Timedelta(1, unit="ms")
 
@@ -96,12 +96,13 @@ def label_frame(
         DataError: A column is missing, or a value is not of the task's kind.
     """
     data = definition.data
-    if missing := [name for name in (data.id, data.target) if name not in frame.columns]:
-        raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {data.id} and {data.target}")
+    needed = (*data.id_columns, data.target)
+    if missing := [name for name in needed if name not in frame.columns]:
+        raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {' and '.join(needed)}")
     moments: datetime | pd.Series[Any] = as_of
     if "labelled_at" in frame.columns:
         moments = time_column(frame["labelled_at"])
     return add_labels(
-        store, definition, id_column(frame[data.id]), encode_truth(frame[data.target], definition),
+        store, definition, row_ids(frame, definition), encode_truth(frame[data.target], definition),
         labelled_at=moments, author=author,
     )  # fmt: skip

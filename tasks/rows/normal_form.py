@@ -2,7 +2,7 @@
 
 The normal form: `_id` as `str`, `_time` (the event's) as UTC microseconds, then the features under their own
 names: numeric ones as float64 with NaN for missing, categorical and text ones as pandas `str`; last the
-target as it came, where it came.
+target as it came, where it came. Ids, categories and texts are spelled as `perennial.model.canonical` says.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import text_values
+from perennial.model.canonical import joined_columns, parted, spelled_column
+from perennial.model.numbers import numbers
 from perennial.state.store import ROW_ID, ROW_TIME
 from tasks.rows.files import require_columns
+
+_TIMES_REMEDY = "Give ISO 8601 times"
 
 
 def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:
@@ -29,24 +34,37 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
         DataError: A needed column is missing, or a time can't be read; rows and values are named.
     """
     data = definition.data
-    require_columns(frame.columns, [data.id, data.time, *(definition.features.columns if with_features else ())])
-    made: dict[str, Any] = {ROW_ID: id_column(frame[data.id]), ROW_TIME: time_column(frame[data.time])}
+    features = definition.features
+    require_columns(frame.columns, [*data.id_columns, data.time, *(features.columns if with_features else ())])
+    made: dict[str, Any] = {ROW_ID: row_ids(frame, definition), ROW_TIME: time_column(frame[data.time])}
     if with_features:
-        for name in definition.features.numeric:
+        for name in features.numeric:
             made[name] = _numbers(frame[name])
-        for name in (*definition.features.categorical, *definition.features.text):
-            made[name] = text_values(frame[name])
-        for name in definition.features.image:
+        for name in (*features.categorical, *features.text):
+            made[name] = spelled_column(frame[name], free_text=name in features.text)
+        for name in features.image:
             made[name] = frame[name].to_numpy()
     if data.target in frame.columns:
         made[data.target] = frame[data.target].to_numpy()
     return pd.DataFrame(made, index=pd.RangeIndex(len(frame)))
 
 
+def used_columns(frame: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
+    """The columns of a frame that the definition reads: what names a batch."""
+    data = definition.data
+    used = {*data.id_columns, data.time, data.target, *definition.features.columns}
+    return frame[[name for name in frame.columns if name in used]]
+
+
 def batch_digest(frame: pd.DataFrame) -> str:
     """The batch's name: 24 hex digits over every cell, column and the rows' order."""
     total = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
-    total.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    try:
+        hashes = pd.util.hash_pandas_object(frame, index=False)
+    except TypeError:  # lists and mappings in cells
+        texts = {name: frame[name].map(repr) for name in frame.columns if pd.api.types.is_object_dtype(frame[name])}
+        hashes = pd.util.hash_pandas_object(frame.assign(**texts), index=False)
+    total.update(hashes.to_numpy().tobytes())
     return total.hexdigest()[:24]
 
 
@@ -54,40 +72,69 @@ def time_column(column: pd.Series[Any]) -> pd.Series[Any]:
     """Times as UTC microseconds; naive ones are taken as UTC, texts are ISO 8601.
 
     Raises:
-        DataError: One is missing or can't be read. Numbers and other spellings are not guessed: 01/02 is two days.
+        DataError: One is missing or can't be read. Numbers, durations, `now` and other spellings are not guessed:
+            01/02 is two days, and now is another moment for whoever reads it later.
     """
-    remedy = "Give ISO 8601 times"
-    if pd.api.types.is_numeric_dtype(column):
-        raise DataError(f"column {column.name}: {column.dtype} holds no times", remedy)
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
+        raise DataError(f"column {column.name}: {column.dtype} holds no times", _TIMES_REMEDY)
     format = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
     try:
-        moments = pd.to_datetime(column, utc=True, format=format, errors="coerce").reset_index(drop=True)
+        moments = pd.to_datetime(_dated(column), utc=True, format=format, errors="coerce").reset_index(drop=True)
     except (ValueError, TypeError) as error:
-        raise DataError(f"column {column.name}: a time can't be read: {error}", remedy) from error
+        raise DataError(f"column {column.name}: a time can't be read: {error}", _TIMES_REMEDY) from error
     if moments.isna().any():
         row = int(np.flatnonzero(moments.isna())[0])
         value = column.iloc[row]
         if pd.isna(value):
             raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
-        raise DataError(f"column {column.name}: row {row} has {value!r}, which is no time", remedy)
+        raise DataError(f"column {column.name}: row {row} has {value!r}, which is no time", _TIMES_REMEDY)
     return moments.dt.as_unit("us")
 
 
+def _dated(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column without what pandas takes for a time and is none: `now`, `today`, numbers, durations."""
+    if isinstance(column.dtype, pd.StringDtype):
+        texts = pa.array(column, type=pa.string(), from_pandas=True)
+        dated = pc.fill_null(pc.match_substring_regex(texts, r"^\s*[0-9]{4}"), False)
+        return column.where(dated.to_numpy(zero_copy_only=False))
+    if pd.api.types.is_object_dtype(column.dtype):
+        return column.where([_is_dated(value) for value in column])
+    return column
+
+
+def _is_dated(value: object) -> bool:
+    if isinstance(value, str):
+        return value.lstrip()[:4].isdecimal()
+    return hasattr(value, "year")  # dates and times of any kind
+
+
 def _numbers(column: pd.Series[Any]) -> Any:
-    converted = pd.to_numeric(column, errors="coerce")
-    if (converted.isna() & column.notna()).any():
-        return column.astype("str").reset_index(drop=True)
-    return converted.to_numpy(dtype=np.float64, na_value=np.nan)
+    values, wrong = numbers(column)
+    return column.astype("str").reset_index(drop=True) if wrong.any() else values
 
 
-def id_column(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Ids as text; whole numbers as such, however the column holds them.
+def row_ids(frame: pd.DataFrame, definition: ModelDefinition, *, complete: bool = True) -> pd.Series[Any]:
+    """The rows' ids, from one column or several: whole numbers as such, however a column holds them.
 
     Raises:
-        DataError: A row has none.
+        DataError: A row has none, unless the ids need not be complete: then it is NaN.
     """
-    ids = text_values(column)
-    if ids.isna().any():
+    columns = definition.data.id_columns
+    ids = joined_columns([frame[name] for name in columns])
+    if complete and ids.isna().any():
         row = int(np.flatnonzero(ids.isna())[0])
-        raise DataError(f"column {column.name}: row {row} has no id", "Every row needs its id")
+        name = next(name for name in columns if spelled_column(frame[name].iloc[row : row + 1]).isna().any())
+        raise DataError(f"column {name}: row {row} has no id", "Every row needs its id")
     return ids
+
+
+def id_parts(ids: pd.Series[Any], definition: ModelDefinition) -> dict[str, pd.Series[Any]]:
+    """The id columns of rows in the normal form, in their spelling."""
+    columns = definition.data.id_columns
+    if len(columns) == 1:
+        return {columns[0]: ids}
+    rows = [parted(name, len(columns)) or [name] * len(columns) for name in ids]
+    return {
+        name: pd.Series([row[place] for row in rows], index=ids.index, dtype="str")
+        for place, name in enumerate(columns)
+    }

@@ -13,7 +13,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
 from perennial.model.plugins import load_attribute
 from perennial.state.store import read_table
-from tasks.rows.files import read_file
+from tasks.rows.files import read_file, typed_frame
 from tasks.rows.normal_form import time_column
 
 
@@ -32,7 +32,7 @@ def read_source(definition: ModelDefinition, start: datetime | None, end: dateti
     elif source.sql:
         frame = _read_sql(source.sql, str(source.url_env), start, end)
     elif source.delta:
-        frame = read_table(_resolve(source.delta, folder))
+        frame = typed_frame(read_table(_resolve(source.delta, folder)), definition)
     else:
         paths = _expand(_resolve(str(source.parquet or source.csv), folder))
         frame = pd.concat([read_file(path, definition) for path in paths], ignore_index=True)
@@ -59,13 +59,16 @@ def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -
     lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
     try:
         with sqlalchemy.create_engine(url).connect() as connection:
-            return pd.read_sql(sqlalchemy.text(query), connection, params={"start": lower, "end": end})
+            result = connection.execute(sqlalchemy.text(query), {"start": lower, "end": end})
+            names, rows = list(result.keys()), result.fetchall()
     except ImportError as error:
         raise DataError(f"the driver of {url_env} is missing: {error}", "Install it beside Perennial") from error
-    except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
+    except sqlalchemy.exc.SQLAlchemyError as error:
         # The database's message without the URL: it may hold a password.
         kind = type(error.__cause__ or error).__name__
         raise DataError(f"the query of {url_env} failed: {kind}", "Run it by hand to see why") from None
+    # As the driver gives them: pandas would make floats of integers beside a missing value, and of decimals.
+    return pd.DataFrame({place: pd.Series([row[place] for row in rows], dtype=object) for place in range(len(names))}).set_axis(names, axis=1)
 
 
 def _resolve(path: str, folder: Path) -> str:

@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import numeric_values, text_values
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
+from perennial.model.features import numeric_values
+from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, among, between
 from tasks.rows.frames import is_known
 from tasks.rows.labels import add_labels, encode_truth
-from tasks.rows.normal_form import batch_digest, normalise, time_column
+from tasks.rows.normal_form import batch_digest, id_parts, normalise, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import validate
 from tasks.validation.report import ValidationReport
+from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
 
 
@@ -72,7 +73,7 @@ def ingest_batch(
     Returns:
         The receipt, and the validation's report (None where the batch could not even be read, or was known).
     """
-    batch_id = batch_digest(frame)
+    batch_id = batch_digest(used_columns(frame, definition))
     model = definition.name
     if store.committed(model, "receipts", f"receipt:{batch_id}"):
         return Receipt(batch_id, source, "known", len(frame)), None
@@ -81,7 +82,7 @@ def ingest_batch(
     except DataError as error:
         receipt = Receipt(batch_id, source, "refused", len(frame), quarantined=len(frame), reasons=(str(error),))
         return _refuse(store, definition, frame, receipt, None, as_of, key=f"{batch_id}:{definition.hash}"), None
-    report = validate(named(rows, definition), suite, id_column=definition.data.id)
+    report = validate(named(rows, definition), in_normal_form(suite, definition), id_column=id_name(definition))
     spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
     reasons = report.reasons if report.verdict == "refused" else _unusable(rows, report, definition)
     if reasons:
@@ -99,7 +100,15 @@ def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
     frame = rows.rename(columns={ROW_TIME: data.time})
     if data.id == data.time:
         return frame.drop(columns=ROW_ID)
-    return frame.rename(columns={ROW_ID: data.id})
+    if isinstance(data.id, str):
+        return frame.rename(columns={ROW_ID: data.id})
+    parts = id_parts(rows[ROW_ID], definition)
+    return frame.assign(**{name: part for name, part in parts.items() if name not in frame.columns})
+
+
+def id_name(definition: ModelDefinition) -> str:
+    """The column of `named` rows that tells them apart."""
+    return definition.data.id if isinstance(definition.data.id, str) else ROW_ID
 
 
 def _unusable(rows: pd.DataFrame, report: ValidationReport, definition: ModelDefinition) -> tuple[str, ...]:
@@ -200,7 +209,7 @@ def _quarantine(
         {
             "batch_id": batch_id,
             "position": positions.astype(np.int64),
-            "id": text_values(bad[name]) if (name := definition.data.id) in bad.columns else None,
+            "id": _ids_where_there(bad, definition),
             "quarantined_at": pd.Timestamp(as_of),
             "reasons": reasons,
             "row": _lines(bad),
@@ -209,12 +218,20 @@ def _quarantine(
     store.append(definition.name, "quarantine", rows, key=f"quarantine:{key}")
 
 
+def _ids_where_there(frame: pd.DataFrame, definition: ModelDefinition) -> pd.Series | None:
+    """Ids of rows that may lack them, or be refused for them."""
+    try:
+        return row_ids(frame, definition, complete=False)
+    except (DataError, KeyError):
+        return None
+
+
 def _lines(frame: pd.DataFrame) -> list[str]:
     """Each row as JSON; bytes in base64."""
     plain = frame.copy(deep=False)
     for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
         plain[name] = [base64.b64encode(item).decode() if isinstance(item, bytes) else item for item in frame[name]]
-    return str(plain.to_json(orient="records", lines=True, date_format="iso")).splitlines()
+    return str(plain.to_json(orient="records", lines=True, date_format="iso", default_handler=str)).splitlines()
 
 
 def _finish(
@@ -261,9 +278,9 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
         return SourceRead(frame, frame.iloc[:0], last is None, start)
     where = between(ROW_TIME, start, as_of)
     known = store.frame(definition.name, "batches", columns=[ROW_ID], where=where)[ROW_ID]
-    if data.id not in frame.columns:
+    if not set(data.id_columns) <= set(frame.columns):
         return SourceRead(frame, frame.iloc[:0], False, start)
-    ids = text_values(frame[data.id])
+    ids = row_ids(frame, definition, complete=False)
     rows = frame[~is_known(ids, known)].drop(columns=data.target, errors="ignore").reset_index(drop=True)
     truths = frame.iloc[:0]
     if data.target in frame.columns:
@@ -274,10 +291,10 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
 
 def _in_quarantine(store: Store, definition: ModelDefinition, rows: pd.DataFrame) -> np.ndarray:
     """Which rows are in quarantine by themselves, just as they are: shape (n,). Mended ones are not."""
-    ids = text_values(rows[definition.data.id])
+    ids = row_ids(rows, definition, complete=False)
     receipts = store.frame(definition.name, "receipts", columns=["batch_id", "verdict"])
     accepted = receipts.loc[receipts["verdict"] == "accepted", "batch_id"]
-    where = pc.field("id").isin(ids.dropna().tolist()) & pc.field("batch_id").isin(accepted.tolist())
+    where = among("id", ids.dropna()) & among("batch_id", accepted)
     kept = store.frame(definition.name, "quarantine", columns=["id", "row"], where=where)
     # Compared without the truth, which may have come since.
     lines = {_without(line, definition.data.target) for line in kept["row"]}

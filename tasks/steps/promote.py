@@ -9,7 +9,7 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, RegistryError
-from perennial.model.features import feature_frame
+from perennial.model.known import stored_frame
 from perennial.state.approval import ask
 from perennial.state.registry import Reign, Version
 from perennial.workspace import Workspace
@@ -67,8 +67,9 @@ def require_golden(workspace: Workspace, definition: ModelDefinition, version: V
     """
     golden = pd.read_parquet(workspace.registry.run_artifact(version, GOLDEN_FILE))
     wanted = golden["_score"].to_numpy(dtype=np.float64)
-    features = feature_frame(golden, definition.features)
-    found = predict_score(load_version(workspace.registry, version, definition), features, definition.task)
+    pipeline = load_version(workspace.registry, version, definition)
+    features = stored_frame(golden, definition.features, pipeline)
+    found = predict_score(pipeline, features, definition.task)
     apart = float(np.max(np.abs(found - wanted), initial=0.0))
     scale = 1.0 if definition.task == "classification" else max(1.0, float(np.abs(wanted).max(initial=0.0)))
     if not len(wanted) or not apart <= definition.gate.golden_tolerance * scale:

@@ -23,7 +23,7 @@ from perennial.serving.log.waiting import Label, WaitingLabels, newest
 from perennial.serving.protocol.codec import parse_json
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.state.locks import exclusive
-from perennial.state.store import ROW_ID, Store
+from perennial.state.store import ROW_ID, Store, among
 
 LOG = logging.getLogger("perennial.serving")
 _TIME = pa.timestamp("us", tz="UTC")
@@ -191,7 +191,7 @@ class LabelDesk:
         """The labels in one commit, where they say something newer than the table does."""
         if not labels:
             return 0
-        where = pc.field("id").isin(list(labels))
+        where = among("id", list(labels))
         known = self._store.read(model, "labels", columns=["id", "truth", "labelled_at"], where=where)
         known = known.set_column(2, "at_us", known["labelled_at"].cast(pa.int64())).sort_by("at_us")
         before = {row["id"]: row for row in known.to_pylist()}
@@ -224,7 +224,7 @@ class LabelDesk:
                 left.difference_update(entry[5])
         for table, column in (("predictions", "id"), ("batches", ROW_ID)):
             if left:
-                where = pc.field(column).isin(list(left))
+                where = among(column, list(left))
                 left.difference_update(
                     self._store.read(model, table, columns=[column], where=where)[column].to_pylist()
                 )

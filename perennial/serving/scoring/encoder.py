@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from perennial.model.known import encoded_categories
 from perennial.serving.protocol.schema import Row, Schema
 
 Floats = npt.NDArray[np.float64]
@@ -58,11 +59,7 @@ class Encoder:
 
 def known_categories(preprocess: Any, schema: Schema) -> tuple[frozenset[str] | None, ...]:
     """For each column the categories that its fitted encoder has seen; None for the others."""
-    known: dict[str, frozenset[str]] = {}
-    for _, step, columns in getattr(preprocess, "transformers_", ()):
-        if hasattr(step, "categories_"):
-            for column, values in zip(columns, step.categories_, strict=True):
-                known[column] = frozenset(value for value in values if isinstance(value, str))
+    known = encoded_categories(preprocess)
     return tuple(known.get(name) for name in schema.columns)
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from perennial.definition import Features
 from perennial.errors import DataError
-from perennial.model.features import feature_frame, numeric_values, text_values
+from perennial.model.canonical import spelled_column
+from perennial.model.features import feature_frame, numeric_values
 
 
 def test_exactly_the_columns_in_order_with_their_types() -> None:
@@ -50,14 +51,14 @@ def test_exactly_the_columns_in_order_with_their_types() -> None:
     ids=lambda series: str(series.dtype),
 )
 def test_a_category_reads_the_same_whatever_held_it(values: pd.Series[Any]) -> None:
-    made = text_values(values)
+    made = spelled_column(values)
     assert made.tolist() == ["5", "6", "5"]
     assert str(made.dtype) == "str"
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5)), min_size=1, max_size=30))
 def test_missing_values_change_no_other_category(values: list[int | None]) -> None:
-    made = text_values(pd.Series(values))
+    made = spelled_column(pd.Series(values))
     assert [None if value is None else str(value) for value in values] == [
         None if pd.isna(value) else value for value in made
     ]
@@ -110,7 +111,7 @@ def test_large_finite_numbers_pass() -> None:
 @pytest.mark.parametrize("value", [[1], {"a": 1}, b"bytes", (1, 2)], ids=str)
 def test_a_category_must_be_one_value(value: object) -> None:
     with pytest.raises(DataError, match="row 1"):
-        text_values(pd.Series(["a", value], dtype=object, name="c"))
+        spelled_column(pd.Series(["a", value], dtype=object, name="c"))
 
 
 def test_images_are_paths_or_bytes() -> None:
@@ -119,7 +120,7 @@ def test_images_are_paths_or_bytes() -> None:
 
 
 def test_dates_as_categories_read_as_text() -> None:
-    assert text_values(pd.Series([datetime.date(2013, 1, 1)])).tolist() == ["2013-01-01"]
+    assert spelled_column(pd.Series([datetime.date(2013, 1, 1)])).tolist() == ["2013-01-01"]
 
 
 def test_missing_columns_are_named_with_the_nearest() -> None:

@@ -21,7 +21,7 @@ from perennial.errors import DataError, DefinitionError, NotFoundError
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
 from perennial.workspace import Workspace
 from tasks.rows.frames import is_known, known_labels, labelled_rows, window_rows
-from tasks.rows.normal_form import batch_digest, id_column, normalise, time_column
+from tasks.rows.normal_form import batch_digest, normalise, row_ids, time_column
 from tasks.rows.source import read_source
 
 LOADER = """
@@ -160,18 +160,22 @@ def test_missing_columns_are_named(definition: ModelDefinition) -> None:
         (pd.Series([7, "x"], dtype=object), ["7", "x"]),
         (["007"], ["007"]),
         ([True], ["True"]),
-        (pd.to_datetime(["2024-01-01"]), ["2024-01-01 00:00:00"]),
-        (pd.to_datetime(["2024-01-01 00:00", "2024-01-01 05:00"]), ["2024-01-01 00:00:00", "2024-01-01 05:00:00"]),
+        (pd.to_datetime(["2024-01-01"]), ["2024-01-01"]),
+        (pd.to_datetime(["2024-01-01 00:00", "2024-01-01 05:00"]), ["2024-01-01", "2024-01-01 05:00:00"]),
         (pd.Categorical(["a", "b"]), ["a", "b"]),
     ],
 )  # fmt: skip
-def test_an_id_reads_the_same_whatever_stands_beside_it(given: Any, text: list[str]) -> None:
-    assert id_column(pd.Series(given, name="row")).tolist() == text
+def test_an_id_reads_the_same_whatever_stands_beside_it(
+    definition: ModelDefinition, given: Any, text: list[str]
+) -> None:
+    assert row_ids(pd.DataFrame({"row": pd.Series(given)}), definition).tolist() == text
 
 
-def test_a_row_without_id_is_named() -> None:
+def test_a_row_without_id_is_named(definition: ModelDefinition) -> None:
+    frame = pd.DataFrame({"row": ["a", None, ""]})
     with pytest.raises(DataError, match=r"column row: row 1 has no id. Every row needs its id"):
-        id_column(pd.Series(["a", None], name="row"))
+        row_ids(frame, definition)
+    assert row_ids(frame, definition, complete=False).isna().tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,6 @@ from tasks.rows.normal_form import normalise
 FEATURES = {"numeric": ["ink", "lead_time"], "categorical": ["zip"], "text": ["note"]}
 
 
-# Outside tests a warning is none of an error by itself.
-pytestmark = pytest.mark.filterwarnings("default::pandas.errors.ParserWarning")
-
-
 @pytest.fixture
 def definition() -> ModelDefinition:
     return ModelDefinition.model_validate(RAW)
@@ -35,14 +31,16 @@ def mixed() -> ModelDefinition:
 
 
 def test_files_by_their_ending(tmp_path: Path, definition: ModelDefinition) -> None:
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    frame = pd.DataFrame({"ink_00": [1.5, 2.5], "shade": ["x", "y"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
     frame.to_parquet(tmp_path / "a.PARQUET")
     with gzip.open(tmp_path / "a.v1.csv.gz", "wt") as file:
         file.write((tmp_path / "a.csv").read_text())
     for name in ("a.csv", "a.jsonl", "a.PARQUET", "a.v1.csv.gz"):
-        pd.testing.assert_frame_equal(read_file(tmp_path / name, definition), frame)
+        made = read_file(tmp_path / name, definition)
+        assert made["ink_00"].tolist() == [1.5, 2.5]
+        assert made["shade"].tolist() == ["x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -50,12 +48,18 @@ def test_files_by_their_ending(tmp_path: Path, definition: ModelDefinition) -> N
     [
         ("a.xlsx", b"", "is no file that can be read. Give one of .parquet, .csv, .csv.gz, .jsonl"),
         ("a.parquet", b"no parquet", "can't be read: "),
-        ("a.csv", b"", "can't be read: No columns to parse from file. Check the file"),
-        ("a.csv", b"a,b\n1,2\n1,2,3\n", "can't be read: Error tokenizing data"),
-        ("a.csv", b"a\n\xff\xfe\n", "can't be read: 'utf-8' codec"),
+        ("a.csv", b"", "can't be read: there is no header in it. Check the file"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n", "has lines with more cells than its header: '1,2,3'. Name every column"),
+        ("a.csv", b"a\n\xff\xfe\n", "conversion error to string: invalid UTF8 data"),
+        ("a.csv", b"a,b\n1,2\n3", "is cut off or broken: a line has 1 cells, the header 2: '3'. Write it anew"),
+        ("a.csv", b"a,b\n1\n3,4\n", "is cut off or broken: a line has 1 cells, the header 2: '1'. Write it anew"),
+        ("a.csv", b'a,b\n1,2\n3,"cut', "ends within a quoted cell: it is cut off"),
+        ("a.csv", b'a,b\n1,2\n3,"cut\n4,5\n', "ends within a quoted cell: it is cut off"),
+        ("a.jsonl", b'{"a": 1}\n{"a": 2', "line 2 is no JSON object, or cut off"),
+        ("a.jsonl", b"\n", "holds no record. Check the file"),
         ("a.jsonl", b"{", "can't be read: "),
         ("a.csv.gz", b"no gzip", "can't be read: Not a gzipped file"),
-        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", "has lines with more cells than its header. Name every column"),
+        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", "has lines with more cells than its header: '1,2,3'. Name every"),
     ],
 )  # fmt: skip
 def test_a_file_that_can_t_be_read(
@@ -151,7 +155,7 @@ def test_a_chunk_is_given_before_the_rest_is_read(tmp_path: Path, mixed: ModelDe
 
     def write_slowly() -> None:
         with pipe.open("w") as file:
-            file.writelines([lines[0], *lines[1:] * 10])
+            file.writelines([lines[0], *lines[1:] * 200])
             file.flush()
             late.append(not given.wait(20))
             file.writelines(lines[1:])
@@ -164,7 +168,7 @@ def test_a_chunk_is_given_before_the_rest_is_read(tmp_path: Path, mixed: ModelDe
         count += len(chunk)
     writer.join()
     assert late == [False]
-    assert count == 22_000
+    assert count == 402_000
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl"])
@@ -181,12 +185,12 @@ def test_missing_columns_are_told_at_once_with_all_that_are_there(
     ("name", "content", "problem"),
     [
         ("a.csv", b"row,when,ink,lead_time,zip,note\n" + b"1,2025-01-01,1,1,1,1\n" * 45 + b"1,2,3,4,5,6,7\n",
-         "can't be read: Error tokenizing data"),
+         "has lines with more cells than its header"),
         ("a.csv", b"row,when,ink,lead_time,zip,note\n" + b"1,2025-01-01,1,1,1,1,7\n" * 3,
          "has lines with more cells than its header"),
-        ("a.csv", b"", "can't be read: No columns to parse"),
+        ("a.csv", b"", "can't be read: there is no header"),
         ("a.jsonl", b"3\n{", "can't be read: "),
-        ("a.jsonl", b"[[1]]\n", "are missing; there are"),
+        ("a.jsonl", b"[[1]]\n", "line 1 is no JSON object"),
         ("a.txt", b"", "is no file that can be read"),
     ],
 )  # fmt: skip

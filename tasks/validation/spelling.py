@@ -1,0 +1,32 @@
+"""Suites in the words of the normal form: the values of a set as the rows' ids and categories are spelled. No judging."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from perennial.definition import ModelDefinition
+from perennial.model.canonical import Unspellable, spelled
+from tasks.validation.suites import Expectation, Suite
+
+
+def in_normal_form(suite: Suite, definition: ModelDefinition) -> Suite:
+    """The suite, whose sets on ids and categories hold "3" where they said 3, 3.0 or "3.0"; its digest stays."""
+    named = {*definition.data.id_columns, *definition.features.categorical} - {definition.data.time}
+    return replace(suite, expectations=tuple(_spelled(item, named) for item in suite.expectations))
+
+
+def _spelled(item: Expectation, named: set[str]) -> Expectation:
+    kwargs = item.kwargs
+    values = kwargs.get("value_set")
+    if kwargs.get("column") not in named or not isinstance(values, list):
+        return item
+    return replace(item, arguments=json.dumps(kwargs | {"value_set": [_word(value) for value in values]}, sort_keys=True))
+
+
+def _word(value: Any) -> Any:
+    try:
+        return spelled(value)
+    except Unspellable:
+        return value
