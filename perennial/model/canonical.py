@@ -12,8 +12,8 @@ written by one of them is met by the others:
 - **Truth values** are "True" and "False"; so are the texts true, TRUE, false and FALSE.
 - **Times** are "2012-12-21 22:00:00" in UTC, naive ones taken as UTC, with a fraction only where there is one; a
   midnight is its date, "2012-12-21". So are texts in ISO 8601 with dashes and at least the minutes.
-- **Refused** are floats from 2^53 on (2^24 in float32), where neighbours are one number, and the texts that writers make
-  of such floats ("9007199254740994.0", "1e+16"): what was written may have been another code. Bytes, lists and
+- **Refused** are floats from 2^53 on (2^24 in float32), where neighbours are one number, and the texts that writers
+  make of such floats ("9007199254740994.0", "1e+16"): what was written may have been another code. Bytes, lists and
   mappings are no categories.
 
 A column of free text spells numbers, truth values and times so too, but leaves every text as it is.
@@ -272,7 +272,7 @@ def _spelled_series(column: pd.Series[Any], *, free_text: bool) -> pa.Array:
         codes = column.cat.codes.to_numpy()
         return names.take(pa.array(codes, mask=codes < 0))
     cells = written if free_text else spelled
-    if isinstance(kind, np.dtype) and kind.kind in "iufbM" or isinstance(kind, pd.DatetimeTZDtype | pd.StringDtype):
+    if (isinstance(kind, np.dtype) and kind.kind in "iufbM") or isinstance(kind, pd.DatetimeTZDtype | pd.StringDtype):
         return spelled_array(pa.array(column, from_pandas=True), free_text=free_text)
     # Value for value: pandas' own hashing takes True and 1 for one.
     return pa.array([cells(value) for value in column.astype(object)], pa.string())

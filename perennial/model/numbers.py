@@ -16,6 +16,11 @@ import pyarrow as pa
 
 from perennial.errors import DataError
 
+# What CSV files write for a missing number, as pandas knows it; in JSON or parquet these are texts and no numbers.
+MISSING_NUMBERS = (
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 _TRUTHS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 _NO_NUMBERS = (
     (pd.api.types.is_timedelta64_dtype, "durations"),

@@ -23,7 +23,7 @@ from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
 from perennial.serving.protocol.codec import Request
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.protocol.schema import Row
+from perennial.serving.protocol.schema import Row, Unseen
 from perennial.serving.scoring.batching import Batcher, Coalescer
 from perennial.serving.scoring.groups import Ids, in_share
 from perennial.serving.settings import ServingSettings
@@ -147,15 +147,20 @@ class Service:
         return served[model]
 
     def clean(self, served: Served, request: Request) -> None:
-        """Bring the rows into the clean form, and count what is missing and what training never saw.
+        """Bring the rows into the clean form; count what is missing and what training never saw; warn of the latter.
 
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
-        unseen: dict[str, int] = {}
+        unseen: Unseen = {}
         missing: dict[str, int] = {}
         served.champion.schema.clean(request.rows, unseen, missing)
-        self.metrics.counted(served.champion.name, unseen, missing)
+        counts: dict[str, int] = {}
+        if unseen:
+            for (column, _), rows in unseen.items():
+                counts[column] = counts.get(column, 0) + rows
+            request.warnings = served.champion.schema.warnings(unseen)
+        self.metrics.counted(served.champion.name, counts, missing)
 
     async def score(self, served: Served, request: Request, arrived_ns: int) -> Scored:
         """Score clean rows, write them down, and hand them to the shadow.

@@ -2,7 +2,8 @@
 
 What a file's format knows beyond the definition is kept (a parquet file's integers stay integers beside a missing
 value), and what it doesn't know is not guessed: in CSV, ids, categories and texts stay as they are written, so that
-007 is not 7 and NA is a category; only an empty cell of them is missing. In numeric columns NA and its like are missing.
+007 is not 7 and NA is a category; only an empty cell of them is missing. In numeric columns NA and its like are
+missing. Columns that the definition doesn't name are texts there.
 """
 
 from __future__ import annotations
@@ -24,14 +25,9 @@ import pyarrow.parquet as pq
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled_array
-from perennial.model.numbers import numbers
+from perennial.model.numbers import MISSING_NUMBERS, numbers
 from tasks.rows.lines import Broken, csv_tables, json_records
 
-# What pandas takes for missing, where a number is wanted.
-MISSING_NUMBERS = (
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-)  # fmt: skip
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl")
 
 
@@ -91,9 +87,9 @@ def typed_frame(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name, values in zip(table.column_names, table.columns, strict=True):
         if name in named and name != definition.data.time:
-            values = _spelled(values, free_text=name in definition.features.text)  # noqa: PLW2901
+            values = _spelled(values, free_text=name in definition.features.text)
         elif name in definition.features.numeric and pa.types.is_decimal(values.type):
-            values = values.cast(pa.float64())  # noqa: PLW2901
+            values = values.cast(pa.float64())
         columns[name] = values
     return pa.table(columns).to_pandas(ignore_metadata=True)
 

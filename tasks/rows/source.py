@@ -68,7 +68,7 @@ def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -
         kind = type(error.__cause__ or error).__name__
         raise DataError(f"the query of {url_env} failed: {kind}", "Run it by hand to see why") from None
     # As the driver gives them: pandas would make floats of integers beside a missing value, and of decimals.
-    return pd.DataFrame({place: pd.Series([row[place] for row in rows], dtype=object) for place in range(len(names))}).set_axis(names, axis=1)
+    return pd.DataFrame([tuple(row) for row in rows], columns=names, dtype=object)
 
 
 def _resolve(path: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Suites in the words of the normal form: the values of a set as the rows' ids and categories are spelled. No judging."""
+"""Suites in the words of the normal form: a set's values as the rows' ids and categories are spelled. No judging."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def _spelled(item: Expectation, named: set[str]) -> Expectation:
     values = kwargs.get("value_set")
     if kwargs.get("column") not in named or not isinstance(values, list):
         return item
-    return replace(item, arguments=json.dumps(kwargs | {"value_set": [_word(value) for value in values]}, sort_keys=True))
+    kwargs["value_set"] = [_word(value) for value in values]
+    return replace(item, arguments=json.dumps(kwargs, sort_keys=True))
 
 
 def _word(value: Any) -> Any:

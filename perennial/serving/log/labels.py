@@ -15,12 +15,11 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.serving.log.spool import Segments, Spool, read_segment, segment_key
 from perennial.serving.log.waiting import Label, WaitingLabels, newest
-from perennial.serving.protocol.codec import parse_json
+from perennial.serving.protocol.codec import id_rule, parse_json, take_id
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.state.locks import exclusive
 from perennial.state.store import ROW_ID, Store, among
@@ -237,12 +236,14 @@ def _label(item: object, row: int, definition: ModelDefinition, at_us: int) -> L
         raise Problem(
             422, f"label {row} (counted from 0) is not {rule}", row=row, value=shown(item), rule=rule, example=_EXAMPLE
         )
-    name = item.get("id")
-    if isinstance(name, bool) or not isinstance(name, str | int) or not 0 < len(str(name)[:300]) <= _LONGEST:
-        rule = f"a text of at most {_LONGEST} characters, or a whole number"
+    columns = definition.data.id_columns
+    given = item.get("id", [item.get(column) for column in columns] if len(columns) > 1 else None)
+    name = take_id(given, columns)
+    if name is None:
+        rule = id_rule(columns)
         raise Problem(
-            422, f"label {row} (counted from 0): id {shown(name)} is not {rule}",
-            column="id", row=row, value=shown(name), rule=rule, example=_EXAMPLE,
+            422, f"label {row} (counted from 0): id {shown(given)} is not {rule}",
+            column="id", row=row, value=shown(given), rule=rule, example=_EXAMPLE,
         )  # fmt: skip
     truth = encode_truth(item.get("truth"), definition)
     if truth is None:
@@ -256,4 +257,4 @@ def _label(item: object, row: int, definition: ModelDefinition, at_us: int) -> L
     if not isinstance(author, str) or not 0 < len(author) <= _LONGEST:
         rule = f"a text of at most {_LONGEST} characters"
         raise Problem(422, f"label {row} (counted from 0): author is not {rule}", column="author", row=row, rule=rule)
-    return Label(str(name), truth, at_us, author)
+    return Label(name, truth, at_us, author)

@@ -11,13 +11,15 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
+from perennial.model.canonical import Unspellable, joined, parted, spelled
+from perennial.model.numbers import MISSING_NUMBERS
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.schema import Row, Schema
 
@@ -26,11 +28,6 @@ OUTPUTS = ("probability", "label", "both")
 _LONGEST_ID = 256
 # Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
-# What pandas.read_csv takes for missing: a file scored in a batch and over the API means the same.
-_CSV_MISSING = frozenset(
-    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-     "NULL", "NaN", "None", "n/a", "nan", "null")
-)  # fmt: skip
 _decode = msgspec.json.Decoder().decode
 encode_json = msgspec.json.Encoder().encode
 
@@ -44,12 +41,14 @@ class Request:
         ids: The client's ids; None where it gave none.
         times: Event times in microseconds where the client gave any.
         output: probability, label or both; None for the model's default.
+        warnings: What the answer tells beside the scores: categories that training never saw.
     """
 
     rows: list[Row]
     ids: list[str] | None = None
     times: list[int | None] | None = None
     output: str | None = None
+    warnings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def parse_json(body: bytes) -> Any:
@@ -88,7 +87,7 @@ def parse_request(body: bytes, content_type: str, schema: Schema, most_rows: int
     if len(given) != 1:
         raise _wrong_form(document, schema)
     request = _from_form(given[0], document[given[0]], schema, most_rows)
-    _add_extras(request, document)
+    _add_extras(request, document, schema)
     return request
 
 
@@ -105,23 +104,52 @@ def take_output(value: object) -> str:
     return str(value)
 
 
-def take_ids(values: object, count: int) -> list[str]:
-    """A client's ids as texts.
+def take_ids(values: object, count: int, columns: Sequence[str]) -> list[str]:
+    """A client's ids in their spelling.
+
+    Args:
+        columns: What they are made of; of several, an id is the list of its parts, or as answers give it.
 
     Raises:
         Problem: 422 where they are not one for each row, unlike each other, and short.
     """
-    rule = f"one id for each row, texts or whole numbers, all different, at most {_LONGEST_ID} characters"
+    rule = f"one id for each row, all different; each {id_rule(columns)}"
     if not isinstance(values, list | tuple) or len(values) != count:
         raise Problem(422, f"ids {shown(values)} are not {rule}", value=shown(values), rule=rule)
+    ids = []
     for row, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)[:300]) <= _LONGEST_ID:
-            raise Problem(422, f"id {shown(value)} of row {row} is not {rule}", row=row, value=shown(value), rule=rule)
-    ids = [str(value) for value in values]
+        if (name := take_id(value, columns)) is None:
+            raise Problem(
+                422, f"id {shown(value)} of row {row} is not {id_rule(columns)}", row=row, value=shown(value), rule=rule
+            )
+        ids.append(name)
     if len(set(ids)) != count:
         twice = Counter(ids).most_common(1)[0][0]
         raise Problem(422, f"id {shown(twice)} is given twice", value=shown(twice), rule=rule)
     return ids
+
+
+def take_id(value: object, columns: Sequence[str]) -> str | None:
+    """One id in its spelling; None where it breaks `id_rule`."""
+    parts: Any = [value]
+    if len(columns) > 1:
+        parts = parted(value, len(columns)) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or len(parts) != len(columns):
+            return None
+    try:
+        names = [None if isinstance(part, bool) else spelled(part) for part in parts]
+    except Unspellable:
+        return None
+    if None in names:
+        return None
+    name = joined(names)  # type: ignore[arg-type]
+    return name if len(name) <= _LONGEST_ID else None
+
+
+def id_rule(columns: Sequence[str]) -> str:
+    """What an id is, in words."""
+    one = f"a text or a whole number, at most {_LONGEST_ID} characters"
+    return one if len(columns) == 1 else f"a list of {', '.join(columns)}, or those joined by |, as answers give them"
 
 
 def take_time(value: object, row: int, column: str) -> int | None:
@@ -170,7 +198,7 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
         )
     width = len(columns)
     if len(where) < width:
-        _refuse_twice(columns, {*schema.columns, schema.id_column, schema.time_column})
+        _refuse_twice(columns, {*schema.columns, *schema.id_columns, schema.time_column})
     rows = []
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != width:
@@ -178,8 +206,9 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
             raise Problem(422, f"row {number} (counted from 0) is not {rule}", row=number, value=shown(row), rule=rule)
         rows.append([row[index] for index in order])
     request = Request(rows)
-    if (index := where.get(schema.id_column)) is not None:
-        _ids_from([row[index] for row in data], request)
+    if _has_ids(schema, where):
+        places = [where[name] for name in schema.id_columns]
+        _ids_from([[row[index] for index in places] for row in data], request, schema)
     if (index := where.get(schema.time_column)) is not None:
         request.times = [take_time(row[index], number, schema.time_column) for number, row in enumerate(data)]
     return request
@@ -237,8 +266,8 @@ def _from_records(records: list[Any], schema: Schema) -> Request:
             ) from None
         raise missing_column(schema, [name for name in names if name not in record], list(record), number) from None
     request = Request(rows)
-    if schema.id_column in records[0]:
-        _ids_from([record.get(schema.id_column) for record in records], request)
+    if _has_ids(schema, records[0]):
+        _ids_from([[record.get(name) for name in schema.id_columns] for record in records], request, schema)
     if schema.time_column in records[0]:
         column = schema.time_column
         request.times = [take_time(record.get(column), number, column) for number, record in enumerate(records)]
@@ -249,7 +278,7 @@ def _from_columns(content: Mapping[str, Any], schema: Schema, most_rows: int) ->
     """Columns of equal length, or one row of single values."""
     if absent := [name for name in schema.columns if name not in content]:
         raise missing_column(schema, absent, list(content))
-    wanted = [*schema.columns, *(name for name in (schema.id_column, schema.time_column) if name in content)]
+    wanted = [*schema.columns, *(name for name in (*schema.id_columns, schema.time_column) if name in content)]
     wanted = list(dict.fromkeys(wanted))
     single = not any(isinstance(content[name], list) for name in wanted)
     columns = [[content[name]] if single else _column(content[name], name) for name in wanted]
@@ -279,18 +308,38 @@ def _from_csv(body: bytes, schema: Schema, most_rows: int) -> Request:
     if not lines:
         raise Problem(400, "the body is empty", rule="CSV in UTF-8 with a header")
     check_count(len(lines) - 1, most_rows)
-    data = [[None if cell in _CSV_MISSING else cell for cell in line] for line in lines[1:]]
+    numbers = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "numeric"}
+    places = {index for index, name in enumerate(lines[0]) if name in numbers}
+    data = [
+        [None if not cell or (cell in MISSING_NUMBERS and index in places) else cell for index, cell in enumerate(line)]
+        for line in lines[1:]
+    ]
     return from_table(lines[0], data, schema)
 
 
-def _ids_from(values: list[Any], request: Request) -> None:
-    if any(value is not None for value in values):
-        request.ids = take_ids(values, len(values))
+def _has_ids(schema: Schema, given: Collection[str]) -> bool:
+    """Whether rows carry their ids: all of an id's columns, or none but those that are features anyway."""
+    absent = [name for name in schema.id_columns if name not in given]
+    if not absent:
+        return True
+    if own := [name for name in schema.id_columns if name in given and name not in schema.position]:
+        raise Problem(
+            422, f"{', '.join(own)} is a part of the row's id, {', '.join(absent)} is missing", column=absent[0],
+            rule=f"all of {', '.join(schema.id_columns)}, or none",
+        )  # fmt: skip
+    return False
 
 
-def _add_extras(request: Request, document: Mapping[str, Any]) -> None:
+def _ids_from(rows: list[list[Any]], request: Request, schema: Schema) -> None:
+    columns = schema.id_columns
+    own = [place for place, name in enumerate(columns) if name not in schema.position] or [*range(len(columns))]
+    if any(row[place] is not None for row in rows for place in own):
+        request.ids = take_ids([row if len(columns) > 1 else row[0] for row in rows], len(rows), columns)
+
+
+def _add_extras(request: Request, document: Mapping[str, Any], schema: Schema) -> None:
     if (ids := document.get("ids")) is not None:
-        request.ids = take_ids(ids, len(request.rows))
+        request.ids = take_ids(ids, len(request.rows), schema.id_columns)
     parameters = document.get("params")
     if parameters is not None:
         if not isinstance(parameters, dict):

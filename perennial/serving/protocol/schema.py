@@ -1,20 +1,23 @@
 """What a model's rows must look like, and their cells in one clean form. Knows no protocol and no model's inside.
 
 The clean form is what `perennial.model.features.feature_frame` makes of the same values, cell by cell and without
-pandas: numbers as float with NaN for missing, categories and texts as str with None, images as bytes with None.
+pandas: numbers as float with NaN for missing, categories and texts as str with None, images as bytes with None. A
+category that the model knows by another word for the same (see `perennial.model.known`) is given in the model's word.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from perennial.model.canonical import Unspellable, spelled, written
+from perennial.model.known import MOST_TOLD, Unknown, as_known, nearest
+from perennial.model.numbers import number
 from perennial.serving.protocol.problems import Problem, shown
 
 if TYPE_CHECKING:
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["numeric", "categorical", "text", "image"]
 Row = list[Any]
-_NAN = math.nan
+Unseen = dict[tuple[str, str], int]
+Key = TypeVar("Key", str, tuple[str, str])
 _RULES: Mapping[Kind, str] = {
     "numeric": "a finite number, a text that reads as one, or null for missing",
     "categorical": "a text, a number or a truth value, or null for missing",
@@ -42,17 +46,19 @@ class Schema:
         kinds: Their kinds.
         known: For each column the categories that were seen in training; None where that is unknown.
         example: One row that works, by name.
-        id_column, time_column: Columns of the definition that a row may carry beside its features.
+        id_columns, time_column: Columns of the definition that a row may carry beside its features.
     """
 
     columns: tuple[str, ...]
     kinds: tuple[Kind, ...]
     example: Mapping[str, Any]
-    id_column: str
+    id_columns: tuple[str, ...]
     time_column: str
     known: tuple[frozenset[str] | None, ...] = ()
     position: Mapping[str, int] = field(init=False)
-    parts: tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...]] = field(init=False)
+    parts: tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...], tuple[int, ...]] = (
+        field(init=False)
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "position", {name: index for index, name in enumerate(self.columns)})
@@ -60,46 +66,65 @@ class Schema:
             object.__setattr__(self, "known", (None,) * len(self.columns))
         by_kind = list(enumerate(self.kinds))
         numeric = tuple(index for index, kind in by_kind if kind == "numeric")
-        textual = tuple((index, self.known[index]) for index, kind in by_kind if kind in ("categorical", "text"))
+        categorical = tuple((index, self.known[index]) for index, kind in by_kind if kind == "categorical")
+        texts = tuple(index for index, kind in by_kind if kind == "text")
         images = tuple(index for index, kind in by_kind if kind == "image")
-        object.__setattr__(self, "parts", (numeric, textual, images))
+        object.__setattr__(self, "parts", (numeric, categorical, texts, images))
 
-    def clean(
-        self, rows: Sequence[Row], unseen: dict[str, int] | None = None, missing: dict[str, int] | None = None
-    ) -> None:
+    def clean(self, rows: Sequence[Row], unseen: Unseen | None = None, missing: dict[str, int] | None = None) -> None:
         """Put every cell into the clean form, in place.
 
         Args:
             rows: Cells in the order of `columns`.
-            unseen: Counts, by column, the categories that training never saw.
+            unseen: Counts, by column and category, the categories that training never saw.
             missing: Counts, by column, the cells without a value.
 
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
-        numeric, textual, images = self.parts
+        numeric, categorical, texts, images = self.parts
         largest = _LARGEST
         unseen, missing = {} if unseen is None else unseen, {} if missing is None else missing
-        for number, row in enumerate(rows):
+        for place, row in enumerate(rows):
             for column in numeric:
                 value = row[column]
                 # NaN fails both comparisons and goes the long way.
                 if not (type(value) is float and -largest <= value <= largest):
-                    value = row[column] = self._number(value, number, column)
+                    value = row[column] = self._number(value, place, column)
                     if value != value:
                         _count(missing, self.columns[column])
-            for column, known in textual:
+            for column, known in categorical:
                 value = row[column]
-                if type(value) is not str:
-                    value = row[column] = self._text(value, number, column)
+                # What the model knows as it stands needs no spelling: the usual case, and the words of older versions.
+                if known is not None and type(value) is str and value in known:
+                    continue
+                value = row[column] = self._category(value, place, column, known)
                 if value is None:
                     _count(missing, self.columns[column])
                 elif known is not None and value not in known:
-                    _count(unseen, self.columns[column])
+                    _count(unseen, (self.columns[column], value))
+            for column in texts:
+                value = row[column]
+                if type(value) is not str or not value:
+                    value = row[column] = self._text(value, place, column)
+                    if value is None:
+                        _count(missing, self.columns[column])
             for column in images:
-                value = row[column] = self._image(row[column], number, column)
+                value = row[column] = self._image(row[column], place, column)
                 if value is None:
                     _count(missing, self.columns[column])
+
+    def warnings(self, unseen: Unseen) -> list[dict[str, Any]]:
+        """What an answer tells of categories that training never saw: a few of each column, most frequent first."""
+        found = []
+        for column, known in self.parts[1]:
+            name = self.columns[column]
+            mine = sorted(((rows, value) for (of, value), rows in unseen.items() if of == name), reverse=True)
+            found += [
+                Unknown(name, value, rows, nearest(value, known or frozenset())).to_dict()
+                for rows, value in mine[:MOST_TOLD]
+            ]
+        return found
 
     def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """Clean rows as the pipeline reads them: exactly a `feature_frame`."""
@@ -117,40 +142,33 @@ class Schema:
                 made[name] = pd.Series(pd.array(cells, dtype=text))
         return pd.DataFrame(made, index=pd.RangeIndex(len(rows)), copy=False)
 
-    def refuse(self, column: int, row: int, value: object) -> Problem:
+    def refuse(self, column: int, row: int, value: object, because: str = "") -> Problem:
         """The 422 that names the cell, its rule and a row that works."""
         name, rule = self.columns[column], _RULES[self.kinds[column]]
+        reason = because or f"{shown(value)} is not {rule}"
         return Problem(
-            422, f"column {name!r}, row {row} (counted from 0): {shown(value)} is not {rule}",
+            422, f"column {name!r}, row {row} (counted from 0): {reason}",
             column=name, row=row, value=shown(value), rule=rule, example=dict(self.example),
         )  # fmt: skip
 
     def _number(self, value: object, row: int, column: int) -> float:
-        if value is None or value != value:
-            return _NAN
-        if isinstance(value, str) and not value.strip():
-            return _NAN
-        try:
-            number = float(value) if isinstance(value, int | float | str) and "_" not in str(value)[:400] else None
-        except (ValueError, OverflowError):
-            number = None
-        if number is None or not (-_LARGEST <= number <= _LARGEST or number != number):
+        found = number(value)
+        if found is None or not (-_LARGEST <= found <= _LARGEST or found != found):
             raise self.refuse(column, row, value)
-        return number
+        return found
 
-    def _text(self, value: object, index: int, column: int) -> str | None:
-        if value is None:
-            return None
-        if isinstance(value, float):
-            if value != value:
-                return None
-            return str(int(value)) if value.is_integer() else str(value)
-        if isinstance(value, int | str):
-            try:
-                return str(value)
-            except ValueError:  # more digits than Python turns into text
-                pass
-        raise self.refuse(column, index, value)
+    def _category(self, value: object, row: int, column: int, known: frozenset[str] | None) -> str | None:
+        try:
+            name = spelled(value)
+        except Unspellable as error:
+            raise self.refuse(column, row, value, error.problem if isinstance(value, str | float) else "") from None
+        return name if name is None or known is None else as_known(name, known)
+
+    def _text(self, value: object, row: int, column: int) -> str | None:
+        try:
+            return written(value)
+        except Unspellable as error:
+            raise self.refuse(column, row, value, error.problem if isinstance(value, str | float) else "") from None
 
     def _image(self, value: object, index: int, column: int) -> bytes | None:
         if value is None or isinstance(value, bytes):
@@ -163,5 +181,5 @@ class Schema:
         raise self.refuse(column, index, value)
 
 
-def _count(counts: dict[str, int], name: str) -> None:
+def _count(counts: dict[Key, int], name: Key) -> None:
     counts[name] = counts.get(name, 0) + 1

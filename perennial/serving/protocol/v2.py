@@ -6,7 +6,7 @@ One input tensor for each feature, named as it, of shape [n] or [n, 1]; the id c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from perennial.serving.protocol.codec import (
     take_output,
 )
 from perennial.serving.protocol.problems import Problem, shown
-from perennial.serving.protocol.schema import Schema
+from perennial.serving.protocol.schema import Kind, Schema
 
 _TYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"), "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
@@ -90,9 +90,9 @@ def parse_inference(
         raise Problem(400, "inputs is not a list of tensors", rule="one tensor for each feature", example=example)
     columns: dict[str, list[Any]] = {}
     position = 0
-    images = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
+    kinds = dict(zip(schema.columns, schema.kinds, strict=True))
     for tensor in inputs:
-        name, values, position = _tensor(tensor, binary, position, images)
+        name, values, position = _tensor(tensor, binary, position, kinds)
         if name in columns:
             raise Problem(400, f"the input {shown(name)} is given twice", column=name, rule="each tensor once")
         columns[name] = values
@@ -109,7 +109,7 @@ def parse_inference(
     check_count(count, most_rows)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     request = from_table(list(columns), rows, schema)
-    return _with_wishes(request, document, definition, count)
+    return _with_wishes(request, document, definition, schema, count)
 
 
 def answer(
@@ -136,6 +136,9 @@ def answer(
     document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
     if inference.name:
         document["id"] = inference.name
+    if inference.request.warnings:
+        # The protocol's parameters are texts, numbers and truth values.
+        document["parameters"] = {"warnings": encode_json(inference.request.warnings).decode()}
     head = encode_json(document)
     if not tail:
         return head, {"content-type": "application/json"}
@@ -145,7 +148,9 @@ def answer(
     }
 
 
-def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDefinition, count: int) -> Inference:
+def _with_wishes(
+    request: Request, document: dict[str, Any], definition: ModelDefinition, schema: Schema, count: int
+) -> Inference:
     parameters = document.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
@@ -155,8 +160,8 @@ def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDe
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise Problem(400, f"id {shown(name)} is no text", rule="a text")
-    if name and request.ids is None and count == 1:
-        request.ids = take_ids([name], 1)
+    if name and request.ids is None and count == 1 and len(schema.id_columns) == 1:
+        request.ids = take_ids([name], 1, schema.id_columns)
     outputs = document.get("outputs")
     if outputs is None:
         return Inference(request, name or "", None, parameters.get("binary_data_output") is True)
@@ -186,7 +191,9 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], byte
     return document, body[length:]
 
 
-def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[str]) -> tuple[str, list[Any], int]:
+def _tensor(
+    tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]
+) -> tuple[str, list[Any], int]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
         known = ", ".join((*_TYPES, _BYTES))
@@ -199,7 +206,7 @@ def _tensor(tensor: dict[str, Any], binary: bytes, position: int, images: set[st
             raise Problem(
                 400, f"input {name!r}: binary_data_size {shown(size)} is beyond the body", column=name, rule="its bytes"
             )
-        values = _from_bytes(name, kind, binary[position : position + size], count, name in images)
+        values = _from_bytes(name, kind, binary[position : position + size], count, kinds.get(name))
         position += size
     else:
         values = _from_list(name, tensor.get("data"))
@@ -226,16 +233,18 @@ def _from_list(name: str, data: Any) -> list[Any]:
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
 
 
-def _from_bytes(name: str, kind: str, data: bytes, count: int, image: bool) -> list[Any]:
+def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | None) -> list[Any]:
     if kind != _BYTES:
         width = _TYPES[kind].itemsize
         if len(data) != count * width:
             raise Problem(
                 400, f"input {name!r} has {len(data)} bytes, {count} values of {kind} have {count * width}", column=name
             )
-        values: list[Any] = np.frombuffer(data, dtype=_TYPES[kind]).tolist()
-        return values
-    values, position = [], 0
+        found = np.frombuffer(data, dtype=_TYPES[kind])
+        # A name is spelled in the precision that held it: as a double, 0.1 in single precision has 17 digits.
+        return found.tolist() if meant == "numeric" else list(found)
+    values: list[Any] = []
+    position = 0
     while position < len(data):
         length = int.from_bytes(data[position : position + 4], "little")
         position += 4
@@ -243,7 +252,7 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, image: bool) -> l
             raise Problem(400, f"input {name!r}: a text of {length} bytes is beyond its data", column=name)
         values.append(data[position : position + length])
         position += length
-    if image:
+    if meant == "image":
         return values
     try:
         # A tensor of texts knows no null: an empty one is missing.

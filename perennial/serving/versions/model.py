@@ -20,7 +20,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import RegistryError
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated
-from perennial.model.features import feature_frame
+from perennial.model.canonical import spelled
+from perennial.model.known import stored_frame
 from perennial.serving.protocol.schema import Kind, Row, Schema
 from perennial.serving.scoring.encoder import known_categories
 from perennial.serving.scoring.scorer import Proof, Scorer, pipeline_scores
@@ -114,12 +115,14 @@ def _score_bins(golden: pd.DataFrame, definition: ModelDefinition) -> tuple[floa
 
 
 def golden_rows(golden: pd.DataFrame, schema: Schema) -> list[Row]:
-    """The golden rows in the clean form."""
+    """The golden rows in the clean form; they may have been stored in older spellings."""
     columns = []
-    for name, kind in zip(schema.columns, schema.kinds, strict=True):
+    for name, kind, known in zip(schema.columns, schema.kinds, schema.known, strict=True):
         cells = golden[name].tolist()
         if kind != "numeric":
             cells = [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
+        if kind == "categorical":
+            cells = [cell if known is not None and cell in known else spelled(cell) for cell in cells]
         columns.append(cells)
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -131,7 +134,8 @@ def _golden_difference(
     if not len(wanted):
         raise RegistryError(f"{definition.name}: the version has no golden rows", "Retrain it")
     # Training may have seen images as paths; the API never opens a path that a client names, but these are ours.
-    frame = feature_frame(golden, definition.features) if _is_current(schema, definition) else schema.frame(rows)
+    current = _is_current(schema, definition)
+    frame = stored_frame(golden, definition.features, pipeline) if current else schema.frame(rows)
     try:
         found = pipeline_scores(pipeline, frame, definition.task)
     except Exception as error:
@@ -156,11 +160,11 @@ def _is_current(schema: Schema, definition: ModelDefinition) -> bool:
 def _schema(golden: pd.DataFrame, definition: ModelDefinition, pipeline: Any) -> Schema:
     names = tuple(str(name) for name in golden.columns if name != _SCORE)
     kinds = tuple(_kind(name, golden, definition) for name in names)
-    bare = Schema(names, kinds, {}, definition.data.id, definition.data.time)
+    bare = Schema(names, kinds, {}, definition.data.id_columns, definition.data.time)
     inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
     preprocess = getattr(inner, "named_steps", {}).get("preprocess")
     known = known_categories(preprocess, bare)
-    return Schema(names, kinds, _example(golden, names, kinds), definition.data.id, definition.data.time, known)
+    return Schema(names, kinds, _example(golden, names, kinds), definition.data.id_columns, definition.data.time, known)
 
 
 def _kind(name: str, golden: pd.DataFrame, definition: ModelDefinition) -> Kind:

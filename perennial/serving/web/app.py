@@ -214,6 +214,8 @@ class Api:
             document["versions"] = scored.versions
         if scored.control is not None:
             document["control"] = scored.control
+        if request.warnings:
+            document["warnings"] = request.warnings
         answer = Answer(encode_json(document), headers={"x-model-version": str(scored.version)})
         seconds = (time.perf_counter_ns() - call.arrived_ns) / 1e9
         service.metrics.observe(served.champion.name, "mlflow", seconds, len(scored.ids))

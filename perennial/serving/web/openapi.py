@@ -94,7 +94,7 @@ def _row_schema(model: LoadedModel) -> dict[str, Any]:
         "type": "object",
         "required": list(schema.columns),
         "properties": {name: _CELLS[kind] for name, kind in zip(schema.columns, schema.kinds, strict=True)},
-        "description": f"Other keys are ignored, but for {schema.id_column!r} (the row's id) and "
+        "description": f"Other keys are ignored, but for {', '.join(map(repr, schema.id_columns))} (the row's id) and "
         f"{schema.time_column!r} (the event's time, ISO 8601).",
         "example": dict(schema.example),
     }

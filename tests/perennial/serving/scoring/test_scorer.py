@@ -33,9 +33,9 @@ def fitted(estimator: str, task: str, wide: bool = False) -> tuple[Any, Schema, 
     frame = rows_of(400, 0, task, wide)
     pipeline = fit(definition, frame, PARAMETERS[estimator], 0).pipeline
     columns = definition.features.columns
-    bare = Schema(columns, tuple(KINDS[name] for name in columns), {}, "row", "at")  # type: ignore[arg-type]
+    bare = Schema(columns, tuple(KINDS[name] for name in columns), {}, ("row",), "at")  # type: ignore[arg-type]
     known = known_categories(pipeline.named_steps["preprocess"], bare)
-    schema = Schema(bare.columns, bare.kinds, {}, "row", "at", known)
+    schema = Schema(bare.columns, bare.kinds, {}, ("row",), "at", known)
     return pipeline, schema, definition, feature_frame(rows_of(120, 7, task, wide), definition.features)
 
 
@@ -81,7 +81,9 @@ def test_an_unknown_estimator_is_answered_by_its_pipeline_and_says_so() -> None:
     rows = feature_frame(frame, definition.features)
     pipeline = make_pipeline(FunctionTransformer(lambda f: f[["a"]].to_numpy()), DecisionTreeClassifier(max_depth=2))
     pipeline.fit(rows, frame["y"].astype(int))
-    schema = Schema(definition.features.columns, tuple(KINDS[n] for n in definition.features.columns), {}, "row", "at")  # type: ignore[arg-type]
+    schema = Schema(
+        definition.features.columns, tuple(KINDS[n] for n in definition.features.columns), {}, ("row",), "at"
+    )  # type: ignore[arg-type]
     scorer = Scorer(pipeline, schema, "classification", golden_rows(rows, schema))
 
     assert scorer.proof.kind == "none"
@@ -165,7 +167,7 @@ def test_clean_cells_are_those_of_the_feature_frame(numbers: list[Any], codes: l
     wanted = feature_frame(
         pd.DataFrame({"a": pd.Series(numbers, dtype=object), "c": pd.Series(codes, dtype=object)}), definition.features
     )
-    schema = Schema(("a", "c"), ("numeric", "categorical"), {}, "row", "at")
+    schema = Schema(("a", "c"), ("numeric", "categorical"), {}, ("row",), "at")
     rows = [[a, c] for a, c in zip(numbers, codes, strict=True)]
     schema.clean(rows)
 
