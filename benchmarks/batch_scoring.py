@@ -100,7 +100,9 @@ def measure(rows: int, kind: str) -> dict[str, Any]:
         del year, features
         with Memory() as memory:
             started = time.perf_counter()
-            scored = _score_file(workspace, definition, champion, source, folder / "scored.parquet", datetime.now(UTC))
+            scored, _ = _score_file(
+                workspace, definition, champion, source, folder / "scored.parquet", datetime.now(UTC)
+            )
             seconds = time.perf_counter() - started
         assert scored == rows == pq.ParquetFile(folder / "scored.parquet").metadata.num_rows
         logged = workspace.store.read("flights", "predictions", columns=["score"])

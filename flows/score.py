@@ -13,7 +13,7 @@ from flows.recording import moment, step
 from perennial.definition import ModelDefinition
 from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
-from tasks.steps.score import load_version, log_predictions, require_champion, score_file, score_unscored
+from tasks.steps.score import Strangers, load_version, log_predictions, require_champion, score_file, score_unscored
 
 
 @flow(name="score", flow_run_name="score-{model}", retries=0)
@@ -27,26 +27,41 @@ def score(
         input: A parquet, CSV or JSON-lines file; the ingested rows by default.
         output: With `input`: the parquet or CSV file to write.
         as_of: The moment of scoring; now by default.
+
+    Returns:
+        rows, version, output; and warnings: the categories that training never saw, with the nearest that it did.
     """
     workspace = open_workspace(patient=True)
     definition, at = workspace.definition(model), moment(as_of)
     champion = require_champion(workspace.registry, model, as_of=at)
     if input:
         target = output or str(Path(input).with_suffix(".scored.parquet"))
-        rows = step("score-file", _score_file)(workspace, definition, champion, Path(input), Path(target), at)
-        return {"rows": rows, "version": champion.number, "output": target}
+        found = step("score-file", _score_file)(workspace, definition, champion, Path(input), Path(target), at)
+        return {"rows": found[0], "version": champion.number, "output": target, "warnings": found[1]}
     pipeline = step("load-champion", load_version)(workspace.registry, champion, definition)
-    rows = step("score", score_unscored)(workspace.store, definition, pipeline, version=champion.number, as_of=at)
-    return {"rows": rows, "version": champion.number}
+    strangers = Strangers(pipeline)
+    rows = step("score", score_unscored)(
+        workspace.store, definition, pipeline, version=champion.number, as_of=at, see=strangers.see
+    )
+    return {"rows": rows, "version": champion.number, "warnings": _warnings(strangers)}
 
 
 def _score_file(
     workspace: Workspace, definition: ModelDefinition, champion: Version, source: Path, target: Path, at: datetime
-) -> int:
+) -> tuple[int, list[dict[str, Any]]]:
+    """The number of rows, and what training never saw in them."""
     pipeline = load_version(workspace.registry, champion, definition)
     record = partial(_log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name)
     chunks = score_file(pipeline, definition, source, target, version=champion.number, record=record)
-    return sum(len(rows) for rows, _, _ in chunks)
+    count, strangers = 0, Strangers(pipeline)
+    for rows, _, _ in chunks:
+        count += len(rows)
+        strangers.see(rows)
+    return count, _warnings(strangers)
+
+
+def _warnings(strangers: Strangers) -> list[dict[str, Any]]:
+    return [found.to_dict() for found in strangers.told()]
 
 
 def _log(workspace: Workspace, model: str, rows: Any, score: Any, raw: Any, **facts: Any) -> None:

@@ -43,10 +43,6 @@ class Unknown:
     def to_dict(self) -> dict[str, Any]:
         return {"problem": "unknown category", **asdict(self)}
 
-    def __str__(self) -> str:
-        near = f"; the nearest known: {self.nearest!r}" if self.nearest is not None else ""
-        return f"unknown category in column {self.column}: {self.value[:80]!r} ({self.rows} rows){near}"
-
 
 def known_categories(pipeline: Any) -> dict[str, frozenset[str]]:
     """By column, the categories that the pipeline's preprocessing has seen; columns without an encoder are left out."""

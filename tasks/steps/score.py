@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -24,15 +24,17 @@ from perennial.errors import DataError, NotFoundError
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
+from perennial.model.known import Unknown, frame_as_known, known_categories, nearest, unknown_categories
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store, between
 from tasks.compute.cluster import Shared, open_cluster
 from tasks.learning.fitting import predict_score
 from tasks.rows.files import read_in_chunks
 from tasks.rows.frames import is_known, window_rows
-from tasks.rows.normal_form import normalise
+from tasks.rows.normal_form import id_parts, normalise
 
 _CHUNK_ROWS = 100_000
+_MOST_TOLD = 40
 Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]
 
 
@@ -64,10 +66,35 @@ def unscored_rows(
     return rows[~is_known(rows[ROW_ID], done["id"])].reset_index(drop=True)
 
 
-def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime) -> int:
+class Strangers:
+    """Counts, over many chunks of rows, the categories that a pipeline's training never saw."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._known = known_categories(pipeline)
+        self._rows: Counter[tuple[str, str]] = Counter()
+
+    def see(self, rows: pd.DataFrame) -> None:
+        for found in unknown_categories(frame_as_known(rows, self._known), self._known):
+            self._rows[found.column, found.value] += found.rows
+
+    def told(self) -> list[Unknown]:
+        """Most frequent first; a few dozen at the most."""
+        return [
+            Unknown(column, value, rows, nearest(value, self._known[column]))
+            for (column, value), rows in self._rows.most_common(_MOST_TOLD)
+        ]
+
+
+def score_unscored(
+    store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime,
+    see: Callable[[pd.DataFrame], None] = lambda _: None,
+) -> int:  # fmt: skip
     """Score and log the ingested rows that nobody predicted; their number.
 
     The first time, rows older than the monitor's window are left alone: they are history, not traffic.
+
+    Args:
+        see: Called with the rows before they are scored.
     """
     predicted = store.read(definition.name, "predictions", columns=["time"])["time"]
     reach = max(definition.monitoring.window, definition.data.label_delay)
@@ -78,6 +105,7 @@ def score_unscored(store: Store, definition: ModelDefinition, pipeline: Any, *, 
     rows = unscored_rows(store, definition, start=start, as_of=as_of)
     if not len(rows):
         return 0
+    see(rows)
     chunks = (rows.iloc[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS))
     found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
     scores, raw = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -159,25 +187,31 @@ def score_file(
         try:
             written: Future[None] | None = None
             for rows, score, raw in score_chunks(pipeline, definition, _normal_chunks(source, definition)):
-                made = {definition.data.id: rows[ROW_ID], "score": score, "version": np.full(len(score), version)}
+                made = _answers(definition, rows[ROW_ID], score, version)
                 if written is not None:
                     written.result()
-                written = writing.submit(_keep, writer, pd.DataFrame(made), partial(record, rows, score, raw))
+                written = writing.submit(_keep, writer, made, partial(record, rows, score, raw))
                 yield rows, score, raw
             if written is not None:
                 written.result()
             else:
-                empty = {
-                    definition.data.id: pd.Series(dtype="str"),
-                    "score": np.empty(0),
-                    "version": np.empty(0, dtype=np.int64),
-                }
-                writer.write(pd.DataFrame(empty))
+                writer.write(_answers(definition, pd.Series(dtype="str"), np.empty(0), version))
             writer.close()
             staged.replace(target)
         finally:
             writing.submit(writer.close).result()
             staged.unlink(missing_ok=True)
+
+
+def _answers(definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int) -> pd.DataFrame:
+    """What is written of a chunk: the id's columns under their own names, then score and version.
+
+    Ours get an underscore where an id has their name.
+    """
+    columns = definition.data.id_columns
+    ours = {"score": score, "version": np.full(len(score), version, dtype=np.int64)}
+    named = {f"_{name}" if name in columns else name: values for name, values in ours.items()}
+    return pd.DataFrame({**id_parts(ids.reset_index(drop=True), definition), **named})
 
 
 def _keep(writer: _Writer, made: pd.DataFrame, record: Callable[[], None]) -> None:

@@ -143,3 +143,10 @@ def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json
         print_json(result)
         return
     click.echo(f"{result['rows']} rows scored with version {result['version']} into {output}")
+    for found in result["warnings"]:
+        near = f"; the nearest known: {found['nearest']!r}" if found["nearest"] is not None else ""
+        click.echo(
+            f"warning: {found['problem']} in column {found['column']}: {found['value'][:80]!r} "
+            f"({found['rows']} rows){near}",
+            err=True,
+        )
