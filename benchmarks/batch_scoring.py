@@ -100,9 +100,8 @@ def measure(rows: int, kind: str) -> dict[str, Any]:
         del year, features
         with Memory() as memory:
             started = time.perf_counter()
-            scored, _ = _score_file(
-                workspace, definition, champion, source, folder / "scored.parquet", datetime.now(UTC)
-            )
+            target = folder / "scored.parquet"
+            scored, _ = _score_file(workspace, definition, champion, source, target, datetime.now(UTC))
             seconds = time.perf_counter() - started
         assert scored == rows == pq.ParquetFile(folder / "scored.parquet").metadata.num_rows
         logged = workspace.store.read("flights", "predictions", columns=["score"])

@@ -240,7 +240,7 @@ def _of_float(value: float | np.floating[Any]) -> str | None:
         )
     if number.is_integer():
         return str(int(number))
-    return str(value) if single else repr(number)
+    return repr(float(str(value))) if single else repr(number)
 
 
 def _of_decimal(value: Decimal) -> str | None:
@@ -272,7 +272,10 @@ def _spelled_series(column: pd.Series[Any], *, free_text: bool) -> pa.Array:
         codes = column.cat.codes.to_numpy()
         return names.take(pa.array(codes, mask=codes < 0))
     cells = written if free_text else spelled
-    if (isinstance(kind, np.dtype) and kind.kind in "iufbM") or isinstance(kind, pd.DatetimeTZDtype | pd.StringDtype):
+    plain = getattr(kind, "numpy_dtype", kind)  # of pandas' nullable types, and Arrow's
+    if isinstance(kind, pd.StringDtype | pd.DatetimeTZDtype | pd.ArrowDtype) or (
+        isinstance(plain, np.dtype) and plain.kind in "iufbM"
+    ):
         return spelled_array(pa.array(column, from_pandas=True), free_text=free_text)
     # Value for value: pandas' own hashing takes True and 1 for one.
     return pa.array([cells(value) for value in column.astype(object)], pa.string())

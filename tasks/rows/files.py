@@ -91,7 +91,8 @@ def typed_frame(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
         elif name in definition.features.numeric and pa.types.is_decimal(values.type):
             values = values.cast(pa.float64())
         columns[name] = values
-    return pa.table(columns).to_pandas(ignore_metadata=True)
+    frame: pd.DataFrame = pa.table(columns).to_pandas(ignore_metadata=True)
+    return frame
 
 
 def _spelled(values: pa.ChunkedArray, *, free_text: bool) -> pa.ChunkedArray | pa.Array:
@@ -153,7 +154,8 @@ def _from_texts(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
         texts = values.combine_chunks()
         texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
         columns[name] = _from_numerals(texts) if name in _number_columns(definition) else texts
-    return pa.table(columns).to_pandas()
+    frame: pd.DataFrame = pa.table(columns).to_pandas()
+    return frame
 
 
 def _from_numerals(texts: pa.Array) -> pa.Array:

@@ -96,9 +96,10 @@ def _dated(column: pd.Series[Any]) -> pd.Series[Any]:
     if isinstance(column.dtype, pd.StringDtype):
         texts = pa.array(column, type=pa.string(), from_pandas=True)
         dated = pc.fill_null(pc.match_substring_regex(texts, r"^\s*[0-9]{4}"), False)
-        return column.where(dated.to_numpy(zero_copy_only=False))
+        undated: np.ndarray = pc.invert(dated).to_numpy(zero_copy_only=False)
+        return column.mask(undated)
     if pd.api.types.is_object_dtype(column.dtype):
-        return column.where([_is_dated(value) for value in column])
+        return column.where(np.array([_is_dated(value) for value in column], dtype=np.bool_))
     return column
 
 
