@@ -5,9 +5,10 @@ written by one of them is met by the others:
 
 - **Missing** are null, NaN, NaT and the empty text.
 - **Whole numbers** are their digits: 3, 3.0, the decimal 3.00 and the texts "3", "3.0" and "3.00" are "3"; -0 is "0".
-- **Other numbers** are the shortest text that reads back as the number, in the precision that held them: 2.5, and
-  0.1 in float32, are "2.5" and "0.1". Of decimals the zeros at the end go.
-- **Texts** stay as they are written but for the four kinds named here. "007", "1e3" and "+3" stay; so does "2.50",
+- **Other numbers** are the shortest digits that read back as the number, in the precision that held them: 2.5, 0.1 in
+  float32 and 1e-05 are "2.5", "0.1" and "0.00001"; so are texts with an exponent of two digits, as writers make them of
+  floats ("1e-05", "1.5e+10"). Of decimals the zeros at the end go.
+- **Texts** stay as they are written but for the kinds named here. "007", "1e3" and "+3" stay; so does "2.50",
   for nobody can tell a price from version 3.10, which is not 3.1.
 - **Truth values** are "True" and "False"; so are the texts true, TRUE, false and FALSE.
 - **Times** are "2012-12-21 22:00:00" in UTC, naive ones taken as UTC, with a fraction only where there is one; a
@@ -43,8 +44,8 @@ _EXACT = 2.0**53
 _EXACT_SINGLE = 2.0**24
 _TRUTHS = {"true": "True", "TRUE": "True", "True": "True", "false": "False", "FALSE": "False", "False": "False"}
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.(0+)")
-# As Python, R and C write floats from 1e16 on.
-_ROUNDED = re.compile(r"-?[0-9](?:\.[0-9]+)?e\+([0-9]+)")
+# As Python, R, C and Arrow write very large and very small floats; 1e3 and 2E5 are codes.
+_EXPONENT = re.compile(r"-?[0-9](?:\.[0-9]+)?e[+-][0-9]{2,3}")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
     r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
@@ -52,7 +53,7 @@ _TIME = re.compile(
 # The first characters of all texts that may be spelled otherwise: most texts are passed by this alone.
 _SUSPECT_START = frozenset("0123456789-tTfF")
 _SUSPECTS = (
-    r"^(?:-?(?:0|[1-9][0-9]*)\.0+|-0|true|TRUE|false|FALSE|-?[0-9](?:\.[0-9]+)?e\+[0-9]+"
+    r"^(?:-?(?:0|[1-9][0-9]*)\.0+|-0|true|TRUE|false|FALSE|-?[0-9](?:\.[0-9]+)?e[+-][0-9]{2,3}"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*)$"
 )
 _SPELLED_TIMES = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*[1-9])?$"
@@ -168,11 +169,14 @@ def _of_text(text: str) -> str:
     if whole := _WHOLE.fullmatch(text):
         digits = whole[1]
         # A decimal has as many digits as it was given; a float from 2^53 on is written with one zero.
-        if len(whole[2]) == 1 and len(digits) == 16 + digits.startswith("-") and abs(int(digits)) > _EXACT:
+        if len(whole[2]) == 1 and len(digits) == 16 + digits.startswith("-") and abs(int(digits)) >= _EXACT:
             _refuse_rounded(text)
         return "0" if digits == "-0" else digits
-    if (rounded := _ROUNDED.fullmatch(text)) and int(rounded[1]) >= 16:
-        _refuse_rounded(text)
+    if _EXPONENT.fullmatch(text):
+        number = float(text)
+        if abs(number) >= _EXACT:
+            _refuse_rounded(text)
+        return str(_of_float(number))
     if time := _TIME.fullmatch(text):
         return _of_time_text(text, time)
     return "0" if text == "-0" else text
@@ -240,7 +244,7 @@ def _of_float(value: float | np.floating[Any]) -> str | None:
         )
     if number.is_integer():
         return str(int(number))
-    return repr(float(str(value))) if single else repr(number)
+    return f"{Decimal(str(value) if single else repr(number)):f}"
 
 
 def _of_decimal(value: Decimal) -> str | None:
