@@ -114,6 +114,17 @@ def _numbers(column: pd.Series[Any]) -> Any:
     return column.astype("str").reset_index(drop=True) if wrong.any() else values
 
 
+def unusable_numbers(rows: pd.DataFrame, definition: ModelDefinition) -> dict[int, str]:
+    """By row of the normal form, why its numbers can be no model's: cells that are no numbers, or infinite."""
+    found: dict[int, list[str]] = {}
+    for name in definition.features.numeric:
+        values, wrong = numbers(rows[name])
+        for row in np.flatnonzero(wrong | np.isinf(values)):
+            reason = f"{name}: {str(rows[name].iloc[row])[:60]!r} is no finite number"
+            found.setdefault(int(row), []).append(reason)
+    return {row: "; ".join(reasons) for row, reasons in found.items()}
+
+
 def row_ids(frame: pd.DataFrame, definition: ModelDefinition, *, complete: bool = True) -> pd.Series[Any]:
     """The rows' ids, from one column or several: whole numbers as such, however a column holds them.
 

@@ -21,7 +21,15 @@ from perennial.model.features import numeric_values
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, among, between
 from tasks.rows.frames import is_known
 from tasks.rows.labels import add_labels, encode_truth
-from tasks.rows.normal_form import batch_digest, id_parts, normalise, row_ids, time_column, used_columns
+from tasks.rows.normal_form import (
+    batch_digest,
+    id_parts,
+    normalise,
+    row_ids,
+    time_column,
+    unusable_numbers,
+    used_columns,
+)
 from tasks.rows.source import read_source
 from tasks.validation.judging import validate
 from tasks.validation.report import ValidationReport
@@ -113,13 +121,9 @@ def id_name(definition: ModelDefinition) -> str:
 
 def _unusable(rows: pd.DataFrame, report: ValidationReport, definition: ModelDefinition) -> tuple[str, ...]:
     """What no training could read, though the suite lets it pass: found before anything is written."""
-    good = ~rows.index.isin(report.row_reasons()["row"])
-    found = []
-    for name in definition.features.numeric:
-        try:
-            numeric_values(rows[name].where(good))
-        except DataError as error:
-            found.append(str(error))
+    broken = unusable_numbers(rows, definition)
+    good = ~rows.index.isin([*report.row_reasons()["row"], *broken])
+    found = [f"all {len(rows)} rows are broken: {broken[0]}"] if broken and len(broken) == len(rows) else []
     if definition.data.target in rows.columns:
         try:
             encode_truth(rows[definition.data.target].where(good), definition)
@@ -134,7 +138,10 @@ def _accept(
 ) -> Receipt:  # fmt: skip
     model, batch_id = definition.name, receipt.batch_id
     bad = report.row_reasons()
-    by_row = bad.groupby("row")["reason"].agg("; ".join) if len(bad) else pd.Series(dtype="str")
+    reasons = bad.groupby("row")["reason"].agg("; ".join).to_dict() if len(bad) else {}
+    for row, reason in unusable_numbers(rows, definition).items():
+        reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
+    by_row = pd.Series(reasons, dtype="str").sort_index()
     good = ~rows.index.isin(by_row.index)
     repeated = rows[ROW_ID].where(good).duplicated().to_numpy() | is_known(
         rows[ROW_ID], _other_ids(store, model, rows, batch_id)
@@ -142,6 +149,8 @@ def _accept(
     keep = good & ~repeated
     kept = rows[keep]
     features = kept[[ROW_ID, ROW_TIME, *definition.features.columns]]
+    # Of a column that had a broken cell the rest is still text.
+    features = features.assign(**{name: numeric_values(features[name]) for name in definition.features.numeric})
     known_at = features[ROW_TIME] if history else pd.Timestamp(as_of)
     stored = features.assign(**{ROW_BATCH: batch_id, ROW_INGESTED_AT: known_at})
     if len(stored):

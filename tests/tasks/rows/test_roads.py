@@ -182,13 +182,8 @@ def test_a_database_is_one_truth_with_the_files(tmp_path: Path, monkeypatch: pyt
     values = frame.where(frame.notna(), None)
     with sqlalchemy.create_engine(url).begin() as connection:
         own = sqlalchemy.Integer() if kind == "bool" else types[kind]
-        kinds = {
-            "row": own,
-            "at": sqlalchemy.Text(),
-            "x": sqlalchemy.Float(),
-            "c": types[kind],
-            "y": sqlalchemy.Float(),
-        }
+        kinds = {"row": own, "at": sqlalchemy.Text(), "c": types[kind]}
+        kinds |= {"x": sqlalchemy.Float(), "y": sqlalchemy.Float()}
         columns = [sqlalchemy.Column(name, kinds[name]) for name in frame.columns]
         rows_table = sqlalchemy.Table("rows", sqlalchemy.MetaData(), *columns)
         rows_table.create(connection)

@@ -89,8 +89,8 @@ def test_a_refused_batch_leaves_the_tables_alone(workspace: Workspace, definitio
     ("change", "reason"),
     [
         ({"even": 2}, "even: row 0 has np.int64(2), which is not 0 or 1"),
-        ({"ink_22": "broken"}, "'broken' is not a number"),
-        ({"ink_22": np.inf}, "inf is not finite"),
+        ({"ink_22": "broken"}, "all 72 rows are broken: ink_22: 'broken' is no finite number"),
+        ({"ink_22": np.inf}, "all 72 rows are broken: ink_22: 'inf' is no finite number"),
         ({"row": None}, "column row: row 0 has no id"),
         ({"when": "soon"}, "column when: row 0 has 'soon', which is no time"),
     ],
@@ -105,6 +105,87 @@ def test_what_no_training_could_read_is_refused_before_anything_is_written(
         "batches": None, "labels": None, "quarantine": 0, "receipts": 0,
     }  # fmt: skip
     assert len(quarantine(workspace)) == 72
+
+
+@pytest.mark.parametrize("cell", [np.inf, -np.inf, "inf", "broken", pd.Timedelta("1h")])
+def test_one_broken_number_costs_one_row(workspace: Workspace, definition: ModelDefinition, cell: object) -> None:
+    frame = rows(0, 1).astype({"ink_22": object})
+    frame.loc[5, "ink_22"] = cell
+    receipt = add(workspace, definition, frame, as_of=day(1))
+    assert (receipt.verdict, receipt.kept, receipt.quarantined) == ("accepted", 71, 1)
+    held = quarantine(workspace)
+    assert held["id"].tolist() == [frame["row"][5]]
+    assert "ink_22" in held["reasons"][0]
+    assert workspace.store.read("digits", "batches").schema.field("ink_22").type == "double"
+
+
+def test_columns_that_nobody_reads_may_hold_anything(workspace: Workspace, definition: ModelDefinition) -> None:
+    frame = rows(0, 1)
+    lists = frame.assign(emb=[[1.0, 2.0]] * 72, nested=[{"a": {"b": 1}}] * 72, more=[{1, 2}] * 72, when2=pd.NaT)
+    lists.loc[3, "ink_11"] = np.inf
+    receipt = add(workspace, definition, lists, as_of=day(1))
+    assert (receipt.verdict, receipt.kept, receipt.quarantined) == ("accepted", 71, 1)
+    assert json.loads(quarantine(workspace)["row"][0])["emb"] == [1.0, 2.0]
+    # What nobody reads names no batch either.
+    assert add(workspace, definition, lists.assign(emb=0), as_of=day(1)).verdict == "known"
+
+
+def test_a_list_in_a_column_that_is_read_is_refused_with_its_row(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    frame = rows(0, 1).astype({"shade": object})
+    frame.at[7, "shade"] = ["dark"]
+    receipt = add(workspace, definition, frame, as_of=day(1))
+    assert (receipt.verdict, receipt.quarantined) == ("refused", 72)
+    assert "column 'shade', row 7 (counted from 0): ['dark'] is neither text nor a number" in receipt.reasons[0]
+
+
+def test_nothing_new_beside_a_quarantine_is_nothing_and_late_truth_comes_in(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    frame = rows(0, 2)
+    frame.loc[3, "ink_11"] = np.inf
+    write_source(workspace, frame.drop(columns="even").assign(even=np.nan))
+    found = read_new(workspace.store, definition, as_of=day(2))
+    assert add(workspace, definition, found.rows, as_of=day(2), history=True).quarantined == 1
+    write_source(workspace, frame)
+    again = read_new(workspace.store, definition, as_of=day(2))
+    assert len(again.rows) == 0
+    receipt = label_frame(workspace.store, definition, again.truths, as_of=day(2), author="source")
+    assert receipt.new > 0
+    write_source(workspace, frame.iloc[:0])
+    assert len(read_new(workspace.store, definition, as_of=day(2)).rows) == 0
+
+
+def test_ids_of_several_columns(workspace: Workspace) -> None:
+    made = define(workspace, data={"id": ["customer", "month"]}, features={"categorical": ["shade", "customer"]})
+    several = {"type": "expect_compound_columns_to_be_unique", "severity": "critical",
+               "kwargs": {"column_list": ["customer", "month"]}}  # fmt: skip
+    path = workspace.settings.expectation_folders[0] / "digits.json"
+    path.write_text(json.dumps({"name": "digits", "expectations": [several]}))
+    frame = rows(0, 1).assign(customer=[1, 2] * 36, month=[f"2024-{number // 2:02}" for number in range(72)])
+    receipt = add(workspace, made, frame, as_of=day(1))
+    assert (receipt.verdict, receipt.kept, receipt.labels) == ("accepted", 72, 72)
+    assert ids(workspace)[0] == "1|2024-00"
+    late = pd.DataFrame({"customer": ["2.0"], "month": ["2024-35"], "even": [1 - frame["even"][71]]})
+    assert label_frame(workspace.store, made, late, as_of=day(2), author="file").corrected == 1
+    # Numbers beside a gap are other numbers for pandas only.
+    later = frame.assign(customer=frame["customer"].astype("float64"), ink_22=frame["ink_22"] + 1)
+    assert add(workspace, made, later, as_of=day(2)).duplicates == 72
+    receipt = add(workspace, made, frame.astype({"month": object}).assign(month=None), as_of=day(3))
+    assert "column month: row 0 has no id" in receipt.reasons[0]
+
+
+def test_a_suite_s_sets_are_read_as_the_rows_are_spelled(workspace: Workspace, definition: ModelDefinition) -> None:
+    path = workspace.settings.expectation_folders[0] / "digits.json"
+    sets = {"type": "expect_column_values_to_be_in_set", "severity": "critical",
+            "kwargs": {"column": "shade", "value_set": [3, 4.0, "5.0", True, "2024-01-01T00:00Z", "007"]}}  # fmt: skip
+    path.write_text(json.dumps({"name": "digits", "expectations": [sets]}))
+    frame = rows(0, 1).astype({"shade": object})
+    frame["shade"] = ["3.0", 4, 5.0, "true", pd.Timestamp("2024-01-01"), "007"] * 12
+    assert add(workspace, definition, frame, as_of=day(1)).kept == 72
+    frame["shade"] = ["7"] * 72
+    assert add(workspace, definition, frame.assign(ink_22=0.0), as_of=day(1)).verdict == "refused"
 
 
 def test_missing_columns_refuse(workspace: Workspace, definition: ModelDefinition) -> None:
