@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,26 @@ def test_text_in_a_number_stays_for_validation_to_see(definition: ModelDefinitio
     assert made[0] == str(rows(0, 1)["ink_11"][0])
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pd.to_timedelta(range(72), unit="min"), "holds durations"),
+        (pd.date_range("2024-01-01", periods=72), "holds times"),
+        ([complex(0, 1)] * 72, "holds complex numbers"),
+    ],
+)
+def test_durations_and_times_are_no_numbers(definition: ModelDefinition, column: Any, kind: str) -> None:
+    with pytest.raises(DataError, match=rf"column 'ink_11' is .*, not numeric: it {kind}\. Give numbers in a unit"):
+        normalise(rows(0, 1).assign(ink_11=column), definition)
+
+
+def test_truth_values_and_decimals_are_numbers(definition: ModelDefinition) -> None:
+    cells = [True, "true", "FALSE", Decimal("2.50"), " 1.5 ", "1e3", None, "", " ", pd.NA, np.float32(0.5), 7]
+    frame = rows(0, 1).head(12).assign(ink_11=pd.Series(cells, dtype=object))
+    found = normalise(frame, definition)["ink_11"]
+    assert found.fillna(-1).tolist() == [1, 1, 0, 2.5, 1.5, 1000, -1, -1, -1, -1, 0.5, 7]
+
+
 def test_missing_columns_are_named(definition: ModelDefinition) -> None:
     with pytest.raises(DataError, match=r"the columns row, shade are missing; there are when, .*Rename them in the"):
         normalise(rows(0, 1)[["when", *NUMERIC, "even"]], definition)
@@ -203,6 +224,14 @@ def test_times_are_utc(given: Any, moment: datetime) -> None:
         (["2024-01-01", "soon"], "column when: row 1 has 'soon', which is no time. Give ISO 8601 times."),
         (["01/02/2024"], "column when: row 0 has '01/02/2024', which is no time. Give ISO 8601 times."),
         ([1700000000], "column when: int64 holds no times. Give ISO 8601 times."),
+        (["2024-01-01", "now"], "column when: row 1 has 'now', which is no time. Give ISO 8601 times."),
+        ([" today"], "column when: row 0 has ' today', which is no time. Give ISO 8601 times."),
+        (["2024-01-01", ""], "column when: row 1 has '', which is no time. Give ISO 8601 times."),
+        (pd.to_timedelta([5], unit="s"), "column when: timedelta64[s] holds no times. Give ISO 8601 times."),
+        ([date(2024, 1, 1), 20240101], "column when: row 1 has 20240101, which is no time. Give ISO 8601 times."),
+        ([date(2024, 1, 1), pd.Timedelta(5, "D")],
+         "column when: row 1 has Timedelta('5 days 00:00:00'), which is no time. Give ISO 8601 times."),
+        ([date(2024, 1, 1), "now"], "column when: row 1 has 'now', which is no time. Give ISO 8601 times."),
     ],
 )  # fmt: skip
 def test_what_is_no_time(given: list[Any], problem: str) -> None:

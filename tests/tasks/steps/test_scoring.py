@@ -12,9 +12,11 @@ import pytest
 from small_model import World, add, day, rows
 
 from perennial.errors import DataError, NotFoundError
+from perennial.model.known import Unknown
 from perennial.workspace import Workspace
 from tasks.steps import score as scoring
 from tasks.steps.score import (
+    Strangers,
     load_version,
     predictions_between,
     require_champion,
@@ -147,6 +149,48 @@ def test_a_bad_cell_far_down_is_found(
     with pytest.raises(DataError, match=told):
         list(score_file(pipeline, trained.definition, source, target, version=7))
     assert not target.exists()
+
+
+@pytest.mark.parametrize(("name", "columns"), [("score", ["score", "_score", "version"]),
+                                               ("version", ["version", "score", "_version"]),
+                                               ("_score", ["_score", "score", "version"])])  # fmt: skip
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_id_keeps_its_name_beside_our_columns(
+    name: str, columns: list[str], ending: str, trained: World, pipeline: Any, tmp_path: Path
+) -> None:
+    definition = trained.definition.model_copy(update={"data": trained.definition.data.model_copy(update={"id": name})})
+    frame = rows(0, 1).drop(columns="even").rename(columns={"row": name})
+    frame.to_parquet(tmp_path / "in.parquet")
+    target = tmp_path / f"out.{ending}"
+    list(score_file(pipeline, definition, tmp_path / "in.parquet", target, version=7))
+    made = pd.read_parquet(target) if ending == "parquet" else pd.read_csv(target)
+    assert list(made.columns) == columns
+    assert made[name].tolist() == frame[name].tolist()
+
+
+def test_ids_of_several_columns_come_back_as_they_went(trained: World, pipeline: Any, tmp_path: Path) -> None:
+    definition = trained.definition.model_copy(
+        update={"data": trained.definition.data.model_copy(update={"id": ("shop", "day")})}
+    )
+    frame = rows(0, 1).drop(columns="even")
+    frame = frame.assign(shop=["a|b", "c\\", "007"] * 24, day=[float(number) for number in range(72)])
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    found = list(score_file(pipeline, definition, tmp_path / "in.csv", tmp_path / "out.parquet", version=7))
+    made = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(made.columns) == ["shop", "day", "score", "version"]
+    assert made["shop"].tolist() == frame["shop"].tolist()
+    assert made["day"].tolist() == [str(number) for number in range(72)]
+    assert found[0][0]["_id"][0] == "a\\|b|0"
+
+
+def test_categories_that_training_never_saw_are_told(trained: World, pipeline: Any, tmp_path: Path) -> None:
+    frame = rows(0, 1).drop(columns="even")
+    frame.loc[[3, 5], "shade"] = "Dark"
+    frame.loc[7, "shade"] = None
+    strangers = Strangers(pipeline)
+    for part in (frame.head(4), frame.tail(68)):
+        strangers.see(part)
+    assert strangers.told() == [Unknown("shade", "Dark", 2, "dark")]
 
 
 def test_a_chunk_that_can_t_be_recorded_ends_the_scoring(trained: World, pipeline: Any, tmp_path: Path) -> None:
