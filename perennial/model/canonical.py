@@ -76,6 +76,8 @@ def spelled(value: object) -> str | None:
     """
     if type(value) is str:
         return _of_text(value) if value and value[0] in _SUSPECT_START else value or None
+    if type(value) is int and -_EXACT < value < _EXACT:
+        return str(value)
     return _of_other(value)
 
 
@@ -281,8 +283,11 @@ def _spelled_series(column: pd.Series[Any], *, free_text: bool) -> pa.Array:
         isinstance(plain, np.dtype) and plain.kind in "iufbM"
     ):
         return spelled_array(pa.array(column, from_pandas=True), free_text=free_text)
+    values = column.astype(object).tolist()
+    if set(map(type, values)) <= {str, type(None)}:
+        return spelled_array(pa.array(values, pa.string()), free_text=free_text)
     # Value for value: pandas' own hashing takes True and 1 for one.
-    return pa.array([cells(value) for value in column.astype(object)], pa.string())
+    return pa.array(map(cells, values), pa.string())
 
 
 def _spelled_texts(texts: pa.Array) -> pa.Array:

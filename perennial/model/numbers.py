@@ -66,7 +66,13 @@ def numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArra
             return np.array(found), np.zeros(len(column), dtype=np.bool_)
         except pa.ArrowInvalid:
             pass
-    cells = [number(value) for value in column.astype(object)]
+    values = column.astype(object).tolist()
+    if set(map(type, values)) <= {float, int, type(None)}:
+        try:
+            return np.array(values, dtype=np.float64), np.zeros(len(column), dtype=np.bool_)
+        except OverflowError:  # an integer that no float holds
+            pass
+    cells = list(map(number, values))
     wrong = np.array([cell is None for cell in cells], dtype=np.bool_)
     return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64), wrong
 

@@ -113,25 +113,26 @@ def take_ids(values: object, count: int, columns: Sequence[str]) -> list[str]:
     Raises:
         Problem: 422 where they are not one for each row, unlike each other, and short.
     """
-    rule = f"one id for each row, all different; each {id_rule(columns)}"
+
+    def refuse(problem: str, value: object, row: int | None = None) -> Problem:
+        rule = f"one id for each row, all different; each {id_rule(columns)}"
+        return Problem(422, problem.format(value=shown(value), rule=rule), row=row, value=shown(value), rule=rule)
+
     if not isinstance(values, list | tuple) or len(values) != count:
-        raise Problem(422, f"ids {shown(values)} are not {rule}", value=shown(values), rule=rule)
+        raise refuse("ids {value} are not {rule}", values)
     ids = []
     for row, value in enumerate(values):
         if (name := take_id(value, columns)) is None:
-            raise Problem(
-                422, f"id {shown(value)} of row {row} is not {id_rule(columns)}", row=row, value=shown(value), rule=rule
-            )
+            raise refuse(f"id {{value}} of row {row} is not {id_rule(columns)}", value, row)
         ids.append(name)
     if len(set(ids)) != count:
-        twice = Counter(ids).most_common(1)[0][0]
-        raise Problem(422, f"id {shown(twice)} is given twice", value=shown(twice), rule=rule)
+        raise refuse("id {value} is given twice", Counter(ids).most_common(1)[0][0])
     return ids
 
 
 def take_id(value: object, columns: Sequence[str]) -> str | None:
     """One id in its spelling; None where it breaks `id_rule`."""
-    parts: Any = [value]
+    parts: Any = (value,)
     if len(columns) > 1:
         parts = parted(value, len(columns)) if isinstance(value, str) else value
         if not isinstance(parts, list | tuple) or len(parts) != len(columns):
@@ -319,6 +320,8 @@ def _from_csv(body: bytes, schema: Schema, most_rows: int) -> Request:
 
 def _has_ids(schema: Schema, given: Collection[str]) -> bool:
     """Whether rows carry their ids: all of an id's columns, or none but those that are features anyway."""
+    if len(schema.id_columns) == 1:
+        return schema.id_columns[0] in given
     absent = [name for name in schema.id_columns if name not in given]
     if not absent:
         return True
