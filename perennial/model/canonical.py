@@ -103,14 +103,15 @@ def spelled_column(column: pd.Series[Any], *, free_text: bool = False) -> pd.Ser
     return pd.Series(pd.array(made, dtype=STR), name=column.name)
 
 
-def spelled_array(values: pa.Array | pa.ChunkedArray, *, free_text: bool = False) -> pa.Array:
+def spelled_array(values: pa.Array | pa.ChunkedArray, *, free_text: bool = False) -> pa.Array | pa.ChunkedArray:
     """The same of Arrow's values, by their type and not by pandas': an integer stays one beside a missing value.
 
     Raises:
         Unspellable: A value, or the type, has no spelling.
     """
     if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+        # One by one: together they may be more than Arrow's texts can address.
+        return pa.chunked_array([spelled_array(part, free_text=free_text) for part in values.chunks], pa.string())
     kind = values.type
     if pa.types.is_dictionary(kind):
         names = spelled_array(values.dictionary, free_text=free_text)
@@ -271,10 +272,12 @@ def _refuse_rounded(text: str) -> NoReturn:
     )
 
 
-def _spelled_series(column: pd.Series[Any], *, free_text: bool) -> pa.Array:
+def _spelled_series(column: pd.Series[Any], *, free_text: bool) -> pa.Array | pa.ChunkedArray:
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype):
-        names = _spelled_series(pd.Series(column.cat.categories), free_text=free_text)
+        names = pa.array(
+            _spelled_series(pd.Series(column.cat.categories), free_text=free_text).to_pylist(), pa.string()
+        )
         codes = column.cat.codes.to_numpy()
         return names.take(pa.array(codes, mask=codes < 0))
     cells = written if free_text else spelled

@@ -159,7 +159,8 @@ class Service:
         if unseen:
             for (column, _), rows in unseen.items():
                 counts[column] = counts.get(column, 0) + rows
-            request.warnings = served.champion.schema.warnings(unseen)
+            hidden = served.champion.definition.serving.redact
+            request.warnings = served.champion.schema.warnings(unseen, hidden)
         self.metrics.counted(served.champion.name, counts, missing)
 
     async def score(self, served: Served, request: Request, arrived_ns: int) -> Scored:

@@ -151,17 +151,20 @@ def _from_texts(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
     """A table of nothing but texts, where only an empty cell is surely missing."""
     columns: dict[str, Any] = {}
     for name, values in zip(table.column_names, table.columns, strict=True):
-        texts = values.combine_chunks()
-        texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
-        columns[name] = _from_numerals(texts) if name in _number_columns(definition) else texts
+        numeric = name in _number_columns(definition)
+        missing = pa.array(("", *MISSING_NUMBERS) if numeric else ("",))
+        texts = pa.chunked_array([_without(part, missing) for part in values.chunks], pa.string())
+        columns[name] = _from_numerals(texts) if numeric else texts
     frame: pd.DataFrame = pa.table(columns).to_pandas()
     return frame
 
 
-def _from_numerals(texts: pa.Array) -> pa.Array:
+def _without(texts: pa.Array, missing: pa.Array) -> pa.Array:
+    return pc.replace_with_mask(texts, pc.is_in(texts, value_set=missing), pa.scalar(None, pa.string()))
+
+
+def _from_numerals(texts: pa.ChunkedArray) -> Any:
     """Floats where every cell is one or missing, else the texts."""
-    missing = pc.is_in(texts, value_set=pa.array(MISSING_NUMBERS))
-    texts = pc.replace_with_mask(texts, missing, pa.scalar(None, pa.string()))
     try:
         return texts.cast(pa.float64())
     except pa.ArrowInvalid:

@@ -116,17 +116,18 @@ def take_ids(values: object, count: int, columns: Sequence[str]) -> list[str]:
 
     def refuse(problem: str, value: object, row: int | None = None) -> Problem:
         rule = f"one id for each row, all different; each {id_rule(columns)}"
-        return Problem(422, problem.format(value=shown(value), rule=rule), row=row, value=shown(value), rule=rule)
+        return Problem(422, f"{problem}; wanted: {rule}", row=row, value=shown(value), rule=rule)
 
     if not isinstance(values, list | tuple) or len(values) != count:
-        raise refuse("ids {value} are not {rule}", values)
+        raise refuse(f"ids {shown(values)} are not one for each row", values)
     ids = []
     for row, value in enumerate(values):
         if (name := take_id(value, columns)) is None:
-            raise refuse(f"id {{value}} of row {row} is not {id_rule(columns)}", value, row)
+            raise refuse(f"id {shown(value)} of row {row} is none", value, row)
         ids.append(name)
     if len(set(ids)) != count:
-        raise refuse("id {value} is given twice", Counter(ids).most_common(1)[0][0])
+        twice = Counter(ids).most_common(1)[0][0]
+        raise refuse(f"id {shown(twice)} is given twice", twice)
     return ids
 
 

@@ -27,6 +27,7 @@ Kind = Literal["numeric", "categorical", "text", "image"]
 Row = list[Any]
 Unseen = dict[tuple[str, str], int]
 Key = TypeVar("Key", str, tuple[str, str])
+_NONE: frozenset[str] = frozenset()
 _RULES: Mapping[Kind, str] = {
     "numeric": "a finite number, a text that reads as one, or null for missing",
     "categorical": "a text, a number or a truth value, or null for missing",
@@ -114,14 +115,17 @@ class Schema:
                 if value is None:
                     _count(missing, self.columns[column])
 
-    def warnings(self, unseen: Unseen) -> list[dict[str, Any]]:
-        """What an answer tells of categories that training never saw: a few of each column, most frequent first."""
+    def warnings(self, unseen: Unseen, hidden: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What an answer tells of categories that training never saw: a few of each column, most frequent first.
+
+        Of hidden columns nothing is told that training saw.
+        """
         found = []
         for column, known in self.parts[1]:
             name = self.columns[column]
             mine = sorted(((rows, value) for (of, value), rows in unseen.items() if of == name), reverse=True)
             found += [
-                Unknown(name, value, rows, nearest(value, known or frozenset())).to_dict()
+                Unknown(name, value, rows, nearest(value, _NONE if name in hidden else known or _NONE)).to_dict()
                 for rows, value in mine[:MOST_TOLD]
             ]
         return found

@@ -242,7 +242,7 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
             )
         found = np.frombuffer(data, dtype=_TYPES[kind])
         # A name is spelled in the precision that held it: as a double, 0.1 in single precision has 17 digits.
-        return found.tolist() if meant == "numeric" else list(found)
+        return list(found) if kind in ("FP16", "FP32") and meant != "numeric" else found.tolist()
     values: list[Any] = []
     position = 0
     while position < len(data):
