@@ -78,7 +78,7 @@ def test_the_loop(flow_workspace: Workspace) -> None:
     for at in (11, 12, 13):
         ingest("digits", as_of=day(at))
         assert score("digits", as_of=day(at))["rows"] >= 72
-    assert score("digits", as_of=day(13)) == {"rows": 0, "version": 1}
+    assert score("digits", as_of=day(13)) == {"rows": 0, "version": 1, "warnings": []}
     decision = monitor("digits", as_of=day(13), trigger=False)
     assert decision["verdict"] in ("hold", "recalibrate", "retrain")
     assert decision["champion_version"] == "1"
@@ -176,7 +176,7 @@ def test_score_a_file(flow_workspace: Workspace, tmp_path: Path) -> None:
 
     rows(14, 15).drop(columns="even").to_parquet(tmp_path / "in.parquet")
     made = score("digits", input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out.csv"), as_of=day(15))
-    assert made == {"rows": 72, "version": 1, "output": str(tmp_path / "out.csv")}
+    assert made == {"rows": 72, "version": 1, "output": str(tmp_path / "out.csv"), "warnings": []}
     scored = pd.read_csv(tmp_path / "out.csv")
     assert scored["row"].tolist() == rows(14, 15)["row"].tolist()
     logged = flow_workspace.store.frame("digits", "predictions")

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import ConflictError, DataError, NotFoundError
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between, read_table
+from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, among, between, read_table
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
@@ -211,6 +211,18 @@ def test_a_filter_is_half_open(store: Store) -> None:
     assert sorted(store.frame("m", "labels", where=between("labelled_at", None, NOW))["id"]) == []
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[], [None], np.array([], dtype=object), pd.Series([], dtype="float64"), pd.Series([None, np.nan], dtype=object),
+     pd.Series([], dtype="str"), pa.chunked_array([], pa.string()), pa.array([], pa.null())],
+    ids=lambda values: f"{type(values).__name__}-{len(values)}",
+)  # fmt: skip
+def test_a_row_is_among_no_values_at_all(store: Store, values: Any) -> None:
+    store.append("m", "labels", labels("a"))
+    assert store.count("m", "labels", where=among("id", values)) == 0
+    assert store.count("m", "labels", where=among("id", ["a", None])) == 1
+
+
 def test_models_don_t_share_tables(store: Store) -> None:
     store.append("m", "labels", labels("a"))
     assert len(store.read("other", "labels")) == 0
@@ -218,7 +230,7 @@ def test_models_don_t_share_tables(store: Store) -> None:
 
 def test_somebody_elses_table(store: Store) -> None:
     store.append("m", "labels", labels("a"))
-    assert read_table(f"{store.root}/m/labels")["id"].tolist() == ["a"]
+    assert read_table(f"{store.root}/m/labels")["id"].to_pylist() == ["a"]
     with pytest.raises(NotFoundError, match=r"there is no Delta table at .*none. Correct the path"):
         read_table(f"{store.root}/none")
 
