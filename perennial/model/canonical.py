@@ -6,8 +6,8 @@ written by one of them is met by the others:
 - **Missing** are null, NaN, NaT and the empty text.
 - **Whole numbers** are their digits: 3, 3.0, the decimal 3.00 and the texts "3", "3.0" and "3.00" are "3"; -0 is "0".
 - **Other numbers** are the shortest digits that read back as the number, in the precision that held them: 2.5, 0.1 in
-  float32 and 1e-05 are "2.5", "0.1" and "0.00001"; so are texts with an exponent of two digits, as writers make them of
-  floats ("1e-05", "1.5e+10"). Of decimals the zeros at the end go.
+  float32 and 1e-05 are "2.5", "0.1" and "0.00001"; so are texts with a signed exponent, as writers make them of floats
+  ("1e-05", "1.5e+10"). Of decimals the zeros at the end go.
 - **Texts** stay as they are written but for the kinds named here. "007", "1e3" and "+3" stay; so does "2.50",
   for nobody can tell a price from version 3.10, which is not 3.1.
 - **Truth values** are "True" and "False"; so are the texts true, TRUE, false and FALSE.
@@ -45,7 +45,7 @@ _EXACT_SINGLE = 2.0**24
 _TRUTHS = {"true": "True", "TRUE": "True", "True": "True", "false": "False", "FALSE": "False", "False": "False"}
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.(0+)")
 # As Python, R, C and Arrow write very large and very small floats; 1e3 and 2E5 are codes.
-_EXPONENT = re.compile(r"-?[0-9](?:\.[0-9]+)?e[+-][0-9]{2,3}")
+_EXPONENT = re.compile(r"-?[0-9](?:\.[0-9]+)?e[+-][0-9]{1,3}")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
     r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
@@ -53,7 +53,7 @@ _TIME = re.compile(
 # The first characters of all texts that may be spelled otherwise: most texts are passed by this alone.
 _SUSPECT_START = frozenset("0123456789-tTfF")
 _SUSPECTS = (
-    r"^(?:-?(?:0|[1-9][0-9]*)\.0+|-0|true|TRUE|false|FALSE|-?[0-9](?:\.[0-9]+)?e[+-][0-9]{2,3}"
+    r"^(?:-?(?:0|[1-9][0-9]*)\.0+|-0|true|TRUE|false|FALSE|-?[0-9](?:\.[0-9]+)?e[+-][0-9]{1,3}"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*)$"
 )
 _SPELLED_TIMES = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*[1-9])?$"
@@ -179,7 +179,7 @@ def _of_text(text: str) -> str:
         number = float(text)
         if abs(number) >= _EXACT:
             _refuse_rounded(text)
-        return str(_of_float(number))
+        return text if number == 0 and text.strip("-")[0] != "0" else str(_of_float(number))
     if time := _TIME.fullmatch(text):
         return _of_time_text(text, time)
     return "0" if text == "-0" else text
