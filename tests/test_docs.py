@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from perennial.cli import COMMANDS
+from perennial.definition import ModelDefinition
 from perennial.serving.settings import ServingSettings
 from perennial.settings import PROJECT_ROOT, Settings
+from perennial.state.store import LAYOUT
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")])
@@ -50,8 +52,10 @@ RECORDS = sorted((PROJECT_ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 def test_decision_records_are_numbered_and_in_the_index() -> None:
     assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
     index = (PROJECT_ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
-    linked = re.findall(r"^- \[(\d{4})\]\(([^)]+)\)", index, re.M)
-    assert sorted(linked) == [(path.name[:4], path.name) for path in RECORDS]
+    linked = re.findall(r"^- \[(\d{4})\]\(([^)]+)\) (.+)$", index, re.M)
+    headings = [path.read_text(encoding="utf-8").partition("\n")[0] for path in RECORDS]
+    titled = [heading.removeprefix(f"# {number}. ") for number, heading in enumerate(headings, 1)]
+    assert sorted(linked) == [(path.name[:4], path.name, title) for path, title in zip(RECORDS, titled, strict=True)]
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name[:4])
@@ -59,6 +63,35 @@ def test_a_decision_record_has_its_sections(path: Path) -> None:
     parts = re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.M)
     assert [part.split("\n", 1)[0] for part in parts[1:]] == ["Context", "Decision", "Rejected", "Measured"]
     assert all(len(part.split("\n", 1)[1].strip()) > 20 for part in parts[1:])
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name[:4])
+def test_what_a_record_measured_has_its_program_or_is_said_to_be_nothing(path: Path) -> None:
+    measured = path.read_text(encoding="utf-8").partition("## Measured")[2]
+    assert re.search(r"\b(?:tests|benchmarks)/[\w/]+\.py|Nothing was measured|No figure", measured)
+
+
+def test_no_two_records_say_the_same_of_their_measuring() -> None:
+    measured = [path.read_text(encoding="utf-8").partition("## Measured")[2].split() for path in RECORDS]
+    assert [text for number, text in enumerate(measured) if text in measured[:number]] == []
+
+
+def test_each_word_of_the_glossary_is_told_once_with_its_place() -> None:
+    glossary = (PROJECT_ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = [line for line in glossary.splitlines() if line.startswith("| **")]
+    cells = [re.split(r"(?<!\\)\|", row)[1:-1] for row in rows]
+    assert all(len(row) == 3 and all(cell.strip() for cell in row) for row in cells)
+    words = [row[0].strip() for row in cells]
+    assert len(words) == len(set(words))
+
+
+def test_each_key_that_the_glossary_names_is_one_of_a_definitions() -> None:
+    glossary = (PROJECT_ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    sections = {name: field.annotation for name, field in ModelDefinition.model_fields.items()}
+    for section, key in re.findall(r"`(data|training|gate|monitoring|serving)\.([a-z_]+)[`:]", glossary):
+        assert key in sections[section].model_fields, f"{section}.{key}"
+    for table in re.findall(r"table `([a-z_]+)`", glossary):
+        assert table in LAYOUT, table
 
 
 def test_architecture_fits_on_two_pages() -> None:
