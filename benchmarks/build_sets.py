@@ -84,7 +84,9 @@ def main() -> None:
     if unknown := set(arguments.sets or []) - {known.name for known in sets}:
         raise SystemExit(f"no such set: {', '.join(sorted(unknown))}")
     for known in sets:
-        wanted = known.name in arguments.sets if arguments.sets else not (arguments.to / known.name / "meta.json").exists()
+        wanted = (
+            known.name in arguments.sets if arguments.sets else not (arguments.to / known.name / "meta.json").exists()
+        )
         if wanted:
             build(known, shelf, arguments.to)
     print(f"sets in {arguments.to}", file=sys.stderr)

@@ -38,7 +38,9 @@ def _matches(shelf: Shelf) -> pd.DataFrame:
     ).sort_values("row", kind="stable")
     made = frame[["t", "HomeTeam", "AwayTeam", "Round"]].copy()
     for matches in (5, 34):
-        form = long.groupby("team")["balance"].transform(lambda past, n=matches: past.shift(1).rolling(n, min_periods=3).mean())
+        form = long.groupby("team")["balance"].transform(
+            lambda past, n=matches: past.shift(1).rolling(n, min_periods=3).mean()
+        )
         for side in sides:
             mine = long["side"] == side
             made[f"{side}_form_{matches}"] = pd.Series(form[mine].to_numpy(), index=long.loc[mine, "row"].to_numpy())

@@ -1,7 +1,8 @@
 """Which sets defaults are chosen on, and which they are only reported on. No figure of any set is read here.
 
 The seven sets that the first defaults were chosen on can't be held out any more. The others are dealt out by the
-sha256 of their names, per kind, so that both halves have alike many of each kind; a world's twin is in the other half, and a set made of another one's rows follows that one.
+sha256 of their names, per kind, so that both halves have alike many of each kind; a world's twin is in the other half,
+and a set made of another one's rows follows that one.
 The result is fixed in `halves.json`; a set that is not in it was never looked at, and counts as held out.
 """
 

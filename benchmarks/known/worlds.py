@@ -151,7 +151,9 @@ def _turnover(task: str, once: float, drift: float) -> Callable[[np.random.Gener
         effect = rng.normal(size=returning.max() + 1)
         single = rng.random(count) < once
         rows.signal += np.where(single, 0.0, 0.5 * effect[returning])
-        customer = np.where(single, np.char.add("n", np.arange(count).astype(str)), np.char.add("c", returning.astype(str)))
+        customer = np.where(
+            single, np.char.add("n", np.arange(count).astype(str)), np.char.add("c", returning.astype(str))
+        )
         return rows.frame(task, customer=customer)
 
     return make
@@ -230,7 +232,8 @@ WORLDS: tuple[World, ...] = (
            (REGRESSION, _growth(REGRESSION, 12.0, 0.8)), (BINARY, _growth(BINARY, 4.0, 1.5))),
     *_pair("question", "one column is present only later, another one no longer",
            (BINARY, _question(BINARY, 14, 30)), (REGRESSION, _question(REGRESSION, 20, 33))),
-    *_pair("one_class", "the first training saw one class only", (BINARY, _one_class(6, 0.3)), (BINARY, _one_class(9, 0.15))),
+    *_pair("one_class", "the first training saw one class only",
+           (BINARY, _one_class(6, 0.3)), (BINARY, _one_class(9, 0.15))),
     *_pair("turnover", "a steady share of numbers that come once",
            (REGRESSION, _turnover(REGRESSION, 0.3, 0.8)), (BINARY, _turnover(BINARY, 0.5, 1.5))),
     *_pair("float_noise", "a constant gets last digits from window 12 on",
