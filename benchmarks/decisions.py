@@ -1,11 +1,14 @@
 """Prequential proof of the decisions: quality kept beside retrains spent, false alarms, faults named, shifts found.
 
-    python benchmarks/decisions.py --data FOLDER --cache CACHE --json FILE
+    python benchmarks/build_sets.py
+    python benchmarks/decisions.py --half held-out --json FILE
 
-For each set: predict a window, its labels arrive one window later (`--label-delay 0`: at its end), then decide. Kept is
-(never - policy) / (never - always) in mean loss; the retrain share is a policy's retrains over always's. `perennial` is
-`tasks.check.decision.check` with the default policy, the code that decides live. Each set's fits are done once
-(`--cache`).
+For each set: predict a window, its labels arrive one window later (`--label-delay-windows 0`: at its end), then decide.
+Kept is (never - policy) / (never - always) in mean loss, over the sets where always-retraining gains more than 1 % of
+never's loss; elsewhere the regret beside the better of the two is told. The retrain share is a policy's retrains over
+always's. `perennial` is what ships: `tasks.check.decision.check` with the default policy, and behind it the default
+gate and probation (`--without-gate`: none). Defaults are chosen on the half `chosen-on` (`known/halves.py`) and
+reported on the half `held-out`. Each set's fits are done once (`--cache`).
 """
 
 from __future__ import annotations
@@ -22,21 +25,28 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from prequential.baselines import make_policies
+from known.halves import CHOSEN, HELD_OUT, half_of
+from prequential.baselines import evenly, make_policies
 from prequential.faults import measure_false_alarms, measure_faults, measure_shifts
+from prequential.figures import figures, summarise
+from prequential.learned import measure_learned
 from prequential.replay import Replay
 from prequential.runs import Run, run_chooser, run_perennial
 from prequential.scores import score_matrix
-from prequential.sets import find_sets, load_set
+from prequential.sets import HOME, find_sets, load_set
+from prequential.tables import print_faults, print_learned, print_policies, print_rates, print_sets, print_shifts
 
 from perennial.definition import GatePolicy, Triggers
+from perennial.settings import PROJECT_ROOT
 
 ALONE = ("quality", "drift", "growth", "estimate")
+BASELINES = ("every_4th", "every_8th")
+PARTS = ("policies", "false_alarms", "faults", "shifts", "learned")
+SHARED = PROJECT_ROOT.parent / "shared" / "data"
 
 
-def measure_set(replay: Replay, names: list[str], cache: Path | None) -> dict[str, Any]:
-    """Every policy's figures on one set, by its name."""
+def measure_set(replay: Replay, names: list[str], gate: GatePolicy | None, cache: Path | None) -> dict[str, Any]:
+    """The baselines' figures under `sets`, and Perennial's under `gated`, or without a gate under `sets` too."""
     makers = make_policies(cache)
     runs: dict[str, Run] = {}
     for name in dict.fromkeys(["never", "always", *names]):
@@ -44,54 +54,17 @@ def measure_set(replay: Replay, names: list[str], cache: Path | None) -> dict[st
         if name in makers:
             runs[name] = run_chooser(replay, makers[name](replay))
         else:
-            runs[name] = run_perennial(replay, _policy(replay, name))
+            runs[name] = run_perennial(replay, _policy(replay, name), gate)
         print(f"  {replay.data.name} {name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-    return {name: _figures(run, runs["never"], runs["always"]) for name, run in runs.items()}
-
-
-def measure_gated(replay: Replay, names: list[str], gate: GatePolicy) -> dict[str, Any]:
-    """Perennial's own policies again, now with the live gate before and the probation after; kept as without them."""
-    makers = make_policies(None)
-    never, always = (run_chooser(replay, makers[name](replay)) for name in ("never", "always"))
-    runs = {
-        name: run_perennial(replay, _policy(replay, name), gate) for name in names if name not in makers
-    }  # fmt: skip
-    return {name: _figures(run, never, always) for name, run in runs.items()}
-
-
-def _figures(run: Run, never: Run, always: Run) -> dict[str, Any]:
-    lost = never.loss - always.loss
-    figures: dict[str, Any] = {
-        "kept": (never.loss - run.loss) / lost if lost else float("nan"),
-        "loss": run.loss,
-        "retrains": run.retrains,
-        "retrain_share": run.retrains / max(1, always.retrains),
-        "recalibrations": run.recalibrations,
-        "refused": run.refused,
-        "undone": run.undone,
-        "cpu_seconds": run.cpu_seconds,
-        "moments": run.moments,
-    }
-    if run.decisions:
-        verdicts = [decision.verdict for decision in run.decisions]
-        figures["verdicts"] = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
-        figures["repair_share"] = verdicts.count("repair") / len(verdicts)
-    return figures
-
-
-def summarise(sets: dict[str, Any]) -> dict[str, Any]:
-    """Each policy over all sets: mean and smallest kept, mean share of retrains."""
-    policies = list(next(iter(sets.values())))
-    return {
-        name: {
-            "kept_mean": float(np.mean([figures[name]["kept"] for figures in sets.values()])),
-            "kept_smallest": float(min(figures[name]["kept"] for figures in sets.values())),
-            "retrain_share_mean": float(np.mean([figures[name]["retrain_share"] for figures in sets.values()])),
-            "recalibrations": sum(figures[name]["recalibrations"] for figures in sets.values()),
-            "cpu_seconds": sum(figures[name]["cpu_seconds"] for figures in sets.values()),
-        }
-        for name in policies
-    }
+    found = {name: figures(run, runs["never"], runs["always"]) for name, run in runs.items()}
+    ours = [name for name in found if name not in makers]
+    for name in ours:
+        calendar = run_chooser(replay, evenly(runs[name].retrains)(replay)) if runs[name].retrains else runs["never"]
+        found[name]["kept_of_calendar"] = figures(calendar, runs["never"], runs["always"])["kept"]
+    if gate is None:
+        return {"sets": found}
+    baselines = {name: row for name, row in found.items() if name in makers}
+    return {"sets": baselines, "gated": {name: found[name] for name in ours}} if ours else {"sets": baselines}
 
 
 def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -99,47 +72,86 @@ def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any
     warnings.simplefilter("ignore")
     began = time.perf_counter()
     data = load_set(folder)
-    replay = Replay(data, score_matrix(data, arguments.cache), arguments.label_delay)
+    replay = Replay(data, score_matrix(data, arguments.cache), arguments.label_delay_windows)
     print(f"  {data.name}: fits {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    gate = None if arguments.without_gate else GatePolicy(**({"doubt": arguments.doubt} if arguments.doubt else {}))
     parts: dict[str, Any] = {}
     if "policies" in arguments.parts:
-        parts["sets"] = measure_set(replay, arguments.policies, arguments.cache)
-        if arguments.gate:
-            parts["gated"] = measure_gated(replay, arguments.policies, GatePolicy(doubt=arguments.doubt))
+        parts |= measure_set(replay, arguments.policies, gate, arguments.cache)
     if "false_alarms" in arguments.parts:
         parts["shuffled"] = measure_false_alarms(replay)
     if "faults" in arguments.parts:
         parts["faults"] = measure_faults(replay)
     if "shifts" in arguments.parts:
         parts["shifts"] = measure_shifts(replay)
+    if "learned" in arguments.parts:
+        parts["learned"] = measure_learned(replay, gate, arguments.cache)
     print(f"  {data.name}: all {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return parts
 
 
 def main() -> None:
     arguments = _arguments()
+    began = time.perf_counter()
     found = find_sets(arguments.data, arguments.sets)
-    result: dict[str, Any] = {"label_delay_windows": arguments.label_delay}
+    halves = {name: half_of(name) for name in found}
+    if arguments.half != "all":
+        found = {name: folder for name, folder in found.items() if halves[name] == arguments.half}
+    if not found:
+        raise SystemExit(f"no set of the half {arguments.half} in {', '.join(map(str, arguments.data))}")
+    result: dict[str, Any] = {"label_delay_windows": arguments.label_delay_windows}
     for name, parts in _measure_all(found, arguments).items():
-        for part, figures in parts.items():
-            result.setdefault(part, {})[name] = figures
-    if "sets" in result:
-        result["summary"] = summarise(result["sets"])
-        _print_policies(result["summary"], result["sets"])
-    if "gated" in result:
-        result["gated"] = {"sets": result["gated"], "summary": summarise(result["gated"])}
-        print("with the live gate:")
-        _print_policies(result["gated"]["summary"], result["gated"]["sets"])
-    if "shuffled" in result:
-        _print_rates("shuffled sets", result["shuffled"])
-    if "faults" in result:
-        _print_faults(result["faults"])
-    if "shifts" in result:
-        _print_shifts(result["shifts"])
+        for part, made in parts.items():
+            result.setdefault(part, {})[name] = made
+    result["halves"] = {name: halves[name] for name in found}
+    _summarise(result, halves)
+    _print(result, halves)
+    result["seconds"] = time.perf_counter() - began
+    print(f"\n{len(found)} sets in {result['seconds']:.0f} s")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
     if result.get("failed"):
         raise SystemExit("not measured: " + "; ".join(f"{n}: {why}" for n, why in result["failed"].items()))
+
+
+def _summarise(result: dict[str, Any], halves: dict[str, str]) -> None:
+    """Put each part's summary over all sets and over each half into the result."""
+    if "sets" in result:
+        result["summary"], result["by_half"] = summarise(result["sets"]), _by_half(result["sets"], halves)
+    if "gated" in result:
+        sets = result["gated"]
+        result["gated"] = {"sets": sets, "summary": summarise(sets), "by_half": _by_half(sets, halves)}
+
+
+def _by_half(sets: dict[str, Any], halves: dict[str, str]) -> dict[str, Any]:
+    return {half: summarise(sets, [n for n in sets if halves[n] == half]) for half in (CHOSEN, HELD_OUT)}
+
+
+def _print(result: dict[str, Any], halves: dict[str, str]) -> None:
+    """Both halves apart."""
+    for half in (CHOSEN, HELD_OUT):
+        names = {name for name in result["halves"] if halves[name] == half}
+
+        def of(part: str, names: set[str] = names) -> dict[str, Any]:
+            return {name: row for name, row in result.get(part, {}).items() if name in names}
+
+        if of("sets") and result["by_half"][half]:
+            print_policies(
+                f"{half}, {'without a gate' if 'gated' not in result else 'baselines'}:", result["by_half"][half]
+            )
+        if "gated" in result and result["gated"]["by_half"][half]:
+            print_policies(f"{half}, as it ships, gate and probation in:", result["gated"]["by_half"][half])
+        if of("shuffled"):
+            print_rates(f"{half}, shuffled", of("shuffled"))
+        if of("faults"):
+            print_faults(f"{half}, faults named:", of("faults"))
+        if of("shifts"):
+            print_shifts(f"{half}, shifts found:", of("shifts"))
+        if of("learned"):
+            print_learned(f"{half}, after a fault was mended:", of("learned"))
+    ours = result["gated"]["sets"] if "gated" in result else result.get("sets", {})
+    if all("perennial" in rows for rows in ours.values()) and ours:
+        print_sets("perennial, set by set:", "perennial", ours, halves)
 
 
 def _measure_all(found: dict[str, Path | None], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -172,65 +184,26 @@ def _policy(replay: Replay, name: str) -> Any:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of sets; the flights are always there")
-    parser.add_argument("--cache", type=Path, help="a folder for the scores of all fits")
-    parser.add_argument("--json", type=Path, help="write every figure to this file")
-    parser.add_argument("--gate", action="store_true", help="also with the live gate before challengers and maps")
-    parser.add_argument("--doubt", choices=("keep", "promote"), default="keep", help="that gate's answer to doubt")
+    default = [folder for folder in (SHARED, HOME / "sets") if folder.is_dir()]
+    parser.add_argument(
+        "--data", type=Path, nargs="*", default=default, help="folders of sets; the flights are always there"
+    )
+    parser.add_argument("--half", choices=(CHOSEN, HELD_OUT, "all"), default="all", help="only the sets of this half")
     parser.add_argument("--sets", nargs="*", help="only these sets")
+    parser.add_argument("--cache", type=Path, default=HOME / "scores", help="a folder for the scores of all fits")
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--without-gate", action="store_true", help="let in every challenger and map; no probation")
+    parser.add_argument("--doubt", help="another answer of the gate to doubt than the shipped default")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets measured at the same time")
-    parser.add_argument("--label-delay", type=int, default=1, help="windows until a window's labels are known")
-    parser.add_argument("--policies", nargs="*", default=[*make_policies(None), "perennial"])
-    parser.add_argument("--parts", nargs="*", default=["policies", "false_alarms", "faults", "shifts"])
+    parser.add_argument(
+        "--label-delay-windows", "--label-delay", type=int, default=1, help="windows until a window's labels are known"
+    )
+    known = ", ".join(make_policies(None))
+    parser.add_argument("--policies", nargs="*", default=[*BASELINES, "perennial"], help=f"perennial, or {known}")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=[*PARTS])
     arguments = parser.parse_args()
-    if arguments.cache:
-        arguments.cache.mkdir(parents=True, exist_ok=True)
+    arguments.cache.mkdir(parents=True, exist_ok=True)
     return arguments
-
-
-def _print_policies(summary: dict[str, Any], sets: dict[str, Any]) -> None:
-    print(f"{'policy':<24}{'kept':>7}{'least':>7}{'share':>7}{'recal.':>8}{'CPU s':>8}   kept per set")
-    for name, row in summary.items():
-        each = "  ".join(f"{s} {figures[name]['kept']:.2f}" for s, figures in sets.items())
-        print(
-            f"{name:<24}{row['kept_mean']:>7.3f}{row['kept_smallest']:>7.3f}{row['retrain_share_mean']:>7.3f}"
-            f"{row['recalibrations']:>8}{row['cpu_seconds']:>8.0f}   {each}"
-        )
-
-
-def _print_rates(title: str, rates: dict[str, Any]) -> None:
-    checks = sum(row["checks"] for row in rates.values())
-    for key in ("alarms", "fired", "repairs"):
-        count = sum(row[key] for row in rates.values())
-        print(f"{title}: {key} in {count} of {checks} checks ({count / checks:.2%})")
-
-
-def _print_faults(sets: dict[str, Any]) -> None:
-    print(f"{'fault':<20}{'weak':>12}{'medium':>12}{'strong':>12}   named / injected")
-    kinds = dict.fromkeys(kind for row in sets.values() for kind in row["named"])
-    total = {"weak": [0, 0], "medium": [0, 0], "strong": [0, 0]}
-    for kind in kinds:
-        cells = ""
-        for strength, sums in total.items():
-            named = [row["named"][kind][strength] for row in sets.values() if kind in row["named"]]
-            found, tried = sum(n for n, _ in named), sum(t for _, t in named)
-            sums[0], sums[1] = sums[0] + found, sums[1] + tried
-            cells += f"{f'{found}/{tried}':>12}"
-        print(f"{kind:<20}{cells}")
-    print(f"{'all':<20}" + "".join(f"{found / max(1, tried):>12.1%}" for found, tried in total.values()))
-    checks, repairs = sum(r["checks"] for r in sets.values()), sum(r["repairs"] for r in sets.values())
-    print(f"untouched: repair in {repairs} of {checks} checks ({repairs / checks:.2%})")
-
-
-def _print_shifts(sets: dict[str, Any]) -> None:
-    print(f"{'shift':<12}{'detector':<16}{'found':>10}{'delay, windows':>16}{'false before':>14}")
-    keys = dict.fromkeys((s, d) for row in sets.values() for s in row for d in row[s])
-    for shift, detector in keys:
-        rows = [row[shift][detector] for row in sets.values() if shift in row]
-        delays = [row["delay"] for row in rows if row["delay"] is not None]
-        mean = f"{np.mean(delays):.1f}" if delays else "–"
-        false = sum(row["false_before"] for row in rows) / max(1, sum(row["checks_before"] for row in rows))
-        print(f"{shift:<12}{detector:<16}{f'{len(delays)}/{len(rows)}':>10}{mean:>16}{false:>14.1%}")
 
 
 if __name__ == "__main__":

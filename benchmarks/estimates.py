@@ -117,7 +117,7 @@ def main() -> None:
     arguments = _arguments()
     warnings.simplefilter("ignore")
     result: dict[str, Any] = {}
-    data = [load_set(path) for path in find_sets(arguments.data, arguments.sets).values()]
+    data = [load_set(path) for path in find_sets([arguments.data] if arguments.data else [], arguments.sets).values()]
     for delay in arguments.label_delays:
         result[str(delay)] = figures = {}
         print(f"labels {delay} windows late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def every(count: int) -> Callable[[Replay], Chooser]:
 
     def make(replay: Replay) -> Chooser:
         return lambda window, *_: (window + 1 - replay.data.start) % count == 0
+
+    return make
+
+
+def evenly(count: int) -> Callable[[Replay], Chooser]:
+    """So many trainings in all, evenly spread: the calendar to beat at the same cost."""
+
+    def make(replay: Replay) -> Chooser:
+        moments = replay.data.windows - 1 - replay.data.start
+        chosen = {replay.data.start + math.floor((turn + 0.5) * moments / count) for turn in range(count)}
+        return lambda window, *_: window in chosen
 
     return make
 

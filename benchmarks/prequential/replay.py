@@ -57,6 +57,11 @@ class Replay:
         """The moment at which a window ends, and the check after it takes place."""
         return self.origin + (window + 1) * self.window
 
+    def share(self, window: int) -> float:
+        """The window's share of all rows that are judged, those from `start` on."""
+        first = self.first
+        return float((first[window + 1] - first[window]) / (first[-1] - first[self.data.start]))
+
     def known(self, window: int) -> int:
         """How many windows have labels at the end of the given one."""
         return max(self.data.start, window + 1 - self.label_delay)

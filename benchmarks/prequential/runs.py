@@ -35,9 +35,11 @@ class Run:
         retrains, recalibrations: How many were asked for and made.
         refused: How many of both the gate kept out.
         undone: How many of both were rolled back in their probation.
+        waited: How many trainings the gate put off, to look again on later rows.
         cpu_seconds: Of fitting, checking and recalibrating.
         moments: (window, what was done).
         decisions: Of perennial's checks.
+        window_losses: The mean loss of each window from `start` on.
     """
 
     loss: float = 0.0
@@ -45,9 +47,16 @@ class Run:
     recalibrations: int = 0
     refused: int = 0
     undone: int = 0
+    waited: int = 0
     cpu_seconds: float = 0.0
     moments: list[tuple[int, str]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    window_losses: list[float] = field(default_factory=list)
+
+    def lose(self, losses: Floats, share: float) -> None:
+        """Count a window's losses; it is that share of the rows judged."""
+        self.window_losses.append(float(losses.mean()))
+        self.loss += self.window_losses[-1] * share
 
     def act(self, window: int, what: str, let_in: bool) -> None:
         """Count what was done; a training that the gate refuses has cost as much as another."""
@@ -62,12 +71,12 @@ Chooser = Callable[[int, int, Floats], bool]
 
 def run_chooser(replay: Replay, choose: Chooser) -> Run:
     """Retrain at the end of a window when `choose(window, model, newest mature losses)` says so; never recalibrate."""
-    data, run, model, total = replay.data, Run(), replay.data.start, 0.0
+    data, run, model = replay.data, Run(), replay.data.start
     answered = np.full(len(data.target), np.nan)
     for window in range(data.start, data.windows):
         part = replay.rows(window, window)
         answered[part] = row_losses(data.target[part], replay.raw(model, window, window), replay.loss)
-        total += float(answered[part].sum())
+        run.lose(answered[part], replay.share(window))
         if window + 1 == data.windows:
             break
         began = time.process_time()
@@ -79,20 +88,19 @@ def run_chooser(replay: Replay, choose: Chooser) -> Run:
             run.cpu_seconds += replay.matrix.fit_seconds[model]
             run.moments.append((window, "retrain"))
         run.cpu_seconds += time.process_time() - began
-    run.loss = total / (len(data.target) - replay.first[data.start])
     return run
 
 
 def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = None) -> Run:
     """The live check at the end of every window, and what it asks for; with `gate`, as far as the live gate lets it."""
-    data, run, total = replay.data, Run(), 0.0
+    data, run = replay.data, Run()
     court = Court(replay, policy, gate)
     log, ledger = replay.empty_log(), list[dict[str, Any]]()
     for window in range(data.start, data.windows):
         part = replay.rows(window, window)
         raw = replay.raw(court.model, window, window)
         score = court.recalibrator.apply(raw)
-        total += float(row_losses(data.target[part], score, replay.loss).sum())
+        run.lose(row_losses(data.target[part], score, replay.loss), replay.share(window))
         log.loc[log.index[part], ["score", "raw_score"]] = np.column_stack([score, raw])
         log.loc[log.index[part], "version"] = str(court.model)
         if window + 1 == data.windows:
@@ -112,7 +120,6 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
             run.cpu_seconds += trained
             run.act(window, "retrain", let_in)
         run.cpu_seconds += time.process_time() - began
-    run.loss = total / (len(data.target) - replay.first[data.start])
     return run
 
 

