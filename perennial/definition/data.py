@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from perennial.definition.values import Duration, Section
+from perennial.definition.values import Duration, Section, Share
 
 
 class Source(Section):
@@ -46,6 +46,11 @@ class Data(Section):
     time: str = Field(description="The column with the event's time; naive values are taken as UTC.")
     target: str = Field(description="The column with the truth.")
     label_delay: Duration = Field(timedelta(0), description="How long after the event the truth is known.")
+    refused_share: Share = Field(
+        0.2,
+        description="A batch of which more rows than this are unreadable or contradict others is refused whole; "
+        "fewer go to quarantine alone. What the suite refuses counts by its own `mostly`.",
+    )
 
     @property
     def id_columns(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,8 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("report", pa.string()),
         ]
     ),
-    # Rows that were refused, whole as JSON, with their reasons; `batch_id` leads to the receipt.
+    # Rows that were refused, whole as JSON, with their reasons; `batch_id` leads to the receipt, `entry` names the
+    # row's content, `scope` says whether it was refused by itself (row) or with its delivery (batch).
     "quarantine": pa.schema(
         [
             ("batch_id", pa.string()),
@@ -62,6 +64,22 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("quarantined_at", _TIME),
             ("reasons", pa.string()),
             ("row", pa.string()),
+            ("entry", pa.string()),
+            ("scope", pa.string()),
+            ("rules", pa.string()),
+            ("time", _TIME),
+            ("source", pa.string()),
+        ]
+    ),
+    # What became of quarantined rows; an entry is open until it has a line that is newer than its refusal.
+    "quarantine_states": pa.schema(
+        [
+            ("entry", pa.string()),
+            ("state", pa.string()),
+            ("at", _TIME),
+            ("by", pa.string()),
+            ("reason", pa.string()),
+            ("batch_id", pa.string()),
         ]
     ),
     # Late truth; the newest row of an id that was known at a moment is the truth at that moment.
@@ -152,20 +170,49 @@ class Store:
             StorageError: The storage is full, refuses, or does not answer; nothing was appended.
         """
         conformed = _conform(table, rows)
+        return self._append(model, table, conformed.schema, lambda delta: _fit(delta, conformed), key, sequence)
+
+    def append_parts(
+        self, model: str, table: str, parts: Callable[[], Iterator[pa.Table | pd.DataFrame]], *, key: str | None = None
+    ) -> Appended | None:
+        """As `append`, one commit, of rows that are never held whole; None where there is no part.
+
+        Args:
+            parts: Gives the parts anew each time it is called: an append that met another one begins again. It may
+                read no table: that is not possible while one is written.
+        """
+        begun = parts()
+        first = next(begun, None)
+        if first is None:
+            return None
+        schema = _conform(table, first).schema
+        attempts = chain([chain([first], begun)], iter(parts, None))
+
+        def reader(delta: DeltaTable) -> pa.RecordBatchReader:
+            fitted = _fit(delta, schema.empty_table()).schema
+            tables = (_cast(_conform(table, part), fitted) for part in next(attempts))
+            return pa.RecordBatchReader.from_batches(fitted, (batch for rows in tables for batch in rows.to_batches()))
+
+        return self._append(model, table, schema, reader, key, 1)
+
+    def _append(
+        self, model: str, table: str, schema: pa.Schema, rows: Callable[[DeltaTable], Any], key: str | None,
+        sequence: int,
+    ) -> Appended:  # fmt: skip
         nonce = uuid.uuid4().hex
         transactions = [Transaction(key, sequence)] if key else None
         properties = CommitProperties(custom_metadata={_APPEND: nonce}, app_transactions=transactions)
         for attempt in range(_ATTEMPTS):
             with self._told(f"append to {model}/{table}"):
                 try:
-                    delta = self._open_or_create(model, table, conformed.schema)
+                    delta = self._open_or_create(model, table, schema)
                     if key and (delta.transaction_version(key) or 0) >= sequence:
                         # After a lost answer it may have been this very append.
                         return Appended(
                             int(delta.version()),
                             attempt > 0 and self._was_committed(model, table, int(delta.version()), nonce),
                         )
-                    return _commit(delta, conformed, properties)
+                    return _commit(delta, rows(delta), properties)
                 except CommitFailedError:
                     continue  # somebody else committed in between: look again
         raise ConflictError(f"the table {model}/{table} is being written by too many at once", "Try again")
@@ -283,9 +330,17 @@ class Store:
         return storage_error(self.root, error, doing) if any(sign in text for sign in signs) else error
 
 
-def _commit(delta: DeltaTable, rows: pa.Table, properties: CommitProperties) -> Appended:
-    write_deltalake(delta, _fit(delta, rows), mode="append", schema_mode="merge", commit_properties=properties)
+def _commit(delta: DeltaTable, rows: Any, properties: CommitProperties) -> Appended:
+    write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
     return Appended(int(delta.version()), True)
+
+
+def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A part in the types of the whole: a column may be empty in one part and not in another."""
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise DataError(f"the parts of one delivery differ in type: {error}", "Give each column one type") from error
 
 
 def _fit(delta: DeltaTable, rows: pa.Table) -> pa.Table:

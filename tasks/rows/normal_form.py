@@ -58,14 +58,32 @@ def used_columns(frame: pd.DataFrame, definition: ModelDefinition) -> pd.DataFra
 
 def batch_digest(frame: pd.DataFrame) -> str:
     """The batch's name: 24 hex digits over every cell, column and the rows' order."""
-    total = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
-    try:
-        hashes = pd.util.hash_pandas_object(frame, index=False)
-    except TypeError:  # lists and mappings in cells
-        texts = {name: frame[name].map(repr) for name in frame.columns if pd.api.types.is_object_dtype(frame[name])}
-        hashes = pd.util.hash_pandas_object(frame.assign(**texts), index=False)
-    total.update(hashes.to_numpy().tobytes())
-    return total.hexdigest()[:24]
+    digest = BatchDigest()
+    digest.add(frame)
+    return digest.hexdigest()
+
+
+class BatchDigest:
+    """The digest of a batch that comes in parts: the same as of the whole, where the parts' types are the whole's."""
+
+    def __init__(self) -> None:
+        self._total = hashlib.sha256()
+        self._begun = False
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Take the next part."""
+        if not self._begun:
+            self._total.update("\0".join(map(str, frame.columns)).encode())
+            self._begun = True
+        try:
+            hashes = pd.util.hash_pandas_object(frame, index=False)
+        except TypeError:  # lists and mappings in cells
+            texts = {name: frame[name].map(repr) for name in frame.columns if pd.api.types.is_object_dtype(frame[name])}
+            hashes = pd.util.hash_pandas_object(frame.assign(**texts), index=False)
+        self._total.update(hashes.to_numpy().tobytes())
+
+    def hexdigest(self) -> str:
+        return self._total.hexdigest()[:24]
 
 
 def time_column(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -75,6 +93,22 @@ def time_column(column: pd.Series[Any]) -> pd.Series[Any]:
         DataError: One is missing or can't be read. Numbers, durations, `now` and other spellings are not guessed:
             01/02 is two days, and now is another moment for whoever reads it later.
     """
+    moments = moments_where_readable(column)
+    if moments.isna().any():
+        row = int(np.flatnonzero(moments.isna())[0])
+        value = column.iloc[row]
+        if pd.isna(value):
+            raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
+        raise DataError(f"column {column.name}: row {row} has {value!r}, which is no time", _TIMES_REMEDY)
+    return moments
+
+
+def moments_where_readable(column: pd.Series[Any]) -> pd.Series[Any]:
+    """As `time_column`, NaT where a cell is missing or no time.
+
+    Raises:
+        DataError: The column is of a kind that holds no times.
+    """
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise DataError(f"column {column.name}: {column.dtype} holds no times", _TIMES_REMEDY)
     format = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
@@ -82,12 +116,6 @@ def time_column(column: pd.Series[Any]) -> pd.Series[Any]:
         moments = pd.to_datetime(_dated(column), utc=True, format=format, errors="coerce").reset_index(drop=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"column {column.name}: a time can't be read: {error}", _TIMES_REMEDY) from error
-    if moments.isna().any():
-        row = int(np.flatnonzero(moments.isna())[0])
-        value = column.iloc[row]
-        if pd.isna(value):
-            raise DataError(f"column {column.name}: row {row} has no time", "Every row needs its event's time")
-        raise DataError(f"column {column.name}: row {row} has {value!r}, which is no time", _TIMES_REMEDY)
     return moments.dt.as_unit("us")
 
 

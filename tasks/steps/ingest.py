@@ -1,14 +1,15 @@
 """A batch's way into the tables: once, validated, with refused rows in quarantine. It reads no source.
 
-The appends of one batch share its digest as their key, and the receipt comes last: a run that was killed in
-between is finished by the next one, and a batch that is there changes nothing.
+What concerns a row costs that row; the batch is refused by the suite's criticals, and where more of its rows are
+refused than the definition allows. The appends of one batch share its digest as their key, and the receipt comes
+last: a run that was killed in between is finished by the next one, and a batch that is there changes nothing.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -17,33 +18,44 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import numeric_values
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, among, between
+from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from tasks.intake.quarantine import (
+    BY_ROW,
+    WITH_BATCH,
+    RefusedRows,
+    entries,
+    entry_lines,
+    held_back,
+    supersede,
+    without_known,
+)
+from tasks.intake.readable import read_rows
+from tasks.intake.refusals import Refusals
+from tasks.intake.spool import Spool
+from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
 from tasks.rows.frames import is_known
 from tasks.rows.labels import add_labels, encode_truth
-from tasks.rows.normal_form import (
-    batch_digest,
-    id_parts,
-    normalise,
-    row_ids,
-    time_column,
-    unusable_numbers,
-    used_columns,
-)
+from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
-from tasks.validation.judging import validate
+from tasks.validation.judging import Rows, validate
 from tasks.validation.report import ValidationReport
 from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
 
+# A delivery as parts, given anew each time it is called: refused rows are looked up once more.
+Parts = Callable[[], Iterator[pd.DataFrame]]
+
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one batch.
+    """What became of one batch: rows = kept + duplicates + quarantined.
 
     Attributes:
         verdict: `accepted`, `refused` (nothing was kept), or `known` (it had been ingested before).
-        kept: Rows now in the table; `quarantined` and `duplicates` (ids that were there) are not.
+        kept: Rows now in the table; `quarantined` and `duplicates` (the same rows were there) are not.
+        conflicts: Those of the quarantined rows that contradict another row of their id.
+        superseded: Rows of earlier batches that were in quarantine, and have come in mended with this one.
+        told: Why rows were quarantined, one sentence a rule, with its count and an example.
     """
 
     batch_id: str
@@ -57,12 +69,40 @@ class Receipt:
     time_from: datetime | None = None
     time_until: datetime | None = None
     reasons: tuple[str, ...] = ()
+    conflicts: int = 0
+    superseded: int = 0
+    told: tuple[str, ...] = ()
+
+
+@dataclass
+class Judged:
+    """A batch before anything of it is stored.
+
+    Attributes:
+        batch_id: Its digest.
+        rows: How many rows came.
+        spool: Those that could be read, in the normal form.
+        refused: Rows that are refused one by one, by their position.
+        repeats: Which of the spool's rows are there already; `keep`: which go in. Both over the spool's rows in order.
+        reasons: Why the whole batch is refused; empty where it is not.
+        report: The validation's; None where the batch was known or could not be read.
+    """
+
+    batch_id: str
+    rows: int
+    spool: Spool
+    refused: Refusals = field(default_factory=Refusals)
+    repeats: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    keep: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    reasons: tuple[str, ...] = ()
+    report: ValidationReport | None = None
+    known: bool = False
 
 
 def ingest_batch(
     store: Store,
     definition: ModelDefinition,
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Parts,
     suite: Suite,
     *,
     source: str,
@@ -72,7 +112,8 @@ def ingest_batch(
     """Validate a batch and put it into the tables.
 
     Args:
-        frame: Rows as the source gives them.
+        frame: Rows as the source gives them; or a function that gives them part by part, of which no more than
+            one, and single columns, are held at a time.
         source: Where they come from, for the receipt.
         as_of: The moment of ingestion.
         history: The rows are an import of the past: they, and their labels after the label delay, count as
@@ -81,25 +122,155 @@ def ingest_batch(
     Returns:
         The receipt, and the validation's report (None where the batch could not even be read, or was known).
     """
-    batch_id = batch_digest(used_columns(frame, definition))
-    model = definition.name
-    if store.committed(model, "receipts", f"receipt:{batch_id}"):
-        return Receipt(batch_id, source, "known", len(frame)), None
-    try:
-        rows = normalise(frame, definition)
-    except DataError as error:
-        receipt = Receipt(batch_id, source, "refused", len(frame), quarantined=len(frame), reasons=(str(error),))
-        return _refuse(store, definition, frame, receipt, None, as_of, key=f"{batch_id}:{definition.hash}"), None
-    report = validate(named(rows, definition), in_normal_form(suite, definition), id_column=id_name(definition))
-    spans = {"time_from": rows[ROW_TIME].min(), "time_until": rows[ROW_TIME].max()}
-    reasons = report.reasons if report.verdict == "refused" else _unusable(rows, report, definition)
-    if reasons:
-        receipt = Receipt(batch_id, source, "refused", len(rows), quarantined=len(rows), reasons=reasons, **spans)
-        # Under the rules' digests, so that the batch can be tried again when they were mended.
-        key = f"{batch_id}:{definition.hash}:{suite.digest}"
-        return _refuse(store, definition, frame, receipt, report, as_of, key=key), report
-    receipt = Receipt(batch_id, source, "accepted", len(rows), **spans)
-    return _accept(store, definition, frame, rows, report, receipt, as_of=as_of, history=history), report
+    parts: Parts = (lambda: iter([frame])) if isinstance(frame, pd.DataFrame) else frame
+    with Spool() as spool:
+        judged = judge_batch(store, definition, parts, suite, spool)
+        receipt = Receipt(judged.batch_id, source, "known" if judged.known else "accepted", judged.rows)
+        if judged.known:
+            return receipt, None
+        if spool.rows:
+            times = spool.take([ROW_TIME])[ROW_TIME]
+            receipt = replace(receipt, time_from=times.min(), time_until=times.max())
+        receipt = replace(receipt, conflicts=conflicts(judged.refused), told=tuple(judged.refused.told()))
+        if judged.reasons:
+            # Under the rules' digests, so that the batch can be tried again when they were mended.
+            key = f"{judged.batch_id}:{definition.hash}:{suite.digest}"
+            return _refuse(store, definition, parts, judged, receipt, as_of, key=key), judged.report
+        return _accept(store, definition, parts, judged, receipt, as_of=as_of, history=history), judged.report
+
+
+def judge_batch(store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool) -> Judged:
+    """Read a batch into the spool and say which of its rows go in; nothing is stored."""
+    digest, refused, count = BatchDigest(), Refusals(), 0
+    problem: DataError | None = None
+    for part in parts():
+        digest.add(used_columns(part, definition))
+        if problem is None:
+            try:
+                found = read_rows(part, definition)
+            except DataError as error:
+                problem = error
+            else:
+                refused.update(found.refused, count)
+                found.rows.index += count
+                spool.add(found.rows)
+        count += len(part)
+    judged = Judged(digest.hexdigest(), count, spool, refused)
+    if store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
+        judged.known = True
+    elif problem is not None:
+        judged.reasons = (str(problem),)
+    elif count and not spool.rows:
+        judged.reasons = (_every(refused),)
+    else:
+        _judge_rows(store, definition, suite, judged)
+    return judged
+
+
+def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged: Judged) -> None:
+    spool, refused = judged.spool, judged.refused
+    report = validate(NamedRows(spool, definition), in_normal_form(suite, definition), id_column=id_name(definition))
+    judged.report, judged.reasons = report, report.reasons
+    positions = spool.take([ROW_ID]).index.to_numpy()
+    judged.repeats = np.zeros(len(positions), dtype=np.bool_)
+    if judged.reasons:
+        refused.update(suite_refusals(report, positions))
+        return
+    judged.repeats = _find_twins(store, definition, judged, bad=report.quarantined_rows())
+    if reason := _too_many(definition, judged):
+        judged.reasons = (reason,)
+        return
+    by_suite = suite_refusals(report, positions)
+    for position in positions[judged.repeats]:  # what is there already stays, whatever the suite says by now
+        by_suite.by_row.pop(int(position), None)
+    refused.update(by_suite)
+    judged.keep = ~judged.repeats & ~np.isin(positions, list(refused))
+    if not judged.keep.any() and not judged.repeats.any() and len(refused):
+        judged.reasons = (_every(refused),)
+
+
+def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: np.ndarray) -> np.ndarray:
+    """Refuse rows that contradict another of their id; which of the spool's rows are repeats.
+
+    Args:
+        bad: Places of rows that the suite refuses: another row of their id does not repeat them.
+    """
+    spool, repeats, start = judged.spool, np.zeros(judged.spool.rows, dtype=np.bool_), 0
+    ids = spool.take([ROW_ID])[ROW_ID]
+    known = stored_ids(store, definition.name, ids, judged.batch_id)
+    if len(known):
+        for part in spool.parts():
+            found = find_stored(store, definition, part, judged.batch_id, known)
+            repeats[start : start + len(part)] = found.repeats
+            judged.refused.update(found.conflicts)
+            start += len(part)
+    fresh = ~is_known(ids, pd.Series(known.to_pandas(), dtype="str")) if len(known) else np.ones(len(ids), np.bool_)
+    fresh[bad] = False
+    several = fresh.copy()
+    several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
+    if several.any():
+        found = find_within(spool.pick(several), definition)
+        repeats[several] = found.repeats
+        judged.refused.update(found.conflicts)
+    return repeats
+
+
+def _too_many(definition: ModelDefinition, judged: Judged) -> str | None:
+    """Why more rows are refused one by one than the definition allows; a single one never costs the others."""
+    count, limit = len(judged.refused), definition.data.refused_share
+    if count < 2 or count <= limit * judged.rows:
+        return None
+    told = "; ".join(judged.refused.told())
+    text = f"{count:,} of {judged.rows:,} rows are refused, more than data.refused_share = {limit:g} allows: {told}"
+    if 2 * conflicts(judged.refused) < count:
+        return text
+    names = ", ".join(dict.fromkeys((*definition.data.id_columns, definition.data.time)))
+    return f"{text}. If {definition.data.id} names no row, name the columns that do together: `data: {{id: [{names}]}}`"
+
+
+def _every(refused: Refusals) -> str:
+    return f"every row is refused: {'; '.join(refused.told())}"
+
+
+def conflicts(refused: Refusals) -> int:
+    """How many rows contradict another one of their id."""
+    return sum(bool({CONTRADICTS_STORED, CONTRADICTS_DELIVERY} & set(refused.rules(row))) for row in refused)
+
+
+def suite_refusals(report: ValidationReport, positions: np.ndarray) -> Refusals:
+    """The rows that failed a critical expectation, by their positions in the delivery."""
+    found = Refusals()
+    for line in report.row_reasons().itertuples():
+        rule = str(line.reason).rpartition("; expected ")[2]
+        found.add(int(positions[line.row]), f"{line.column}: expected {rule}", str(line.reason))
+    return found
+
+
+class NamedRows(Rows):
+    """The spool's rows under the names that the definition and its suite use, column by column."""
+
+    def __init__(self, spool: Spool, definition: ModelDefinition) -> None:
+        self._spool, self._definition = spool, definition
+        hollow = pd.DataFrame(columns=spool.columns) if spool.columns else normal_columns(definition)
+        self.columns = named(hollow, definition).columns
+
+    def __len__(self) -> int:
+        return self._spool.rows
+
+    def take(self, columns: list[str]) -> pd.DataFrame:
+        """These columns of all rows, counted from 0."""
+        if not self._spool.columns:
+            return pd.DataFrame(columns=columns)
+        ours = {ROW_TIME, *(set(columns) & set(self._spool.columns))}
+        if set(columns) - {self._definition.data.time, *ours}:
+            ours.add(ROW_ID)
+        rows = self._spool.take([name for name in self._spool.columns if name in ours])
+        return named(rows.reset_index(drop=True), self._definition)[columns]
+
+
+def normal_columns(definition: ModelDefinition) -> pd.DataFrame:
+    """The normal form of no rows."""
+    return pd.DataFrame(columns=[ROW_ID, ROW_TIME, *definition.features.columns])
 
 
 def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
@@ -107,9 +278,11 @@ def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
     data = definition.data
     frame = rows.rename(columns={ROW_TIME: data.time})
     if data.id == data.time:
-        return frame.drop(columns=ROW_ID)
+        return frame.drop(columns=ROW_ID, errors="ignore")
     if isinstance(data.id, str):
         return frame.rename(columns={ROW_ID: data.id})
+    if ROW_ID not in rows.columns:
+        return frame
     parts = id_parts(rows[ROW_ID], definition)
     return frame.assign(**{name: part for name, part in parts.items() if name not in frame.columns})
 
@@ -119,61 +292,44 @@ def id_name(definition: ModelDefinition) -> str:
     return definition.data.id if isinstance(definition.data.id, str) else ROW_ID
 
 
-def _unusable(rows: pd.DataFrame, report: ValidationReport, definition: ModelDefinition) -> tuple[str, ...]:
-    """What no training could read, though the suite lets it pass: found before anything is written."""
-    broken = unusable_numbers(rows, definition)
-    good = ~rows.index.isin([*report.row_reasons()["row"], *broken])
-    found = [f"all {len(rows)} rows are broken: {broken[0]}"] if broken and len(broken) == len(rows) else []
-    if definition.data.target in rows.columns:
-        try:
-            encode_truth(rows[definition.data.target].where(good), definition)
-        except DataError as error:
-            found.append(str(error))
-    return tuple(found)
-
-
 def _accept(
-    store: Store, definition: ModelDefinition, frame: pd.DataFrame, rows: pd.DataFrame, report: ValidationReport,
-    receipt: Receipt, *, as_of: datetime, history: bool,
+    store: Store, definition: ModelDefinition, parts: Parts, judged: Judged, receipt: Receipt, *, as_of: datetime,
+    history: bool,
 ) -> Receipt:  # fmt: skip
     model, batch_id = definition.name, receipt.batch_id
-    bad = report.row_reasons()
-    reasons = bad.groupby("row")["reason"].agg("; ".join).to_dict() if len(bad) else {}
-    for row, reason in unusable_numbers(rows, definition).items():
-        reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
-    by_row = pd.Series(reasons, dtype="str").sort_index()
-    good = ~rows.index.isin(by_row.index)
-    repeated = rows[ROW_ID].where(good).duplicated().to_numpy() | is_known(
-        rows[ROW_ID], _other_ids(store, model, rows, batch_id)
-    )
-    keep = good & ~repeated
-    kept = rows[keep]
-    features = kept[[ROW_ID, ROW_TIME, *definition.features.columns]]
-    # Of a column that had a broken cell the rest is still text.
-    features = features.assign(**{name: numeric_values(features[name]) for name in definition.features.numeric})
-    known_at = features[ROW_TIME] if history else pd.Timestamp(as_of)
-    stored = features.assign(**{ROW_BATCH: batch_id, ROW_INGESTED_AT: known_at})
-    if len(stored):
-        store.append(model, "batches", stored, key=f"batch:{batch_id}")
+    store_rows(store, definition, judged, as_of=as_of, history=history)
+    target = [definition.data.target] if definition.data.target in judged.spool.columns else []
+    kept = judged.spool.take([ROW_ID, ROW_TIME, *target])[judged.keep]
     labels = _batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
-    positions = by_row.index.to_numpy()
-    _quarantine(store, definition, batch_id, frame, positions, by_row.tolist(), as_of, key=batch_id)
+    _quarantine(store, definition, parts, judged, receipt, as_of, key=batch_id)
+    superseded = supersede(store, definition, kept, batch_id=batch_id, source=receipt.source, at=as_of)
     done = replace(
         receipt,
         kept=len(kept),
-        quarantined=len(by_row),
-        duplicates=int((good & ~keep).sum()),
+        quarantined=len(judged.refused),
+        duplicates=int(judged.repeats.sum()),
         labels=labels,
-        reasons=report.reasons,
+        superseded=superseded,
     )
-    return _finish(store, model, done, report, as_of, key=f"receipt:{batch_id}")
+    return _finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
 
 
-def _other_ids(store: Store, model: str, rows: pd.DataFrame, batch_id: str) -> pd.Series:
-    """The ids of this span of time that other batches brought."""
-    end = rows[ROW_TIME].max() + pd.Timedelta(1, unit="us")
-    where = between(ROW_TIME, rows[ROW_TIME].min(), end) & (pc.field(ROW_BATCH) != batch_id)
-    return store.frame(model, "batches", columns=[ROW_ID], where=where)[ROW_ID]
+def store_rows(
+    store: Store, definition: ModelDefinition, judged: Judged, *, as_of: datetime, history: bool = False
+) -> None:
+    """Append the rows that go in, in one commit, part by part."""
+    columns = [ROW_ID, ROW_TIME, *definition.features.columns]
+
+    def stored() -> Iterator[pd.DataFrame]:
+        start = 0
+        for part in judged.spool.parts(columns):
+            kept = part[judged.keep[start : start + len(part)]]
+            start += len(part)
+            if len(kept):
+                known_at = kept[ROW_TIME] if history else pd.Timestamp(as_of)
+                yield kept.assign(**{ROW_BATCH: judged.batch_id, ROW_INGESTED_AT: known_at})
+
+    store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
 
 def _batch_labels(
@@ -198,58 +354,53 @@ def _batch_labels(
 
 
 def _refuse(
-    store: Store, definition: ModelDefinition, frame: pd.DataFrame, receipt: Receipt, report: ValidationReport | None,
-    as_of: datetime, *, key: str,
+    store: Store, definition: ModelDefinition, parts: Parts, judged: Judged, receipt: Receipt, as_of: datetime, *,
+    key: str,
 ) -> Receipt:  # fmt: skip
     """The whole batch into quarantine."""
-    reasons = ["; ".join(receipt.reasons)] * len(frame)
-    _quarantine(store, definition, receipt.batch_id, frame, np.arange(len(frame)), reasons, as_of, key=key)
-    return _finish(store, definition.name, receipt, report, as_of, key=f"refused:{key}")
+    receipt = replace(receipt, verdict="refused", quarantined=judged.rows, reasons=judged.reasons)
+    _quarantine(store, definition, parts, judged, receipt, as_of, key=key)
+    return _finish(store, definition.name, receipt, judged.report, as_of, key=f"refused:{key}")
 
 
 def _quarantine(
-    store: Store, definition: ModelDefinition, batch_id: str, frame: pd.DataFrame, positions: np.ndarray,
-    reasons: list[str], as_of: datetime, *, key: str,
+    store: Store, definition: ModelDefinition, parts: Parts, judged: Judged, receipt: Receipt, as_of: datetime, *,
+    key: str,
 ) -> None:  # fmt: skip
-    if not len(positions):
+    """The refused rows; of a refused batch all, those that have no reason of their own under the batch's."""
+    refused, whole = judged.refused, "; ".join(judged.reasons)
+    if not whole and not len(refused):
         return
-    bad = frame.iloc[positions]
-    rows = pd.DataFrame(
-        {
-            "batch_id": batch_id,
-            "position": positions.astype(np.int64),
-            "id": _ids_where_there(bad, definition),
-            "quarantined_at": pd.Timestamp(as_of),
-            "reasons": reasons,
-            "row": _lines(bad),
-        }
-    )
-    store.append(definition.name, "quarantine", rows, key=f"quarantine:{key}")
+    scope, there = WITH_BATCH if whole else BY_ROW, entries(store, definition)
 
+    def lines() -> Iterator[pd.DataFrame]:
+        start = 0
+        for part in parts():
+            positions = [row for row in range(start, start + len(part)) if whole or row in refused]
+            frame = part.iloc[[row - start for row in positions]]
+            start += len(part)
+            if positions:
+                rows = RefusedRows(
+                    frame,
+                    np.array(positions),
+                    [refused.text(row) if row in refused else whole for row in positions],
+                    [refused.rules(row) if row in refused else judged.reasons for row in positions],
+                    [scope] * len(positions),
+                )
+                found = entry_lines(rows, definition, batch_id=receipt.batch_id, source=receipt.source, at=as_of)
+                if len(found := without_known(there, found)):
+                    yield found
 
-def _ids_where_there(frame: pd.DataFrame, definition: ModelDefinition) -> pd.Series | None:
-    """Ids of rows that may lack them, or be refused for them."""
-    try:
-        return row_ids(frame, definition, complete=False)
-    except (DataError, KeyError):
-        return None
-
-
-def _lines(frame: pd.DataFrame) -> list[str]:
-    """Each row as JSON; bytes in base64."""
-    plain = frame.copy(deep=False)
-    for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
-        plain[name] = [base64.b64encode(item).decode() if isinstance(item, bytes) else item for item in frame[name]]
-    return str(plain.to_json(orient="records", lines=True, date_format="iso", default_handler=str)).splitlines()
+    store.append_parts(definition.name, "quarantine", lines, key=f"quarantine:{key}")
 
 
 def _finish(
     store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
 ) -> Receipt:
     facts = asdict(receipt)
-    facts["report"] = json.dumps(report.to_dict() if report else {"reasons": receipt.reasons}, allow_nan=False)
+    told = {name: facts.pop(name) for name in ("reasons", "conflicts", "superseded", "told")}
+    facts["report"] = json.dumps((report.to_dict() if report else {}) | told, allow_nan=False)
     facts["ingested_at"] = pd.Timestamp(as_of)
-    del facts["reasons"]
     row = pd.DataFrame([facts])
     for name in ("time_from", "time_until"):
         row[name] = pd.to_datetime(row[name], utc=True).dt.as_unit("us")
@@ -275,7 +426,7 @@ class SourceRead:
 
 
 def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> SourceRead:
-    """Read the source up to `as_of`: rows whose ids are new, and truths that are due by the label delay.
+    """Read the source up to `as_of`: rows that are new or contradict what is known, and truths that are due.
 
     Reading goes back over twice the label delay (a day at least), so that late rows and late truth are found.
     """
@@ -285,37 +436,30 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
     frame = read_source(definition, start, as_of)
     if not len(frame) or last is None:
         return SourceRead(frame, frame.iloc[:0], last is None, start)
-    where = between(ROW_TIME, start, as_of)
-    known = store.frame(definition.name, "batches", columns=[ROW_ID], where=where)[ROW_ID]
     if not set(data.id_columns) <= set(frame.columns):
         return SourceRead(frame, frame.iloc[:0], False, start)
-    ids = row_ids(frame, definition, complete=False)
-    rows = frame[~is_known(ids, known)].drop(columns=data.target, errors="ignore").reset_index(drop=True)
     truths = frame.iloc[:0]
+    ids = row_ids(frame, definition, complete=False)
     if data.target in frame.columns:
         due = time_column(frame[data.time]) + data.label_delay <= as_of
         truths = frame[due.to_numpy() & frame[data.target].notna().to_numpy() & ids.notna().to_numpy()]
-    return SourceRead(rows[~_in_quarantine(store, definition, rows)].reset_index(drop=True), truths, False, start)
+    bare = frame.drop(columns=data.target, errors="ignore")
+    rows = bare[~_known_as_they_are(store, definition, bare)].reset_index(drop=True)
+    return SourceRead(rows[~held_back(store, definition, rows)].reset_index(drop=True), truths, False, start)
 
 
-def _in_quarantine(store: Store, definition: ModelDefinition, rows: pd.DataFrame) -> np.ndarray:
-    """Which rows are in quarantine by themselves, just as they are: shape (n,). Mended ones are not."""
-    ids = row_ids(rows, definition, complete=False)
-    receipts = store.frame(definition.name, "receipts", columns=["batch_id", "verdict"])
-    accepted = receipts.loc[receipts["verdict"] == "accepted", "batch_id"]
-    where = among("id", ids.dropna()) & among("batch_id", accepted)
-    kept = store.frame(definition.name, "quarantine", columns=["id", "row"], where=where)
-    # Compared without the truth, which may have come since.
-    lines = {_without(line, definition.data.target) for line in kept["row"]}
-    found = is_known(ids, kept["id"])
-    if not found.any():
+def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.DataFrame) -> np.ndarray:
+    """Which rows are stored with just this content: shape (n,)."""
+    found = np.zeros(len(frame), dtype=np.bool_)
+    try:
+        readable = read_rows(frame, definition)
+    except DataError:  # it concerns the whole: the ingestion says so
         return found
-    found[found] = [_without(line, definition.data.target) in lines for line in _lines(rows[found])]
+    rows = readable.rows
+    known = stored_ids(store, definition.name, rows[ROW_ID], "")
+    if len(known):
+        found[rows.index[find_stored(store, definition, rows, "", known).repeats]] = True
     return found
-
-
-def _without(line: str, name: str) -> str:
-    return json.dumps({key: value for key, value in json.loads(line).items() if key != name}, sort_keys=True)
 
 
 def _last_time(store: Store, model: str) -> datetime | None:

@@ -24,7 +24,22 @@ EXAMPLES = 5
 _DISTINCT = "expect_column_distinct_values_"
 
 
-def validate(frame: pd.DataFrame, suite: Suite, *, id_column: str | None = None) -> ValidationReport:
+class Rows:
+    """A batch of which single columns are taken, so that it is never held whole. This one is a frame."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.columns = frame.columns
+        self._frame = frame.reset_index(drop=True)
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def take(self, columns: list[str]) -> pd.DataFrame:
+        """These columns of all rows, counted from 0."""
+        return self._frame[columns]
+
+
+def validate(frame: pd.DataFrame | Rows, suite: Suite, *, id_column: str | None = None) -> ValidationReport:
     """Judge a batch; nothing is written, nothing is sent, the frame is left as it is.
 
     Args:
@@ -36,10 +51,10 @@ def validate(frame: pd.DataFrame, suite: Suite, *, id_column: str | None = None)
         The report; of a refused batch it holds why. A critical row-level expectation that is met within its
         `mostly` lets the batch pass and names its failing rows, for quarantine.
     """
-    if problems := _problems(frame, suite):
-        return ValidationReport(suite.name, suite.digest, len(frame), (), problems)
-    whole = frame.reset_index(drop=True)
-    ids = whole[id_column] if id_column in whole.columns else None
+    whole = Rows(frame) if isinstance(frame, pd.DataFrame) else frame
+    if problems := _problems(whole, suite):
+        return ValidationReport(suite.name, suite.digest, len(whole), (), problems)
+    ids = whole.take([str(id_column)])[str(id_column)] if id_column in whole.columns else None
     groups: dict[tuple[str, ...] | None, list[Expectation]] = {}
     found: dict[int, ExpectationResult] = {}
     for item in suite.expectations:
@@ -50,17 +65,25 @@ def validate(frame: pd.DataFrame, suite: Suite, *, id_column: str | None = None)
             groups.setdefault(needed, []).append(item)
     context = silent_context()
     for needed, members in groups.items():
-        part = whole if needed is None else whole[list(needed)]
-        found |= _judge_group(part, members, ids, context)
+        found |= _judge_group(_part(whole, needed, members), members, ids, context)
     results = tuple(found[item.index] for item in suite.expectations if item.index in found)
-    report = ValidationReport(suite.name, suite.digest, len(frame), results, _incomplete(suite, len(results)))
-    if not report.refused and len(report.quarantined_rows()) == len(frame):
+    report = ValidationReport(suite.name, suite.digest, len(whole), results, _incomplete(suite, len(results)))
+    if not report.refused and len(report.quarantined_rows()) == len(whole):
         every = ("every row fails a critical expectation, though each is met within its `mostly`",)
-        return ValidationReport(suite.name, suite.digest, len(frame), results, every)
+        return ValidationReport(suite.name, suite.digest, len(whole), results, every)
     return report
 
 
-def _problems(frame: pd.DataFrame, suite: Suite) -> tuple[str, ...]:
+def _part(rows: Rows, needed: tuple[str, ...] | None, members: list[Expectation]) -> pd.DataFrame:
+    """The columns that expectations look at. Those on the table alone see names and numbers of rows, no cell."""
+    if needed is not None:
+        return rows.take(list(needed))
+    if any(item.kwargs.get("row_condition") for item in members):
+        return rows.take(list(rows.columns))
+    return pd.DataFrame(np.zeros((len(rows), len(rows.columns)), dtype=np.int8), columns=rows.columns)
+
+
+def _problems(frame: Rows, suite: Suite) -> tuple[str, ...]:
     found = []
     if not suite.expectations:
         found.append("the suite holds no expectation")

@@ -88,11 +88,12 @@ def test_a_refused_batch_leaves_the_tables_alone(workspace: Workspace, definitio
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"even": 2}, "even: row 0 has np.int64(2), which is not 0 or 1"),
-        ({"ink_22": "broken"}, "all 72 rows are broken: ink_22: 'broken' is no finite number"),
-        ({"ink_22": np.inf}, "all 72 rows are broken: ink_22: 'inf' is no finite number"),
-        ({"row": None}, "column row: row 0 has no id"),
-        ({"when": "soon"}, "column when: row 0 has 'soon', which is no time"),
+        ({"even": 2}, "every row is refused: even: no truth of this model (72 rows, such as even: 2, which is not 0"),
+        ({"ink_22": "broken"}, "ink_22: no finite number (72 rows, such as ink_22: 'broken' is no finite number)"),
+        ({"ink_22": np.inf}, "every row is refused: ink_22: no finite number (72 rows, such as ink_22: 'inf' is no"),
+        ({"row": None}, "every row is refused: row: no id (72 rows, such as row: the row has no id)"),
+        ({"when": "soon"}, "every row is refused: when: no time (72 rows, such as when: 'soon' is no ISO 8601 time)"),
+        ({"when": 5}, "column when: int64 holds no times"),
     ],
 )  # fmt: skip
 def test_what_no_training_could_read_is_refused_before_anything_is_written(
@@ -136,8 +137,9 @@ def test_a_list_in_a_column_that_is_read_is_refused_with_its_row(
     frame = rows(0, 1).astype({"shade": object})
     frame.at[7, "shade"] = ["dark"]
     receipt = add(workspace, definition, frame, as_of=day(1))
-    assert (receipt.verdict, receipt.quarantined) == ("refused", 72)
-    assert "column 'shade', row 7 (counted from 0): ['dark'] is neither text nor a number" in receipt.reasons[0]
+    assert (receipt.verdict, receipt.kept, receipt.quarantined) == ("accepted", 71, 1)
+    assert quarantine(workspace)["reasons"].tolist() == ["shade: ['dark'] is neither text nor a number"]
+    assert json.loads(quarantine(workspace)["row"][0])["shade"] == ["dark"]
 
 
 def test_nothing_new_beside_a_quarantine_is_nothing_and_late_truth_comes_in(
@@ -170,10 +172,10 @@ def test_ids_of_several_columns(workspace: Workspace) -> None:
     late = pd.DataFrame({"customer": ["2.0"], "month": ["2024-35"], "even": [1 - frame["even"][71]]})
     assert label_frame(workspace.store, made, late, as_of=day(2), author="file").corrected == 1
     # Numbers beside a gap are other numbers for pandas only.
-    later = frame.assign(customer=frame["customer"].astype("float64"), ink_22=frame["ink_22"] + 1)
-    assert add(workspace, made, later, as_of=day(2)).duplicates == 72
+    later = frame.assign(customer=frame["customer"].astype("float64"), more=1)
+    assert add(workspace, made, later.iloc[::-1], as_of=day(2)).duplicates == 72
     receipt = add(workspace, made, frame.astype({"month": object}).assign(month=None), as_of=day(3))
-    assert "column month: row 0 has no id" in receipt.reasons[0]
+    assert "month: no id (72 rows" in receipt.reasons[0]
 
 
 def test_a_suite_s_sets_are_read_as_the_rows_are_spelled(workspace: Workspace, definition: ModelDefinition) -> None:
@@ -230,7 +232,7 @@ def test_a_kill_between_the_appends_is_finished_by_the_next_run(
 ) -> None:
     frame = rows(0, 1)
     frame.loc[3, "ink_11"] = -1.0
-    append = Store.append
+    append = Store._append
 
     def die(self: Store, model: str, table: str, *arguments: Any, **more: Any) -> Any:
         if table == step and not after:
@@ -241,7 +243,7 @@ def test_a_kill_between_the_appends_is_finished_by_the_next_run(
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "append", die)
+        patch.setattr(Store, "_append", die)
         with pytest.raises(KeyboardInterrupt):
             add(workspace, definition, frame, as_of=day(1))
     receipt = add(workspace, definition, frame, as_of=day(2))
@@ -266,7 +268,7 @@ def test_images_survive_quarantine(workspace: Workspace) -> None:
     definition = define(workspace, features={"image": ["scan"]})
     frame = rows(0, 1).assign(scan=[b"\x89PNG\x00"] * 72, ink_11=99.0)
     assert add(workspace, definition, frame, as_of=day(1)).verdict == "refused"
-    assert json.loads(quarantine(workspace)["row"][0])["scan"] == "iVBORwA="
+    assert json.loads(quarantine(workspace)["row"][0])["scan"] == {"base64": "iVBORwA="}
     add(workspace, definition, frame.assign(ink_11=1.0), as_of=day(1))
     assert workspace.store.frame("digits", "batches")["scan"].tolist() == [b"\x89PNG\x00"] * 72
 

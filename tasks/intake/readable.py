@@ -1,0 +1,165 @@
+"""Which rows of a delivery can be brought into the normal form; the others are refused one by one. No suite, no tables.
+
+What concerns whole columns (a missing one, numbers for times) refuses the delivery; a cell costs its row.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition import ModelDefinition
+from perennial.errors import DataError
+from perennial.model.canonical import Unspellable, spelled, written
+from tasks.intake.refusals import Refusals
+from tasks.rows.files import require_columns
+from tasks.rows.labels import encode_truth
+from tasks.rows.normal_form import moments_where_readable, normalise, unusable_numbers
+
+_PLACE = re.compile(r"row \d+(?: \(counted from 0\))?:? (?:has )?")
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The rows that can be read, in the normal form.
+
+    Attributes:
+        rows: Normal form; its index is each row's position in the delivery.
+        refused: Why the others can't be read.
+    """
+
+    rows: pd.DataFrame
+    refused: Refusals
+
+
+def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
+    """Bring a frame into the normal form, row by row where it must be.
+
+    Raises:
+        DataError: It concerns a whole column: one is missing or doubled, or holds nothing that could be a time.
+    """
+    data, features = definition.data, definition.features
+    require_columns(frame.columns, [*data.id_columns, data.time, *features.columns])
+    refused = Refusals()
+    for name in data.id_columns:
+        _find_unspellable(refused, frame[name], free_text=False)
+        _find_missing(refused, frame[name], f"{name}: no id")
+    _find_times(refused, frame[data.time])
+    for name in (*features.categorical, *features.text):
+        _find_unspellable(refused, frame[name], free_text=name in features.text)
+    for name in features.image:
+        _find_images(refused, frame[name])
+    rows = _readable(frame, refused, definition)
+    if data.target in rows.columns:
+        _find_truths(refused, rows[data.target], definition)
+    for row, reason in unusable_numbers(rows, definition).items():
+        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
+    if len(refused) > len(frame) - len(rows):
+        rows = _readable(frame, refused, definition)
+    return Readable(rows, refused)
+
+
+def _readable(frame: pd.DataFrame, refused: Refusals, definition: ModelDefinition) -> pd.DataFrame:
+    """The normal form of the rows that are not refused, under their positions."""
+    good = np.ones(len(frame), dtype=np.bool_)
+    good[list(refused)] = False
+    rows = normalise(frame if good.all() else frame.iloc[np.flatnonzero(good)].reset_index(drop=True), definition)
+    return rows.set_index(pd.Index(np.flatnonzero(good)))
+
+
+def _find_missing(refused: Refusals, column: pd.Series[Any], rule: str) -> None:
+    missing = column.isna().to_numpy()
+    if isinstance(column.dtype, pd.StringDtype):
+        missing = missing | column.eq("").to_numpy(dtype=np.bool_, na_value=False)
+    elif pd.api.types.is_object_dtype(column.dtype):
+        missing = missing | np.array([isinstance(value, str) and not value for value in column], dtype=np.bool_)
+    for row in np.flatnonzero(missing):
+        refused.add(int(row), rule, f"{column.name}: the row has no id")
+
+
+def _find_times(refused: Refusals, column: pd.Series[Any]) -> None:
+    moments = moments_where_readable(column)
+    for row in np.flatnonzero(moments.isna()):
+        value = column.iloc[row]
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            refused.add(int(row), f"{column.name}: no time", f"{column.name}: the row has no time")
+        else:
+            refused.add(int(row), f"{column.name}: no time", f"{column.name}: {_short(value)} is no ISO 8601 time")
+
+
+def _find_unspellable(refused: Refusals, column: pd.Series[Any], *, free_text: bool) -> None:
+    """Cells that are no category, id or text. Only columns of Python's objects, texts and floats can have such."""
+    kind = column.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        column = column.astype(kind.categories.dtype)
+        kind = column.dtype
+    if pd.api.types.is_float_dtype(kind):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        edge = 2.0**24 if str(kind).lower() in ("float32", "float16") else 2.0**53
+        suspects = np.flatnonzero(np.isfinite(values) & (np.abs(values) >= edge))
+    elif pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
+        suspects = np.flatnonzero(_may_be_unspellable(column, free_text=free_text))
+    else:
+        return
+    spell = written if free_text else spelled
+    for row in suspects:
+        value = column.iloc[row]
+        try:
+            spell(kind.type(value) if isinstance(kind, np.dtype) and kind.kind == "f" else value)
+        except Unspellable as error:
+            refused.add(int(row), f"{column.name}: no category or text", f"{column.name}: {error.problem}")
+
+
+def _may_be_unspellable(column: pd.Series[Any], *, free_text: bool) -> np.ndarray:
+    if isinstance(column.dtype, pd.StringDtype):
+        if free_text:
+            return np.zeros(len(column), dtype=np.bool_)
+        # As floats are written that are too large to be told apart.
+        found = column.str.contains(r"^-?[0-9.]+(?:\.0|e[+-][0-9]+)$", na=False, regex=True)
+        return np.asarray(found, dtype=np.bool_)
+    return np.array([type(value) is not int for value in column], dtype=np.bool_)
+
+
+def _find_images(refused: Refusals, column: pd.Series[Any]) -> None:
+    for row, value in enumerate(column):
+        if not isinstance(value, str | bytes) and not (pd.api.types.is_scalar(value) and pd.isna(value)):
+            refused.add(row, f"{column.name}: no image", f"{column.name}: {_short(value)} is neither a path nor bytes")
+
+
+def _find_truths(refused: Refusals, column: pd.Series[Any], definition: ModelDefinition) -> None:
+    """Truths that are not of the task's kind; what that kind is, `encode_truth` says."""
+    try:
+        encode_truth(column, definition)
+    except DataError:
+        codes, values = pd.factorize(column.astype(object))
+        wrong = _wrong_values(pd.Series(values, dtype=object, name=column.name), definition)
+        for place, code in enumerate(codes):
+            if code in wrong:
+                rule = f"{column.name}: no truth of this model"
+                refused.add(int(column.index[place]), rule, f"{column.name}: {wrong[code]}")
+
+
+def _wrong_values(values: pd.Series[Any], definition: ModelDefinition) -> dict[int, str]:
+    """By position, what is wrong with a value; halves that are in order are not looked at one by one."""
+    found: dict[int, str] = {}
+    parts = [values]
+    while parts:
+        part = parts.pop()
+        try:
+            encode_truth(part, definition)
+        except DataError as error:
+            if len(part) == 1:
+                text = _PLACE.sub("", error.problem).removeprefix(f"{values.name}: ")
+                found[int(part.index[0])] = f"{text}. {error.remedy}" if error.remedy else text
+            else:
+                parts += [part.iloc[: len(part) // 2], part.iloc[len(part) // 2 :]]
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
