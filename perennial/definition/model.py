@@ -14,7 +14,7 @@ from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
-from perennial.definition.values import Schedule, Section
+from perennial.definition.values import ClassName, Schedule, Section
 
 
 class ModelDefinition(Section):
@@ -23,7 +23,12 @@ class ModelDefinition(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="Lowercase letters, digits and dashes.")
     description: str = ""
     task: Literal["classification", "regression"]
-    positive: str | None = Field(None, description="The positive class of a two-class target; default: the greater.")
+    classes: tuple[ClassName, ...] = Field(
+        (), description="The target's two classes, the positive one last; default: learnt from the first truths."
+    )
+    positive: ClassName | None = Field(
+        None, description="The positive class, coded as 1; default: the last of `classes`, else the greater of the two."
+    )
     data: Data
     features: Features
     training: Training = Training()
@@ -43,6 +48,7 @@ class ModelDefinition(Section):
         for metric in named:
             if metric is not None and metric not in known:
                 raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
+        self._require_two_classes()
         # A part of an id, such as a store beside a day, may be known to the model; a whole id may not.
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
@@ -50,6 +56,14 @@ class ModelDefinition(Section):
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         return self
+
+    def _require_two_classes(self) -> None:
+        if self.task != "classification" and (self.classes or self.positive is not None):
+            raise ValueError("classes and positive belong to task: classification")
+        if self.classes and len(set(self.classes)) != 2:
+            raise ValueError(f"classes: a target has two, not {len(set(self.classes))}: {', '.join(self.classes)}")
+        if self.classes and self.positive is not None and self.positive not in self.classes:
+            raise ValueError(f"positive: {self.positive!r} is none of classes: {', '.join(self.classes)}")
 
     @property
     def loss(self) -> str:

@@ -18,6 +18,8 @@ class Serving(Section):
     candidate: Literal["challenger", "previous"] = Field("challenger", description="Who gets canary and shadow.")
     salt: str = Field("", description="Changes who is in the groups; default: the model's name.")
     threshold: float = Field(0.5, gt=0, lt=1, description="From this probability on the label is 1.")
-    output: Literal["probability", "label", "both"] = Field("probability", description="What requests get by default.")
+    output: Literal["probability", "label", "both", "word"] = Field(
+        "probability", description="What requests get by default; `word` is the class as the data writes it."
+    )
     log_share: Percent = Field(1.0, description="Share of ids whose predictions are logged.")
     redact: tuple[str, ...] = Field((), description="Features that are left out of the log; images always are.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from datetime import timedelta
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -76,3 +78,32 @@ class Schedule(Section):
     """A cron schedule, in UTC; none means on request only."""
 
     schedule: Cron | None = None
+
+
+def class_word(value: object) -> str:
+    """A class as text, however a column holds it: whole numbers without a fraction, other values as they are written.
+
+    `2`, `2.0`, "2" and "2.0" are one class, 007 and 1.50 stay as they are, truth values are true and false.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        head, dot, tail = text.partition(".")
+        # What a CSV makes of whole numbers in a column with a gap.
+        return head if dot and set(tail) == {"0"} and re.fullmatch(r"-?(0|[1-9]\d*)", head) else text
+    text = str(value)
+    if text in ("True", "False"):
+        return text.lower()
+    if isinstance(value, numbers.Real | Decimal):
+        number: Any = value
+        return str(int(number)) if number == number // 1 else text
+    return text
+
+
+def _class_name(value: object) -> object:
+    if isinstance(value, bool):
+        written = "yes, on or true" if value else "no, off or false"
+        raise ValueError(f"YAML reads {written} without quotes as a truth value; quote it")
+    return class_word(value) if isinstance(value, str | int | float) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_class_name), Field(min_length=1)]

@@ -82,7 +82,19 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("batch_id", pa.string()),
         ]
     ),
-    # Late truth; the newest row of an id that was known at a moment is the truth at that moment.
+    # The classes of a target as they were learnt, with their shares; the newest row says what 0 and 1 mean in `labels`.
+    "classes": pa.schema(
+        [
+            ("target", pa.string()),
+            ("negative", pa.string()),
+            ("positive", pa.string()),
+            ("shares", pa.string()),
+            ("learnt_at", _TIME),
+            ("batch_id", pa.string()),
+        ]
+    ),
+    # Late truth; the newest row of an id that was known at a moment is the truth at that moment. A missing truth takes
+    # back what was said before.
     "labels": pa.schema(
         [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
     ),

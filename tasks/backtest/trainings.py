@@ -111,7 +111,7 @@ class Trainings:
             DataError: There are too few labelled rows, or none since the champion's training.
         """
         frame = moment.labelled_frame
-        encoded = definition.model_copy(update={"positive": None})
+        encoded = definition.model_copy(update={"positive": None, "classes": ()})
         split = split_by_time(frame, encoded, moment.as_of, champion_until)
         data = LabelledRows(frame, {}, "")
         return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None)

@@ -5,7 +5,6 @@ What concerns whole columns (a missing one, numbers for times) refuses the deliv
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,12 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
-from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled, written
+from perennial.model.truth import code_truth
 from tasks.intake.refusals import Refusals
+from tasks.rows.classes import Coding
 from tasks.rows.files import require_columns
-from tasks.rows.labels import encode_truth
 from tasks.rows.normal_form import moments_where_readable, normalise, unusable_numbers
-
-_PLACE = re.compile(r"row \d+(?: \(counted from 0\))?:? (?:has )?")
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Readable:
     refused: Refusals
 
 
-def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
+def read_rows(frame: pd.DataFrame, definition: ModelDefinition, coding: Coding) -> Readable:
     """Bring a frame into the normal form, row by row where it must be.
 
     Raises:
@@ -55,7 +52,7 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
         _find_images(refused, frame[name])
     rows = _readable(frame, refused, definition)
     if data.target in rows.columns:
-        _find_truths(refused, rows[data.target], definition)
+        _find_truths(refused, rows[data.target], definition, coding)
     for row, reason in unusable_numbers(rows, definition).items():
         refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
     if len(refused) > len(frame) - len(rows):
@@ -130,34 +127,13 @@ def _find_images(refused: Refusals, column: pd.Series[Any]) -> None:
             refused.add(row, f"{column.name}: no image", f"{column.name}: {_short(value)} is neither a path nor bytes")
 
 
-def _find_truths(refused: Refusals, column: pd.Series[Any], definition: ModelDefinition) -> None:
-    """Truths that are not of the task's kind; what that kind is, `encode_truth` says."""
-    try:
-        encode_truth(column, definition)
-    except DataError:
-        codes, values = pd.factorize(column.astype(object))
-        wrong = _wrong_values(pd.Series(values, dtype=object, name=column.name), definition)
-        for place, code in enumerate(codes):
-            if code in wrong:
-                rule = f"{column.name}: no truth of this model"
-                refused.add(int(column.index[place]), rule, f"{column.name}: {wrong[code]}")
-
-
-def _wrong_values(values: pd.Series[Any], definition: ModelDefinition) -> dict[int, str]:
-    """By position, what is wrong with a value; halves that are in order are not looked at one by one."""
-    found: dict[int, str] = {}
-    parts = [values]
-    while parts:
-        part = parts.pop()
-        try:
-            encode_truth(part, definition)
-        except DataError as error:
-            if len(part) == 1:
-                text = _PLACE.sub("", error.problem).removeprefix(f"{values.name}: ")
-                found[int(part.index[0])] = f"{text}. {error.remedy}" if error.remedy else text
-            else:
-                parts += [part.iloc[: len(part) // 2], part.iloc[len(part) // 2 :]]
-    return found
+def _find_truths(refused: Refusals, column: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> None:
+    """Truths that are not of the task's kind, or of no known class."""
+    if definition.task == "classification" and coding.classes is None:
+        return
+    _, wrong = code_truth(column.reset_index(drop=True), definition, coding.classes)
+    for row, reason in wrong.items():
+        refused.add(int(column.index[row]), f"{column.name}: no truth of this model", reason)
 
 
 def _short(value: object) -> str:

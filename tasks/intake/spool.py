@@ -85,7 +85,7 @@ def _table(rows: pd.DataFrame) -> pa.Table:
     try:
         return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # a target of numbers and texts, such as JSON may have
-        mixed = [name for name in rows if pd.api.types.is_object_dtype(rows[name])]
+        mixed = [name for name in map(str, rows) if pd.api.types.is_object_dtype(rows[name])]
         texts = {name: rows[name].map(str, na_action="ignore") for name in mixed}
         return pa.Table.from_pandas(rows.assign(**texts), preserve_index=False)
 

@@ -91,11 +91,11 @@ def find_within(rows: pd.DataFrame, definition: ModelDefinition) -> Twins:
     torn = set(pairs.loc[apart, ROW_ID])
     repeated = pairs[~pairs[ROW_ID].isin(torn) & (pairs["_row"] != pairs["_row first"])]["_row"]
     repeats[rows.index.get_indexer(pd.Index(repeated))] = True
-    told = {}
+    told: dict[str, str] = {}
     for place in np.flatnonzero(apart):
         name = str(differs.columns[int(differs.iloc[place].to_numpy().argmax())])
         values = f"{_short(pairs.at[place, f'{name} first'])} and {_short(pairs.at[place, name])}"
-        told.setdefault(pairs.at[place, ROW_ID], f"{_label(name, definition)} is {values}")
+        told.setdefault(str(pairs.at[place, ROW_ID]), f"{_label(name, definition)} is {values}")
     for row, name in zip(several["_row"], several[ROW_ID], strict=True):
         if name in torn:
             conflicts.add(int(row), CONTRADICTS_DELIVERY, f"the id {name} names different rows here: {told[name]}")

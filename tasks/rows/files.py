@@ -219,6 +219,6 @@ def _named_columns(definition: ModelDefinition) -> frozenset[str]:
 
 
 def _number_columns(definition: ModelDefinition) -> frozenset[str]:
-    """Those whose cells are numbers; a target is one where its positive class has no name."""
-    target = (definition.data.target,) if definition.positive is None else ()
+    """Those whose cells are numbers; a class is a word, so that one named None or NA is one."""
+    target = (definition.data.target,) if definition.task == "regression" else ()
     return frozenset((*definition.features.numeric, *target))

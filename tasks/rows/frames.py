@@ -18,6 +18,8 @@ from perennial.model.canonical import spelled_column
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, among, between
 from tasks.rows.normal_form import batch_digest
 
+_FEW_IDS = 20_000  # more are quicker found in the whole column
+
 
 @dataclass(frozen=True)
 class LabelledRows:
@@ -104,12 +106,25 @@ def window_rows(
 def known_labels(
     store: Store, model: str, *, as_of: datetime, ids: pd.Series[Any] | None = None, version: int | None = None
 ) -> pd.DataFrame:
-    """id, truth and labelled_at: the newest truth of each id, or of each of these, that was known at `as_of`."""
+    """id, truth and labelled_at: the newest truth of each id, or of each of these, that was known at `as_of`.
+
+    An id whose truth was taken back by then has none.
+    """
     where = pc.field("labelled_at") <= as_of
     if ids is not None:
         where &= among("id", ids)
     frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at"], where=where, version=version)
-    return frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last", ignore_index=True)
+    newest = frame.sort_values("labelled_at", kind="stable").drop_duplicates("id", keep="last")
+    return newest[newest["truth"].notna()].reset_index(drop=True)
+
+
+def label_steps(store: Store, model: str, *, ids: pd.Series[Any]) -> pd.DataFrame:
+    """id, truth, labelled_at and author: all that was ever said of these ids, oldest first; no truth takes back."""
+    where = pc.field("id").isin(_strings(ids)) if len(ids) < _FEW_IDS else None
+    frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at", "author"], where=where)
+    if where is None and len(frame):
+        frame = frame[is_known(frame["id"], ids)]
+    return frame.sort_values("labelled_at", kind="stable", ignore_index=True)
 
 
 def is_known(ids: pd.Series[Any], known: pd.Series[Any]) -> np.ndarray:

@@ -2,61 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.state.store import Store
-from tasks.rows.frames import known_labels
-from tasks.rows.normal_form import batch_digest, row_ids, time_column
+from perennial.model.truth import code_truth
+from perennial.state.store import ROW_ID, ROW_TIME, Store
+from tasks.rows.classes import fix_coding
+from tasks.rows.frames import is_known, label_steps
+from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
+TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
 _SAME_MOMENT = pd.Timedelta(1, unit="ms")
+_FEW_IDS = 20_000  # more are quicker found in the whole column
+_CLOCKS_DIFFER = timedelta(minutes=5)  # so far ahead of us may a moment lie before it is called the future
 
 
 @dataclass(frozen=True)
 class LabelReceipt:
-    """What became of a set of labels: new ones, corrections of known ones, and those that changed nothing."""
+    """What became of a set of labels.
+
+    Attributes:
+        new: Ids that had no truth.
+        corrected: Steps that say something else than what was known before them.
+        unchanged: Those that say what is known.
+        missing: Rows without a truth.
+        taken_back: Truths that no longer count.
+        refused: Rows that were not taken, each with its reason; the row counts from 0.
+        unknown: Ids that were neither ingested nor predicted; their labels count as soon as they are.
+    """
 
     new: int
     corrected: int
     unchanged: int
     missing: int
-
-
-def encode_truth(values: pd.Series[Any], definition: ModelDefinition) -> np.ndarray:
-    """The truth as float64, shape (n,): 0 or 1 for classification (1 is the positive class), NaN where missing.
-
-    Raises:
-        DataError: A value is not of the task's kind; it and its row are named.
-    """
-    if definition.task == "classification" and definition.positive is not None:
-        text = values.astype("str")
-        return np.where(values.isna(), np.nan, text == definition.positive).astype(np.float64)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    allowed = np.isin(numbers, (0.0, 1.0)) if definition.task == "classification" else np.isfinite(numbers)
-    wrong = np.flatnonzero(values.notna().to_numpy() & ~allowed)
-    if wrong.size:
-        row = int(wrong[0])
-        rule = "0 or 1" if definition.task == "classification" else "a finite number"
-        remedy = (
-            "Name the positive class in the definition: `positive: VALUE`"
-            if definition.task == "classification"
-            else "Correct or remove the row"
-        )
-        raise DataError(f"{definition.data.target}: row {row} has {values.iloc[row]!r}, which is not {rule}", remedy)
-    return numbers
+    taken_back: int = 0
+    refused: tuple[tuple[int, str], ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def add_labels(
     store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
-    labelled_at: datetime | pd.Series[Any], author: str, key: str | None = None,
+    labelled_at: datetime | pd.Series[Any], author: str, key: str | None = None, witness: bool = False,
+    taken_back: np.ndarray | None = None,
 ) -> LabelReceipt:  # fmt: skip
-    """Append what is new: ids without truth so far, and corrections. Missing truths are counted and left out.
+    """Append every step that says something new: ids without truth so far, and each correction at its own moment.
+
+    Missing truths are counted and left out. Of two steps of an id at one moment the later given comes later.
 
     Args:
         ids: Row ids, shape (n,).
@@ -64,45 +63,154 @@ def add_labels(
         labelled_at: When each became known: one moment, or one for each row.
         author: Who says so: a source, a person.
         key: Makes the append happen once; the digest of the rows by default.
+        witness: A person speaks: what they say is kept also where it only confirms what somebody else said.
+        taken_back: Which rows take back what was said of their id, shape (n,); their truth is not read.
     """
-    frame = pd.DataFrame({"id": ids.to_numpy(), "truth": truth})
+    back = np.zeros(len(ids), dtype=bool) if taken_back is None else taken_back
+    frame = pd.DataFrame({"id": ids.to_numpy(), "truth": np.where(back, np.nan, truth)})
     frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
     frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
-    missing = int(frame["truth"].isna().sum())
-    frame = frame[frame["truth"].notna()].drop_duplicates("id", keep="last")
-    until = frame["labelled_at"].max() + _SAME_MOMENT
-    known = (known_labels(store, definition.name, as_of=until, ids=frame["id"]) if len(frame) else frame).set_index(
-        "id"
-    )
-    known = known.reindex(frame["id"]).set_axis(frame.index)
-    before = known["truth"]
-    fresh = frame[before.isna() | (before != frame["truth"])].assign(author=author)
-    # The newest row of an id is its truth: a correction at the very moment of what it corrects comes just after it.
-    corrected_at = known.loc[fresh.index, "labelled_at"]
-    tied = corrected_at.between(fresh["labelled_at"], fresh["labelled_at"] + _SAME_MOMENT, inclusive="left")
-    fresh["labelled_at"] = fresh["labelled_at"].mask(tied, corrected_at + pd.Timedelta(1, unit="us"))
-    if len(fresh):
-        store.append(definition.name, "labels", fresh, key=key or f"labels:{batch_digest(fresh)}")
-    new = int(before.isna().sum())
-    return LabelReceipt(new, len(fresh) - new, len(frame) - len(fresh), missing)
+    said = frame["truth"].notna().to_numpy() | back
+    missing = int((~said).sum())
+    frame = frame[said].assign(author=author)
+    if not len(frame):
+        return LabelReceipt(0, 0, 0, missing)
+    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates())
+    frame = _after_what_they_correct(frame, known)
+    fresh = _says_something(frame, known, witness)
+    steps = frame[fresh]
+    if len(steps):
+        store.append(definition.name, "labels", steps, key=key or f"labels:{batch_digest(steps)}")
+    first = ~is_known(frame["id"], known["id"]) & ~frame["id"].duplicated().to_numpy()
+    gone = steps["truth"].isna().to_numpy()
+    new = int((first[fresh] & ~gone).sum())
+    return LabelReceipt(new, len(steps) - new - int(gone.sum()), len(frame) - len(steps), missing, int(gone.sum()))
+
+
+def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """In order of time; a correction at the very moment of what it corrects comes just after it."""
+    frame = frame.sort_values("labelled_at", kind="stable", ignore_index=True)
+    tick = pd.Timedelta(1, unit="us")
+    if len(known):
+        newest = known.drop_duplicates("id", keep="last").set_index("id")["labelled_at"].reindex(frame["id"])
+        last = newest.set_axis(frame.index)
+        tied = last.between(frame["labelled_at"], frame["labelled_at"] + _SAME_MOMENT, inclusive="left")
+        frame["labelled_at"] = frame["labelled_at"].mask(tied, last + tick)
+    if frame["id"].duplicated().any():
+        frame["labelled_at"] += frame.groupby(["id", "labelled_at"]).cumcount() * tick
+    return frame
+
+
+def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool) -> np.ndarray:
+    """Which steps differ from the step before them, known or given: booleans of shape (n,)."""
+    if not len(known) and not frame["id"].duplicated().any():
+        return frame["truth"].notna().to_numpy()  # nothing to take back
+    both = pd.concat([known.assign(given=-1), frame.assign(given=np.arange(len(frame)))], ignore_index=True)
+    both = both.sort_values(["labelled_at", "given"], kind="stable")
+    grouped = both.groupby("id", sort=False)
+    before = grouped["truth"].shift()
+    same = (both["truth"] == before) | (both["truth"].isna() & before.isna())
+    if witness:
+        said = both.groupby(["id", "author"], sort=False)["truth"].shift()
+        same &= (both["truth"] == said) | both["truth"].isna()
+    found = np.zeros(len(frame), dtype=bool)
+    mine = both["given"] >= 0
+    found[both.loc[mine, "given"].to_numpy()] = ~same[mine].to_numpy()
+    return found
 
 
 def label_frame(
-    store: Store, definition: ModelDefinition, frame: pd.DataFrame, *, as_of: datetime, author: str
-) -> LabelReceipt:
-    """Labels from a file with the definition's id and target columns, and perhaps `labelled_at`.
+    store: Store, definition: ModelDefinition, frame: pd.DataFrame, *, as_of: datetime, author: str,
+    witness: bool = False,
+) -> LabelReceipt:  # fmt: skip
+    """Labels from a file with the definition's id and target columns, and perhaps `labelled_at` and `take_back`.
+
+    What can't be taken is refused by row; the others go in.
 
     Raises:
-        DataError: A column is missing, or a value is not of the task's kind.
+        DataError: A column is missing, the classes are not clear, or no row at all can be taken.
     """
     data = definition.data
     needed = (*data.id_columns, data.target)
     if missing := [name for name in needed if name not in frame.columns]:
         raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {' and '.join(needed)}")
-    moments: datetime | pd.Series[Any] = as_of
+    frame = frame.reset_index(drop=True)
+    back = _take_back(frame)
+    target = frame[data.target].where(~back)
+    coding = fix_coding(store, definition, target, at=as_of, batch_id=f"labels:{author}")
+    ids = row_ids(frame, definition, complete=False)
+    refused = {int(row): f"{data.id}: the row has no id" for row in np.flatnonzero(ids.isna())}
+    truth, wrong = (
+        code_truth(target, definition, coding.classes)
+        if coding.classes is not None or definition.task != "classification"
+        else (np.full(len(frame), np.nan), {})
+    )
+    refused = {**wrong, **refused}
+    moments = pd.Series(pd.Timestamp(as_of).as_unit("us"), index=frame.index)
     if "labelled_at" in frame.columns:
-        moments = time_column(frame["labelled_at"])
-    return add_labels(
-        store, definition, row_ids(frame, definition), encode_truth(frame[data.target], definition),
-        labelled_at=moments, author=author,
+        moments = moments_where_readable(frame["labelled_at"])
+        for row in np.flatnonzero(moments.isna()):
+            refused[int(row)] = f"labelled_at: {frame['labelled_at'].iloc[row]!r} is no ISO 8601 time"
+    given = (np.isfinite(truth) | back) & ~np.isin(frame.index, list(refused))
+    events = event_times(store, definition.name, ids[given].drop_duplicates())
+    refused |= _impossible(ids, moments, events, given, as_of)
+    good = ~np.isin(frame.index, list(refused))
+    if refused and not (good & (np.isfinite(truth) | back)).any():
+        first, why = min(refused.items())
+        raise DataError(f"no label can be taken; row {first}: {why}", "Correct the file; nothing was stored")
+    receipt = add_labels(
+        store, definition, ids[good], truth[good], labelled_at=moments[good], author=author, witness=witness,
+        taken_back=back[good],
     )  # fmt: skip
+    unknown = ids[given & good & ~ids.isin(events.index).to_numpy()].drop_duplicates()
+    facts = {"refused": tuple(sorted(refused.items())), "unknown": tuple(unknown)}
+    return LabelReceipt(receipt.new, receipt.corrected, receipt.unchanged, receipt.missing, receipt.taken_back, **facts)
+
+
+def _take_back(frame: pd.DataFrame) -> np.ndarray:
+    if TAKE_BACK not in frame.columns:
+        return np.zeros(len(frame), dtype=bool)
+    words = frame[TAKE_BACK].astype("str").str.strip().str.lower()
+    known = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+    given = (frame[TAKE_BACK].notna() & (words != "")).to_numpy()
+    if (wrong := np.flatnonzero(given & ~words.isin(list(known)).to_numpy())).size:
+        raise DataError(
+            f"{TAKE_BACK}: row {wrong[0]} has {frame[TAKE_BACK].iloc[wrong[0]]!r}", "Write true, false, or nothing"
+        )
+    found: np.ndarray = words.map(known).fillna(False).to_numpy(dtype=bool) & given
+    return found
+
+
+def event_times(store: Store, model: str, ids: pd.Series[Any]) -> pd.Series[Any]:
+    """When the rows of these ids happened, by id: of those that were ingested or predicted."""
+    found = []
+    for table, name, time in (("batches", ROW_ID, ROW_TIME), ("predictions", "id", "time")):
+        where = pc.field(name).isin(ids.astype("str").to_numpy(dtype=object)) if len(ids) < _FEW_IDS else None
+        rows = store.frame(model, table, columns=[name, time], where=where)
+        rows = rows[is_known(rows[name], ids)] if len(rows) else rows
+        found.append(rows.rename(columns={name: "id", time: "time"}))
+    both = pd.concat(found, ignore_index=True).drop_duplicates("id")
+    return both.set_index("id")["time"]
+
+
+def _impossible(
+    ids: pd.Series[Any], moments: pd.Series[Any], events: pd.Series[Any], given: np.ndarray, as_of: datetime
+) -> dict[int, str]:
+    """The rows whose truth would be known before it could be, with the reason."""
+    found: dict[int, str] = {}
+    future = given & (moments > pd.Timestamp(as_of) + _CLOCKS_DIFFER).to_numpy()
+    for row in np.flatnonzero(future):
+        found[int(row)] = f"labelled_at {moments.iloc[row].isoformat()} lies in the future"
+    happened = events.reindex(ids).set_axis(ids.index)
+    early = given & (moments < happened).to_numpy()
+    for row in np.flatnonzero(early & ~future):
+        told = f"labelled_at {moments.iloc[row].isoformat()} lies before its event at {happened.iloc[row].isoformat()}"
+        found[int(row)] = f"id {ids.iloc[row]}: {told}"
+    return found
+
+
+def refusals_told(refused: Mapping[int, str] | tuple[tuple[int, str], ...], most: int = 5) -> str:
+    """`row 3: …; row 8: … and 5 more`."""
+    items = list(refused.items() if isinstance(refused, Mapping) else refused)
+    told = "; ".join(f"row {row}: {reason}" for row, reason in items[:most])
+    return told + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -66,8 +66,8 @@ def batch_digest(frame: pd.DataFrame) -> str:
 class BatchDigest:
     """The digest of a batch that comes in parts: the same as of the whole, where the parts' types are the whole's."""
 
-    def __init__(self) -> None:
-        self._total = hashlib.sha256()
+    def __init__(self, coding: str = "") -> None:
+        self._total = hashlib.sha256(coding.encode())  # the same cells that mean something else are another batch
         self._begun = False
 
     def add(self, frame: pd.DataFrame) -> None:

@@ -49,7 +49,8 @@ def describe(
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
     importance = measure_importance(prepared, challenger, judged)
     golden_rows = feature_frame(_spread(holdout, _GOLDEN_ROWS), definition.features)
-    lineage = training_facts(definition, as_of=prepared.as_of, data_version=prepared.data.data_version) | {
+    version, classes = prepared.data.data_version, prepared.classes
+    lineage = training_facts(definition, as_of=prepared.as_of, data_version=version, classes=classes) | {
         **_learned(challenger),
         "parameters": json.dumps(challenger.parameters, default=str),
         "environment": environment_fingerprint()["hash"],

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
+from perennial.model.truth import code_truth
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
 from tasks.intake.quarantine import (
     BY_ROW,
@@ -33,8 +34,9 @@ from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
+from tasks.rows.classes import Coding, fix_coding, known_coding
 from tasks.rows.frames import is_known
-from tasks.rows.labels import add_labels, encode_truth
+from tasks.rows.labels import add_labels
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import Rows, validate
@@ -124,7 +126,11 @@ def ingest_batch(
     """
     parts: Parts = (lambda: iter([frame])) if isinstance(frame, pd.DataFrame) else frame
     with Spool() as spool:
-        judged = judge_batch(store, definition, parts, suite, spool)
+        try:
+            coding, problem = learn_coding(store, definition, parts, source=source, at=as_of), None
+        except DataError as error:  # nothing can be read of a batch whose classes are not clear
+            coding, problem = Coding(None, {}), error
+        judged = judge_batch(store, definition, parts, suite, spool, coding=coding, problem=problem)
         receipt = Receipt(judged.batch_id, source, "known" if judged.known else "accepted", judged.rows)
         if judged.known:
             return receipt, None
@@ -139,15 +145,23 @@ def ingest_batch(
         return _accept(store, definition, parts, judged, receipt, as_of=as_of, history=history), judged.report
 
 
-def judge_batch(store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool) -> Judged:
-    """Read a batch into the spool and say which of its rows go in; nothing is stored."""
-    digest, refused, count = BatchDigest(), Refusals(), 0
-    problem: DataError | None = None
+def judge_batch(
+    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *,
+    coding: Coding | None = None, problem: DataError | None = None,
+) -> Judged:  # fmt: skip
+    """Read a batch into the spool and say which of its rows go in; nothing is stored.
+
+    Args:
+        coding: What 0 and 1 mean; as far as it is known by default.
+        problem: Why the whole batch can't be read, where that is known already.
+    """
+    coding = known_coding(store, definition) if coding is None else coding
+    digest, refused, count = BatchDigest(coding.token), Refusals(), 0
     for part in parts():
         digest.add(used_columns(part, definition))
         if problem is None:
             try:
-                found = read_rows(part, definition)
+                found = read_rows(part, definition, coding)
             except DataError as error:
                 problem = error
             else:
@@ -165,6 +179,21 @@ def judge_batch(store: Store, definition: ModelDefinition, parts: Parts, suite: 
     else:
         _judge_rows(store, definition, suite, judged)
     return judged
+
+
+def learn_coding(store: Store, definition: ModelDefinition, parts: Parts, *, source: str, at: datetime) -> Coding:
+    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so.
+
+    Raises:
+        DataError: The truths don't tell which two classes are meant.
+    """
+    target = definition.data.target
+    if definition.task != "classification":
+        return Coding(None, {})
+    truths = [part[target] for part in parts() if target in part.columns]
+    if not truths:
+        return known_coding(store, definition)
+    return fix_coding(store, definition, pd.concat(truths, ignore_index=True), at=at, batch_id=source)
 
 
 def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged: Judged) -> None:
@@ -240,9 +269,10 @@ def conflicts(refused: Refusals) -> int:
 def suite_refusals(report: ValidationReport, positions: np.ndarray) -> Refusals:
     """The rows that failed a critical expectation, by their positions in the delivery."""
     found = Refusals()
-    for line in report.row_reasons().itertuples():
-        rule = str(line.reason).rpartition("; expected ")[2]
-        found.add(int(positions[line.row]), f"{line.column}: expected {rule}", str(line.reason))
+    bad = report.row_reasons()
+    for place, column, reason in zip(bad["row"].astype("int64"), bad["column"], bad["reason"], strict=True):
+        rule = str(reason).rpartition("; expected ")[2]
+        found.add(int(positions[int(place)]), f"{column}: expected {rule}", str(reason))
     return found
 
 
@@ -345,7 +375,10 @@ def _batch_labels(
     if not len(kept):
         return 0
     labelled_at = moments if history else as_of
-    truth = encode_truth(kept[target], definition)
+    coding = known_coding(store, definition)
+    if definition.task == "classification" and coding.classes is None:  # nothing but missing truths so far
+        return 0
+    truth, _ = code_truth(kept[target].reset_index(drop=True), definition, coding.classes)
     receipts = add_labels(
         store, definition, kept[ROW_ID], truth, labelled_at=labelled_at, author=receipt.source,
         key=f"labels:batch:{receipt.batch_id}",
@@ -452,7 +485,7 @@ def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.Data
     """Which rows are stored with just this content: shape (n,)."""
     found = np.zeros(len(frame), dtype=np.bool_)
     try:
-        readable = read_rows(frame, definition)
+        readable = read_rows(frame, definition, known_coding(store, definition))
     except DataError:  # it concerns the whole: the ingestion says so
         return found
     rows = readable.rows

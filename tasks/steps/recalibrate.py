@@ -109,7 +109,7 @@ def describe_map(
     The reference stays the champion's, loss at promotion included: what a map could not mend is still a fall.
     """
     definition, champion = recalibration.definition, recalibration.champion
-    kept = ("trained_from", "trained_until", "trained_rows", "parameters", "environment")
+    kept = ("trained_from", "trained_until", "trained_rows", "parameters", "environment", "classes")
     lineage = training_facts(definition, as_of=recalibration.as_of, data_version=champion.tag("data_version"))
     lineage |= {name: champion.tag(name) for name in kept}
     lineage |= {

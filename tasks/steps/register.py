@@ -24,6 +24,7 @@ from perennial.definition import ModelDefinition
 from perennial.model import pins
 from perennial.model.plugins import loaded_modules
 from perennial.model.transformers import TRUSTED_TYPES
+from perennial.model.truth import Classes
 from perennial.settings import PROJECT_ROOT, load_settings
 from perennial.state.patience import ask
 from perennial.state.registry import Registry, Version
@@ -218,11 +219,14 @@ def _pixels(figure: Any) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def training_facts(definition: ModelDefinition, *, as_of: datetime, data_version: str) -> dict[str, str]:
+def training_facts(
+    definition: ModelDefinition, *, as_of: datetime, data_version: str, classes: Classes | None = None
+) -> dict[str, str]:
     """The lineage that every version carries whatever came of it."""
     return {
         "as_of": as_of.isoformat(),
         "data_version": data_version,
         "definition_hash": definition.hash,
         "code_version": code_version(),
+        **({} if classes is None else {"classes": json.dumps(classes.names)}),
     }

@@ -20,6 +20,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
+from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
@@ -32,6 +33,7 @@ from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
+from tasks.rows.classes import known_coding
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.split import Split, split_by_time
 from tasks.steps.promote import let_in
@@ -48,6 +50,7 @@ class Prepared:
         definition: The model's definition; `encoded` is the same for a target that is 0 and 1 already.
         frame: Labelled rows under the definition's names, beside `_id`.
         champion: The version to beat; None for a first model.
+        classes: What 0 and 1 mean in the target; None for regression.
     """
 
     definition: ModelDefinition
@@ -58,6 +61,7 @@ class Prepared:
     frame: pd.DataFrame
     split: Split
     champion: Version | None
+    classes: Classes | None = None
 
     def rows(self, index: np.ndarray) -> pd.DataFrame:
         return self.frame.iloc[index]
@@ -101,11 +105,12 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     data = labelled_rows(workspace.store, definition, as_of=as_of)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = _champion_to_beat(workspace, definition.name, key, as_of)
-    encoded = definition.model_copy(update={"positive": None})
+    encoded = definition.model_copy(update={"positive": None, "classes": ()})
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
-    return Prepared(definition, encoded, as_of, key, data, frame, split, champion)
+    classes = known_coding(workspace.store, definition).classes
+    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, classes)
 
 
 def search(workspace: Workspace, prepared: Prepared) -> TuningResult:

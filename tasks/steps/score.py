@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,11 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perennial.definition import ModelDefinition
-from perennial.errors import DataError, NotFoundError
+from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
 from perennial.model.known import Unknown, frame_as_known, known_categories, nearest, unknown_categories
+from perennial.model.truth import declared_classes
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store, between
 from tasks.compute.cluster import Shared, open_cluster
@@ -48,8 +50,23 @@ def require_champion(registry: Registry, model: str, *, as_of: datetime | None =
 
 def load_version(registry: Registry, version: Version, definition: ModelDefinition) -> Any:
     """The fitted pipeline of a version, digest-checked; kept in memory for the process's life."""
+    _require_same_coding(version, definition)
     training = definition.training
     return _load(str(registry.artifacts(version)), version.digest, training.trusted_types, training.allow_pickle)
+
+
+def _require_same_coding(version: Version, definition: ModelDefinition) -> None:
+    """Refuse a version whose scores are of the other class than the definition's positive one."""
+    told = version.tag("classes")
+    declared = declared_classes(definition)
+    wanted = declared.positive if declared else definition.positive
+    if not told or wanted is None or (positive := json.loads(told)[1]) == wanted:
+        return
+    raise ConflictError(
+        f"version {version.number} of {version.model} answers how likely {positive!r} is, "
+        f"but the definition's positive class is {wanted!r}",
+        f'Set `positive: "{positive}"` back, or start the model anew under another name',
+    )
 
 
 @lru_cache(maxsize=4)

@@ -50,19 +50,27 @@ def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: 
     """Add late truth: a file with the model's id and target columns, and perhaps labelled_at."""
     from perennial.workspace import open_workspace
     from tasks.rows.files import read_file
-    from tasks.rows.labels import label_frame
+    from tasks.rows.labels import label_frame, refusals_told
 
     workspace = open_workspace()
     definition = workspace.definition(model)
     at = as_of or datetime.now(UTC)
-    receipt = label_frame(workspace.store, definition, read_file(file, definition), as_of=at, author=author)
+    witness = author != "file"
+    receipt = label_frame(
+        workspace.store, definition, read_file(file, definition), as_of=at, author=author, witness=witness
+    )
     if as_json:
         print_json(receipt)
         return
     click.echo(
         f"{receipt.new} new labels, {receipt.corrected} corrected, {receipt.unchanged} unchanged, "
-        f"{receipt.missing} rows without truth"
+        f"{receipt.missing} rows without truth" + (f", {receipt.taken_back} taken back" if receipt.taken_back else "")
     )
+    if receipt.unknown:
+        shown = ", ".join(receipt.unknown[:5]) + (", …" if len(receipt.unknown) > 5 else "")
+        click.echo(f"{len(receipt.unknown)} ids are neither ingested nor predicted: {shown}", err=True)
+    if receipt.refused:
+        click.echo(f"{len(receipt.refused)} rows were refused: {refusals_told(receipt.refused)}", err=True)
 
 
 @click.command()

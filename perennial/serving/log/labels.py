@@ -7,7 +7,6 @@ names such ids.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ import msgspec
 import pyarrow as pa
 
 from perennial.definition import ModelDefinition
+from perennial.model.truth import Classes, code_one
 from perennial.serving.log.spool import Segments, Spool, read_segment, segment_key
-from perennial.serving.log.waiting import Label, WaitingLabels, newest
+from perennial.serving.log.waiting import Label, WaitingLabels, new_steps
 from perennial.serving.protocol.codec import id_rule, parse_json, take_id
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.state.locks import exclusive
@@ -33,8 +33,13 @@ _LONGEST = 256
 _EXAMPLE = {"labels": [{"id": "the prediction's id", "truth": 1}]}
 
 
-def parse_labels(body: bytes, definition: ModelDefinition, most: int) -> list[Label]:
+def parse_labels(body: bytes, definition: ModelDefinition, classes: Classes | None, most: int) -> list[Label]:
     """`{"id", "truth"}`, a list of such, or `{"labels": [...]}`; each may name its `author`.
+
+    `{"id", "take_back": true}` takes back what was said of the id.
+
+    Args:
+        classes: What 0 and 1 mean for the version that answers; None for regression.
 
     Raises:
         Problem: 400, 413 or 422 with the item that is wrong.
@@ -46,22 +51,7 @@ def parse_labels(body: bytes, definition: ModelDefinition, most: int) -> list[La
     if len(items) > most:
         raise Problem(413, f"{len(items):,} labels are more than {most:,}", rule=f"at most {most} labels at once")
     at_us = time.time_ns() // 1000
-    return [_label(item, row, definition, at_us + row) for row, item in enumerate(items)]
-
-
-def encode_truth(value: object, definition: ModelDefinition) -> float | None:
-    """The truth as a number, by the rules of `tasks.rows.labels.encode_truth`; None where it breaks them."""
-    if value is None or isinstance(value, list | dict) or value == "" or value != value:
-        return None
-    if definition.task == "classification" and definition.positive is not None:
-        return float(str(value) == definition.positive)
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (ValueError, OverflowError):
-        return None
-    if definition.task == "classification":
-        return number if number in (0.0, 1.0) else None
-    return number if math.isfinite(number) else None
+    return [_label(item, row, definition, classes, at_us + row) for row, item in enumerate(items)]
 
 
 class LabelDesk:
@@ -119,7 +109,7 @@ class LabelDesk:
 
     def waiting(self, model: str) -> int:
         """How many labels wait for their id to become known."""
-        return len(self._waiting.all(model)[1])
+        return len({label.id for label in self._waiting.all(model)[1]})
 
     @property
     def due(self) -> bool:
@@ -151,11 +141,11 @@ class LabelDesk:
         Whatever dies in between, a label is in the table or waits on; both is harmless.
         """
         paths, labels = self._waiting.all(model)
-        missing = self._unknown(model, labels)
+        missing = self._unknown(model, {label.id for label in labels})
         oldest = (time.time_ns() // 1000 if now_us is None else now_us) - self._unknown_hours * 3600e6
-        kept = [label for name, label in labels.items() if name in missing and label.at_us >= oldest]
-        expired = [name for name in missing if labels[name].at_us < oldest]
-        shipped = self._append(model, {name: label for name, label in labels.items() if name not in missing})
+        kept = [label for label in labels if label.id in missing and label.at_us >= oldest]
+        expired = {label.id for label in labels if label.id in missing} - {label.id for label in kept}
+        shipped = self._append(model, [label for label in labels if label.id not in missing])
         if len(kept) < len(labels) or len(paths) > 1:
             self._waiting.replace(model, paths, kept)
         if expired:
@@ -178,26 +168,22 @@ class LabelDesk:
         if not path.exists():
             return 0
         entries, _ = read_segment(path)
-        labels = newest(msgspec.convert(item, Label) for entry in entries for item in entry)
-        missing = self._unknown(model, labels)
-        self._waiting.add(model, [labels[name] for name in missing])
-        known = {name: label for name, label in labels.items() if name not in missing}
-        shipped = self._append(model, known, key=segment_key(path))
+        labels = [msgspec.convert(item, Label) for entry in entries for item in entry]
+        missing = self._unknown(model, {label.id for label in labels})
+        self._waiting.add(model, [label for label in labels if label.id in missing])
+        shipped = self._append(model, [label for label in labels if label.id not in missing], key=segment_key(path))
         path.unlink(missing_ok=True)
         return shipped
 
-    def _append(self, model: str, labels: dict[str, Label], key: str | None = None) -> int:
-        """The labels in one commit, where they say something newer than the table does."""
+    def _append(self, model: str, labels: Sequence[Label], key: str | None = None) -> int:
+        """Every step that says something new, in one commit: another truth than the step before, or another author."""
         if not labels:
             return 0
-        where = among("id", list(labels))
-        known = self._store.read(model, "labels", columns=["id", "truth", "labelled_at"], where=where)
-        known = known.set_column(2, "at_us", known["labelled_at"].cast(pa.int64())).sort_by("at_us")
-        before = {row["id"]: row for row in known.to_pylist()}
-        fresh = [
-            label for name, label in labels.items()
-            if (row := before.get(name)) is None or (row["truth"] != label.truth and row["at_us"] < label.at_us)
-        ]  # fmt: skip
+        where = among("id", list({label.id for label in labels}))
+        known = self._store.read(model, "labels", columns=["id", "truth", "labelled_at", "author"], where=where)
+        known = known.set_column(2, "at_us", known["labelled_at"].cast(pa.int64()))
+        before = [Label(row["id"], row["truth"], row["at_us"], row["author"] or "") for row in known.to_pylist()]
+        fresh = new_steps(before, labels)
         if not fresh:
             return 0
         table = pa.table(
@@ -230,7 +216,7 @@ class LabelDesk:
         return left
 
 
-def _label(item: object, row: int, definition: ModelDefinition, at_us: int) -> Label:
+def _label(item: object, row: int, definition: ModelDefinition, classes: Classes | None, at_us: int) -> Label:
     if not isinstance(item, dict):
         rule = "an object with id and truth"
         raise Problem(
@@ -245,16 +231,29 @@ def _label(item: object, row: int, definition: ModelDefinition, at_us: int) -> L
             422, f"label {row} (counted from 0): id {shown(given)} is not {rule}",
             column="id", row=row, value=shown(given), rule=rule, example=_EXAMPLE,
         )  # fmt: skip
-    truth = encode_truth(item.get("truth"), definition)
-    if truth is None:
-        classes = "0 or 1" if definition.positive is None else f"a class such as {definition.positive!r}"
-        rule = classes if definition.task == "classification" else "a finite number"
-        raise Problem(
-            422, f"label {row} (counted from 0): truth {shown(item.get('truth'))} is not {rule}",
-            column="truth", row=row, value=shown(item.get("truth")), rule=rule, example=_EXAMPLE,
-        )  # fmt: skip
+    truth = _truth(item, row, definition, classes)
     author = item.get("author", "api")
     if not isinstance(author, str) or not 0 < len(author) <= _LONGEST:
         rule = f"a text of at most {_LONGEST} characters"
         raise Problem(422, f"label {row} (counted from 0): author is not {rule}", column="author", row=row, rule=rule)
     return Label(name, truth, at_us, author)
+
+
+def _truth(item: dict[str, Any], row: int, definition: ModelDefinition, classes: Classes | None) -> float | None:
+    """0 or 1, or a number; None takes back what was said."""
+    value, back = item.get("truth"), item.get("take_back", False)
+    if back is True and value is None:
+        return None
+    if back not in (True, False) or back:
+        rule = "take_back: true without a truth, or a truth without take_back"
+        raise Problem(422, f"label {row} (counted from 0): take_back {shown(back)} beside truth {shown(value)}",
+                      column="take_back", row=row, value=shown(back), rule=rule, example=_EXAMPLE)  # fmt: skip
+    truth = code_one(value, definition.task, classes)
+    if truth is None:
+        rule = "a finite number" if classes is None else f"{classes.negative!r} or {classes.positive!r}"
+        why = f"truth {shown(value)} is not {rule}"
+        raise Problem(
+            422, f"label {row} (counted from 0): {why}", column="truth", row=row, value=shown(value), rule=rule,
+            example=_EXAMPLE,
+        )  # fmt: skip
+    return truth

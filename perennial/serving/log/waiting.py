@@ -1,6 +1,7 @@
 """Truth of ids that nobody knows yet: on disk until the id is known or its time is over. Looks nothing up itself.
 
-A model's labels lie in a few small files, each replaced as a whole. Doubles are harmless: of an id the newest counts.
+A model's labels lie in a few small files, each replaced as a whole. Doubles are harmless: a step that says nothing
+new is left out when it is appended.
 They lie within the labels' spool, so that its bound holds for them too, under a name that no owner has.
 """
 
@@ -18,11 +19,11 @@ _SUFFIX = ".jsonl"
 _encode = msgspec.json.Encoder().encode
 
 
-class Label(msgspec.Struct, array_like=True):
-    """One truth as the spool holds it."""
+class Label(msgspec.Struct, array_like=True, frozen=True):
+    """One truth as the spool holds it; no truth takes back what was said of the id."""
 
     id: str
-    truth: float
+    truth: float | None
     at_us: int
     author: str
 
@@ -30,12 +31,28 @@ class Label(msgspec.Struct, array_like=True):
 _decode = msgspec.json.Decoder(list[Label]).decode
 
 
-def newest(labels: Iterable[Label]) -> dict[str, Label]:
-    """Of each id the label that was given last."""
-    found: dict[str, Label] = {}
-    for label in labels:
-        if label.id not in found or found[label.id].at_us <= label.at_us:
-            found[label.id] = label
+def new_steps(before: Iterable[Label], labels: Iterable[Label]) -> list[Label]:
+    """The labels that say something: another truth than the step before them of that id, or another author's word.
+
+    Args:
+        before: All that was said of these ids so far.
+        labels: What is said now; of one moment, what is given later comes later.
+    """
+    found: list[Label] = []
+    last: dict[str, float | None] = {}
+    said: dict[tuple[str, str], float | None] = {}
+    steps = [(label.at_us, 0, label) for label in before] + [(label.at_us, 1, label) for label in labels]
+    later = {(label.id, label.author, label.truth): label.at_us for label in before}  # it came first by another way
+    for _, given, label in sorted(steps, key=lambda step: step[:2]):
+        known = label.id in last and last[label.id] == label.truth
+        confirms = known and (label.author == "api" or said.get((label.id, label.author), ...) == label.truth)
+        repeats = label.id not in last and later.get((label.id, label.author, label.truth), -1) >= label.at_us
+        nothing_to_take_back = label.truth is None and last.get(label.id) is None
+        if given and (confirms or repeats or nothing_to_take_back):
+            continue
+        if given:
+            found.append(label)
+        last[label.id] = said[label.id, label.author] = label.truth
     return found
 
 
@@ -62,10 +79,10 @@ class WaitingLabels:
             staged.write_bytes(_encode(kept))
             staged.replace(path)
 
-    def all(self, model: str) -> tuple[list[Path], dict[str, Label]]:
-        """The files, and of each id the newest label."""
+    def all(self, model: str) -> tuple[list[Path], list[Label]]:
+        """The files, and what they hold, each label once."""
         paths = sorted((self._root / model).glob(f"*{_SUFFIX}"))
-        return paths, newest(label for path in paths for label in _decode(path.read_bytes()))
+        return paths, list(dict.fromkeys(label for path in paths for label in _decode(path.read_bytes())))
 
     def replace(self, model: str, paths: Iterable[Path], labels: Iterable[Label]) -> None:
         """Let these labels be what the files held."""

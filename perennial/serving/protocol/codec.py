@@ -1,7 +1,7 @@
 """MLflow's scoring protocol: bytes to rows, scores to bytes. Checks shapes, not cells; scores nothing.
 
 Takes `dataframe_split`, `dataframe_records`, `inputs` (records, rows or columns) and `instances` in JSON, and CSV.
-Beside them: `ids`, one for each row, and `params: {"output": "probability" | "label" | "both"}`.
+Beside them: `ids`, one for each row, and `params: {"output": "probability" | "label" | "both" | "word"}`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.schema import Row, Schema
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-OUTPUTS = ("probability", "label", "both")
+OUTPUTS = ("probability", "label", "both", "word")
 _LONGEST_ID = 256
 # Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261

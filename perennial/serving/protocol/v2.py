@@ -51,13 +51,20 @@ class Inference:
 
 def output_names(definition: ModelDefinition) -> tuple[str, ...]:
     """The tensors that a model can answer with."""
-    scores = ("probability", "label") if definition.task == "classification" else ("prediction",)
+    scores = ("probability", "label", "word") if definition.task == "classification" else ("prediction",)
     return (*scores, "id", "version", "control")
 
 
 def metadata(definition: ModelDefinition, schema: Schema, versions: Sequence[int]) -> dict[str, Any]:
     """The model's metadata as the protocol has it."""
-    kinds = {"probability": "FP64", "prediction": "FP64", "label": "INT64", "id": _BYTES, "version": "INT64"}
+    kinds = {
+        "probability": "FP64",
+        "prediction": "FP64",
+        "label": "INT64",
+        "word": _BYTES,
+        "id": _BYTES,
+        "version": "INT64",
+    }
     return {
         "name": definition.name,
         "versions": [str(version) for version in versions],
@@ -122,7 +129,12 @@ def answer(
     """
     wanted = inference.outputs
     if wanted is None:
-        scores = {"probability": ["probability"], "label": ["label"], "both": ["probability", "label"]}
+        scores = {
+            "probability": ["probability"],
+            "label": ["label"],
+            "both": ["probability", "label"],
+            "word": ["word"],
+        }
         first = (
             scores[inference.request.output or definition.serving.output]
             if definition.task == "classification"

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated
 from perennial.model.canonical import spelled
 from perennial.model.known import stored_frame
+from perennial.model.truth import ZERO_ONE, Classes, declared_classes
 from perennial.serving.protocol.schema import Kind, Row, Schema
 from perennial.serving.scoring.encoder import known_categories
 from perennial.serving.scoring.scorer import Proof, Scorer, pipeline_scores
@@ -53,6 +54,22 @@ class LoadedModel:
     golden_difference: float
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
+
+    @property
+    def classes(self) -> Classes | None:
+        """What 0 and 1 mean for this version; None for regression."""
+        if self.definition.task != "classification":
+            return None
+        if told := self.manifest.get("classes"):
+            return Classes(*json.loads(str(told)))
+        # Registered before versions carried their classes.
+        positive = self.definition.positive
+        return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
+
+    def words(self, scores: Sequence[float]) -> list[str]:
+        """The answers as the target's own words; empty for regression."""
+        classes, threshold = self.classes, self.definition.serving.threshold
+        return [] if classes is None else [classes.label(float(score >= threshold)) for score in scores]
 
     @property
     def digest(self) -> str:

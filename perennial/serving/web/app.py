@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,6 +26,7 @@ from perennial.serving.protocol.problems import Problem
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
 from perennial.serving.versions.host import Served
+from perennial.serving.versions.model import LoadedModel
 from perennial.serving.web import docs
 from perennial.serving.web.http import (
     Answer,
@@ -206,7 +208,7 @@ class Api:
 
         request = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
         scored = await service.score(served, request, call.arrived_ns)
-        predictions = _predictions(scored, request.output or definition.serving.output, definition)
+        predictions = _predictions(scored, request.output or definition.serving.output, served.champion)
         document: dict[str, Any] = {
             "predictions": predictions, "model": served.champion.name, "version": scored.version, "ids": scored.ids,
         }  # fmt: skip
@@ -241,6 +243,7 @@ class Api:
             "probability": scores,
             "prediction": scores,
             "label": (scores >= definition.serving.threshold).astype(np.int64),
+            "word": served.champion.words(scored.scores),
             "id": scored.ids,
             "version": np.array(versions, dtype=np.int64),
             "control": np.array(scored.control or [False] * len(scores), dtype=np.bool_),
@@ -269,7 +272,7 @@ class Api:
         definition = served.champion.definition
 
         def prepare() -> list[Label]:
-            return parse_labels(body, definition, service.settings.most_rows)
+            return parse_labels(body, definition, served.champion.classes, service.settings.most_rows)
 
         labels = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
         return json_answer(await service.take_labels(served.champion.name, labels))
@@ -332,10 +335,13 @@ class Api:
         return json_answer(openapi(champions, self._tokens.needed))
 
 
-def _predictions(scored: Scored, output: str, definition: Any) -> list[Any]:
+def _predictions(scored: Scored, output: str, champion: LoadedModel) -> Sequence[Any]:
+    definition = champion.definition
     if definition.task == "regression" or output == "probability":
         return scored.scores
     threshold = definition.serving.threshold
     if output == "label":
         return [int(score >= threshold) for score in scored.scores]
+    if output == "word":
+        return champion.words(scored.scores)
     return [{"label": int(score >= threshold), "probability": score} for score in scored.scores]

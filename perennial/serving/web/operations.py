@@ -36,7 +36,7 @@ def invocations(
     output: dict[str, Any] = {
         "name": "output",
         "in": "query",
-        "schema": {"type": "string", "enum": ["probability", "label", "both"]},
+        "schema": {"type": "string", "enum": ["probability", "label", "both", "word"]},
     }
     split: dict[str, Any] = {
         "type": "object",
@@ -95,7 +95,7 @@ def invocations(
                 "type": "object",
                 "required": ["predictions", "model", "version", "ids"],
                 "properties": {
-                    "predictions": {"type": "array", "items": {"anyOf": [score, both]}},
+                    "predictions": {"type": "array", "items": {"anyOf": [score, both, {"type": "string"}]}},
                     "model": {"type": "string"},
                     "version": {"type": "integer", "description": "The champion's."},
                     "versions": {"type": "array", "items": {"type": "integer"}, "description": "With a canary."},
@@ -109,20 +109,24 @@ def invocations(
 
 
 def labels(name: str, model: LoadedModel) -> dict[str, Any]:
-    positive = model.definition.positive
+    classes = model.classes
     truth: dict[str, Any] = {"type": "number"}
-    if model.definition.task == "classification":
-        truth = {"type": "string"} if positive else {"enum": [0, 1]}
+    if classes is not None:
+        truth = {
+            "anyOf": [{"enum": list(classes.names)}, {"type": "number"}, {"type": "boolean"}],
+            "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
+        }
     label = {
         "type": "object",
-        "required": ["id", "truth"],
+        "required": ["id"],
         "properties": {
             "id": {"type": "string", "minLength": 1, "maxLength": 256},
             "truth": truth,
+            "take_back": {"type": "boolean", "description": "True, without a truth: what was said no longer counts."},
             "author": {"type": "string", "minLength": 1, "maxLength": 256},
         },
     }
-    example = {"labels": [{"id": "an-id-from-an-answer", "truth": positive or 1}]}
+    example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.positive if classes else 1}]}
     return {
         "operationId": f"labels-{name}",
         "summary": f"Give the truth of earlier rows of {name}",

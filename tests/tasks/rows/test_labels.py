@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_model import RAW, START, day, merge
+from small_model import RAW, START, add, day, define, merge, rows
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
+from perennial.model.truth import Classes
 from perennial.state.store import Store
+from perennial.workspace import Workspace
+from tasks.rows.classes import known_coding
 from tasks.rows.frames import known_labels
-from tasks.rows.labels import LabelReceipt, add_labels, encode_truth, label_frame
+from tasks.rows.labels import LabelReceipt, add_labels, label_frame
 
 DIGITS = ModelDefinition.model_validate(RAW)
 
@@ -29,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 def label(store: Store, truths: dict[str, Any], at: datetime) -> LabelReceipt:
     frame = pd.DataFrame({"row": list(truths), "even": list(truths.values())})
-    return label_frame(store, DIGITS, frame, as_of=at, author="test")
+    return replace(label_frame(store, DIGITS, frame, as_of=at, author="test"), unknown=())
 
 
 def truths(store: Store, at: datetime) -> dict[str, float]:
@@ -83,10 +87,80 @@ def test_each_row_may_have_its_own_moment(store: Store) -> None:
     assert store.frame("digits", "labels")["author"].unique().tolist() == ["ada"]
 
 
-def test_the_last_of_two_in_one_file_counts(store: Store) -> None:
+def test_of_two_at_one_moment_the_last_in_the_file_counts(store: Store) -> None:
     frame = pd.DataFrame({"row": ["a", "a"], "even": [1, 0]})
-    assert label_frame(store, DIGITS, frame, as_of=day(1), author="x") == LabelReceipt(1, 0, 0, 0)
-    assert truths(store, day(1)) == {"a": 0}
+    assert label_frame(store, DIGITS, frame, as_of=day(1), author="x") == LabelReceipt(1, 1, 0, 0, unknown=("a",))
+    assert truths(store, day(1) + timedelta(milliseconds=1)) == {"a": 0}
+
+
+def test_of_corrections_in_one_file_the_newest_counts_and_all_are_kept(store: Store) -> None:
+    moments = ["2024-05-03", "2024-05-02", "2024-05-01"]
+    frame = pd.DataFrame({"row": ["r1"] * 3, "even": [1, 0, 1], "labelled_at": moments})
+    receipt = label_frame(store, DIGITS, frame, as_of=day(300), author="x")
+    assert (receipt.new, receipt.corrected) == (1, 2)
+    assert [truths(store, datetime.fromisoformat(f"{at}T12:00:00Z"))["r1"] for at in moments] == [1, 0, 1]
+    assert label_frame(store, DIGITS, frame, as_of=day(301), author="x").unchanged == 3
+    assert len(store.read("digits", "labels")) == 3
+
+
+def test_two_people_within_a_second_both_stay(store: Store) -> None:
+    for number, author in enumerate(("ada", "ben", "cleo")):
+        frame = pd.DataFrame({"row": ["a"], "even": [min(number, 1)]})
+        label_frame(store, DIGITS, frame, as_of=day(1) + timedelta(seconds=number / 4), author=author, witness=True)
+    assert store.frame("digits", "labels").sort_values("labelled_at")["author"].tolist() == ["ada", "ben", "cleo"]
+
+
+def test_a_truth_can_be_taken_back_and_given_again(store: Store) -> None:
+    label(store, {"a": 1, "b": 0}, day(1))
+    frame = pd.DataFrame({"row": ["a", "c"], "even": [None, None], "take_back": ["true", "true"]})
+    receipt = label_frame(store, DIGITS, frame, as_of=day(2), author="ada")
+    assert (receipt.taken_back, receipt.unchanged) == (1, 1)
+    assert truths(store, day(1)) == {"a": 1, "b": 0}
+    assert truths(store, day(2)) == {"b": 0}
+    assert label(store, {"a": 1}, day(3)).corrected == 1
+    assert truths(store, day(3)) == {"a": 1, "b": 0}
+
+
+def test_what_can_not_be_is_refused_by_row_and_the_rest_goes_in(store: Store) -> None:
+    label(store, {"x": 1, "y": 0}, day(1))
+    frame = pd.DataFrame(
+        {
+            "row": ["a", "b", None, "d", "e"],
+            "even": [1, 7, 0, 1, 0],
+            "labelled_at": ["2024-01-02", "2024-01-02", "2024-01-02", "2034-01-01", "now"],
+        }
+    )
+    receipt = label_frame(store, DIGITS, frame, as_of=day(9), author="x")
+    assert receipt.new == 1
+    reasons = dict(receipt.refused)
+    assert sorted(reasons) == [1, 2, 3, 4]
+    assert "neither '0' nor '1'" in reasons[1]
+    assert "no id" in reasons[2]
+    assert "lies in the future" in reasons[3]
+    assert "'now' is no ISO 8601 time" in reasons[4]
+
+
+def test_a_truth_before_its_event_is_refused(workspace: Workspace) -> None:
+    definition = define(workspace)
+    add(workspace, definition, rows(2, 3).drop(columns="even"), as_of=day(3))
+    frame = pd.DataFrame({"row": rows(2, 3)["row"].head(2), "even": [1, 0]}).assign(labelled_at=["2024-01-01", day(3)])
+    frame["labelled_at"] = frame["labelled_at"].astype("str")
+    receipt = label_frame(workspace.store, definition, frame, as_of=day(4), author="x")
+    assert (receipt.new, len(receipt.refused)) == (1, 1)
+    assert "lies before its event" in receipt.refused[0][1]
+
+
+def test_a_turned_positive_class_turns_the_labels(store: Store) -> None:
+    frame = pd.DataFrame({"row": ["a", "b"], "even": ["yes", "no"]})
+    label_frame(store, DIGITS, frame, as_of=day(1), author="x")
+    assert truths(store, day(1)) == {"a": 1, "b": 0}
+    turned = ModelDefinition.model_validate(merge(RAW, {"positive": "no"}))
+    label_frame(store, turned, frame, as_of=day(2), author="x")
+    assert truths(store, day(2)) == {"a": 0, "b": 1}
+    assert known_coding(store, turned).classes == Classes("yes", "no")
+    wrong = ModelDefinition.model_validate(merge(RAW, {"positive": "maybe"}))
+    with pytest.raises(DataError, match="'maybe' is no class of even, which has 'yes' and 'no'"):
+        label_frame(store, wrong, frame, as_of=day(3), author="x")
 
 
 def test_a_key_makes_it_happen_once(store: Store) -> None:
@@ -101,13 +175,9 @@ def test_a_key_makes_it_happen_once(store: Store) -> None:
     ("frame", "problem"),
     [
         ({"row": ["a"]}, "the labels lack even. Give the columns row and even."),
-        ({"row": ["a", None], "even": [1, 0]}, "column row: row 1 has no id. Every row needs its id."),
-        ({"row": ["a", "b"], "even": [1, 2]}, "even: row 1 has np.int64(2), which is not 0 or 1. Name the positive"),
-        ({"row": ["a"], "even": ["yes"]}, "even: row 0 has 'yes', which is not 0 or 1. Name the positive class in the"),
-        (
-            {"row": ["a", "b"], "even": [1, 0], "labelled_at": ["2024-01-01", None]},
-            "column labelled_at: row 1 has no time.",
-        ),
+        ({"row": [None], "even": [1]}, "no label can be taken; row 0: row: the row has no id. Correct"),
+        ({"row": ["a"], "even": ["yes"]}, "even has one class so far, 'yes': the other can't be known. Name both"),
+        ({"row": ["a"], "even": [1], "take_back": ["perhaps"]}, "take_back: row 0 has 'perhaps'. Write true, false"),
     ],
 )  # fmt: skip
 def test_what_is_no_label(store: Store, frame: dict[str, Any], problem: str) -> None:
@@ -115,17 +185,3 @@ def test_what_is_no_label(store: Store, frame: dict[str, Any], problem: str) -> 
         label_frame(store, DIGITS, pd.DataFrame(frame), as_of=day(1), author="x")
     assert str(caught.value).startswith(problem)
     assert store.version("digits", "labels") is None
-
-
-def test_a_named_positive_class() -> None:
-    definition = ModelDefinition.model_validate(merge(RAW, {"positive": "yes"}))
-    encoded = encode_truth(pd.Series(["yes", "no", None]), definition)
-    np.testing.assert_array_equal(encoded, [1.0, 0.0, np.nan])
-
-
-def test_regression_takes_finite_numbers() -> None:
-    raw = merge(RAW, {"task": "regression", "training": {"tuning": {"metric": None}}})
-    definition = ModelDefinition.model_validate(raw | {"gate": {}})
-    np.testing.assert_array_equal(encode_truth(pd.Series(["1.5", None]), definition), [1.5, np.nan])
-    with pytest.raises(DataError, match=r"even: row 1 has np.float64\(inf\), which is not a finite number. Correct or"):
-        encode_truth(pd.Series([1.0, np.inf]), definition)

@@ -88,7 +88,7 @@ def test_a_refused_batch_leaves_the_tables_alone(workspace: Workspace, definitio
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"even": 2}, "every row is refused: even: no truth of this model (72 rows, such as even: 2, which is not 0"),
+        ({"even": 2}, "even has one class so far, '2': the other can't be known. Name both at the top level of the"),
         ({"ink_22": "broken"}, "ink_22: no finite number (72 rows, such as ink_22: 'broken' is no finite number)"),
         ({"ink_22": np.inf}, "every row is refused: ink_22: no finite number (72 rows, such as ink_22: 'inf' is no"),
         ({"row": None}, "every row is refused: row: no id (72 rows, such as row: the row has no id)"),

@@ -35,7 +35,6 @@ from perennial.serving.web.app import Api
 from perennial.serving.web.openapi import openapi
 from perennial.workspace import Workspace
 from tasks.learning.fitting import fit, predict_score
-from tasks.rows.labels import encode_truth
 from tasks.steps.score import load_version, score_file
 
 FEATURES = ("a", "b", "empty", "colour", "code")
@@ -408,7 +407,7 @@ def test_labels_are_kept_checked_and_unknown_ids_named(client: LocalClient, home
     frame = frame[frame["id"].isin([*ids, "ghost"])]
     known = frame.sort_values("labelled_at").groupby("id")["truth"].last().to_dict()
     assert known == {ids[0]: 1.0, "ghost": 0.0, ids[1]: 0.0}
-    assert (frame["id"] == ids[0]).sum() == 1
+    assert (frame["id"] == ids[0]).sum() == 2  # Ada confirms what the API was told
 
 
 @pytest.mark.parametrize(
@@ -423,16 +422,28 @@ def test_bad_labels_are_refused(client: LocalClient, body: Any) -> None:
     assert answer.json()["rule"]
 
 
-@pytest.mark.parametrize("positive", [None, "late"])
-def test_truth_is_read_as_from_a_file(home: Workspace, positive: str | None) -> None:
-    from perennial.serving.log.labels import encode_truth as encode_one
-
-    definition = home.definition("colours").model_copy(update={"positive": positive})
-    values: list[Any] = ["late", "on time"] if positive else [0, 1, True, 1.0, "1"]
-    for missing in (None, float("nan"), ""):
-        assert encode_one(missing, definition) is None
-    for value in values:
-        assert encode_one(value, definition) == encode_truth(pd.Series([value], dtype=object), definition)[0]
+def test_truth_is_taken_in_the_targets_own_words_and_as_the_api_answers_it(client: LocalClient) -> None:
+    champion = client.service.served("colours").champion
+    object.__setattr__(champion, "manifest", {**champion.manifest, "classes": '["on time", "late"]'})
+    asked = {"instances": [GOOD] * 6, "params": {"output": "word"}}
+    answered = client.post("/models/colours/invocations", json=asked).json()
+    assert set(answered["predictions"]) <= {"on time", "late"}
+    given = ["late", "on time", 1, 0, True, False]
+    labels = [{"id": name, "truth": truth} for name, truth in zip(answered["ids"], given, strict=True)]
+    assert client.post("/models/colours/labels", json=labels).status_code == 200
+    client.service.labels.ship()
+    client.service.labels._look_at = 0.0
+    frame = client.service.workspace.store.frame("colours", "labels")
+    truth = frame[frame["id"].isin(answered["ids"])].set_index("id")["truth"]
+    assert truth.reindex(answered["ids"]).tolist() == [1, 0, 1, 0, 1, 0]
+    for wrong in ("banana", "Late", 2, "on-time"):
+        refused = client.post("/models/colours/labels", json={"id": answered["ids"][0], "truth": wrong})
+        assert refused.status_code == 422
+        assert refused.json()["rule"] == "'on time' or 'late'"
+    taken = client.post("/models/colours/labels", json={"id": answered["ids"][0], "take_back": True})
+    assert taken.status_code == 200
+    both = client.post("/models/colours/labels", json={"id": "x", "truth": 1, "take_back": True})
+    assert both.status_code == 422
 
 
 def test_the_openapi_documents_examples_work_as_they_are(client: LocalClient) -> None:

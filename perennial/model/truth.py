@@ -1,0 +1,229 @@
+"""How a truth is coded, on every road: the two classes in the user's words to 0 and 1, values to finite numbers.
+
+A truth is never guessed. The user's own words are understood however a column holds them (`2`, `2.0` and "2" are one),
+and so are 1/0 and true/false where no class could be meant by them otherwise; whatever is left is refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.definition.values import class_word
+from perennial.errors import DataError
+
+if TYPE_CHECKING:
+    from perennial.definition import ModelDefinition
+
+LEARNT_SHARE = 0.9  # so many of the first truths must be of two classes, or people must say which two are meant
+_SHORTHAND = {"1": True, "true": True, "0": False, "false": False}
+_TRUTH_VALUES = {"true", "false"}
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The two classes of a target, in the user's words.
+
+    Attributes:
+        negative, positive: As they are written; coded as 0 and 1.
+    """
+
+    negative: str
+    positive: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return (self.negative, self.positive)
+
+    def label(self, truth: float) -> str:
+        """The user's word for 0 or 1."""
+        return self.names[int(truth)]
+
+    def code(self, value: object) -> float | None:
+        """0 or 1; None for what is none of the two, and for what might mean either."""
+        word = class_word(value)
+        if word in self.names:
+            return float(word == self.positive)
+        folded = {name.lower(): name for name in self.names}
+        if word.lower() in folded and set(folded) == _TRUTH_VALUES:  # True, TRUE and true are one
+            return float(folded[word.lower()] == self.positive)
+        meant = _SHORTHAND.get(word.lower())
+        if meant is None or not self._is_free(word.lower()):
+            return None
+        return float(meant)
+
+    def _is_free(self, short: str) -> bool:
+        """Whether 1/0 and true/false can only be the coding: no class is a number or a truth value itself.
+
+        Where the classes are true and false, 1 and 0 are the same two; where they are 1 and 0, true and false are.
+        """
+        mine = {name.lower() for name in self.names}
+        pairs = ({"0", "1"}, {"false", "true"})
+        for pair, other in (pairs, pairs[::-1]):
+            if mine == pair:
+                return short in other and _SHORTHAND[self.positive.lower()]
+        return not any(name in _SHORTHAND or _is_number(name) for name in mine)
+
+
+ZERO_ONE = Classes("0", "1")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def declared_classes(definition: ModelDefinition) -> Classes | None:
+    """The classes that the definition names; None where it leaves them to the data."""
+    if definition.task != "classification" or not definition.classes:
+        return None
+    positive = definition.positive or definition.classes[-1]
+    (negative,) = (name for name in definition.classes if name != positive)
+    return Classes(negative, positive)
+
+
+def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[Classes, dict[str, float]] | None:
+    """The two classes of the first truths, and the share of each word among them; None where there is none yet.
+
+    The positive class is the definition's, else the greater of the two: of numbers by size, of texts by alphabet.
+
+    Raises:
+        DataError: The truths don't tell which two classes are meant; what occurs is named with its share.
+    """
+    counts = Counter(class_word(value) for value in values[values.notna()])
+    counts.pop("", None)
+    total = sum(counts.values())
+    if not total:
+        return None
+    shares = {word: count / total for word, count in counts.most_common()}
+    positive = definition.positive
+    if set(counts) <= {"0", "1"} and positive in (None, "0", "1"):
+        return Classes("1", "0") if positive == "0" else ZERO_ONE, shares
+    if set(counts) <= {"true", "false"} and (positive is None or positive.lower() in ("true", "false")):
+        return (Classes("true", "false") if positive == "false" else Classes("false", "true")), shares
+    if positive is not None and positive not in counts:
+        if len(counts) == 1:
+            return Classes(next(iter(counts)), positive), shares
+        near = _nearest(positive, counts)
+        raise DataError(
+            f"positive: {positive!r} never occurs in {definition.data.target}, which has {_told(shares)}",
+            f'Set `positive: "{near}"` at the top level of the definition, quoted',
+        )
+    if len(counts) == 1:
+        word = next(iter(counts))
+        raise DataError(
+            f"{definition.data.target} has one class so far, {word!r}: the other can't be known",
+            f'Name both at the top level of the definition, the positive one last: `classes: ["OTHER", "{word}"]`',
+        )
+    pair = _two_classes(shares, positive)
+    if sum(shares[word] for word in pair) < LEARNT_SHARE:
+        raise DataError(
+            f"{definition.data.target} has {len(counts)} values and which two are the classes is not clear: "
+            f"{_told(shares)}",
+            "Name them at the top level of the definition, quoted, the positive one last: "
+            f'`classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then',
+        )
+    return Classes(*pair), shares
+
+
+def _two_classes(shares: Mapping[str, float], positive: str | None) -> tuple[str, str]:
+    """The two most frequent words, (negative, positive)."""
+    if positive is not None:
+        return next(word for word in shares if word != positive), positive
+    first, second = sorted(list(shares)[:2], key=_order)
+    return first, second
+
+
+def _order(word: str) -> tuple[int, float, str]:
+    return (0, float(word), word) if _is_number(word) else (1, 0.0, word)
+
+
+def _told(shares: Mapping[str, float]) -> str:
+    told = [f"{word!r} ({share:.1%})" for word, share in list(shares.items())[:_SHOWN]]
+    return ", ".join(told) + (f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else "")
+
+
+def shares_told(shares: Mapping[str, float]) -> str:
+    """`'no' (55.0%), 'yes' (45.0%)`: what occurs, the most frequent first."""
+    return _told(shares)
+
+
+def _nearest(word: str, known: Sequence[str] | Mapping[str, int]) -> str:
+    folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), folded, n=1)
+    return folded[near[0]] if near else next(iter(known))
+
+
+def why_not_class(value: object, classes: Classes) -> str:
+    """In words, why a value is no truth of these classes."""
+    word = class_word(value)
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in classes.names], n=1)
+    hint = "" if not near else f"; did you mean {next(x for x in classes.names if x.lower() == near[0])!r}?"
+    return f"{value!r} is neither {classes.negative!r} nor {classes.positive!r} (positive){hint}"
+
+
+def code_truth(
+    values: pd.Series[Any], definition: ModelDefinition, classes: Classes | None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """The truth as float64 of shape (n,), NaN where it is missing or refused, and the refused rows with their reasons.
+
+    Args:
+        values: Shape (n,), as a column of any kind holds them.
+        definition: The task.
+        classes: What 0 and 1 mean; None for regression.
+    """
+    if definition.task == "classification":
+        assert classes is not None
+        return _code_classes(values, definition.data.target, classes)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+        numbers = np.full(len(values), np.nan)
+    wrong = np.flatnonzero(_given(values) & ~np.isfinite(numbers))
+    coded = np.where(np.isfinite(numbers), numbers, np.nan)
+    target = definition.data.target
+    return coded, {int(row): f"{target}: {values.iloc[row]!r} is not a finite number" for row in wrong}
+
+
+def _code_classes(values: pd.Series[Any], target: str, classes: Classes) -> tuple[np.ndarray, dict[int, str]]:
+    codes, uniques = pd.factorize(values.astype(object))
+    coded = [classes.code(value) for value in uniques]
+    table = np.array([np.nan if code is None else code for code in coded] + [np.nan])
+    truth = table[codes]
+    given = _given(values)
+    wrong = np.flatnonzero(given & np.isnan(truth))
+    reasons = {place: f"{target}: {why_not_class(value, classes)}" for place, value in enumerate(uniques)}
+    return truth, {int(row): reasons[codes[row]] for row in wrong}
+
+
+def _given(values: pd.Series[Any]) -> np.ndarray:
+    """Which cells hold something: neither missing nor an empty text."""
+    given: np.ndarray = values.notna().to_numpy(copy=True)
+    if values.dtype == object or pd.api.types.is_string_dtype(values):
+        given &= ~(values.astype("str").str.strip() == "").fillna(True).to_numpy(dtype=bool)
+    return given
+
+
+def code_one(value: object, task: str, classes: Classes | None) -> float | None:
+    """One truth by the same rules; None for what is refused."""
+    if value is None or isinstance(value, list | dict | bytes) or value == "" or value != value:
+        return None
+    if task == "classification":
+        assert classes is not None
+        return classes.code(value)
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
