@@ -117,13 +117,18 @@ def _growth(task: str, factor: float, drift: float) -> Callable[[np.random.Gener
     return make
 
 
-def _question(task: str, asked: int, dropped: int) -> Callable[[np.random.Generator], pd.DataFrame]:
+def _question(task: str, asked: int, of: float, in_words: bool) -> Callable[[np.random.Generator], pd.DataFrame]:
+    """A survey asks one more question from a window on, of a share of the people."""
+
     def make(rng: np.random.Generator) -> pd.DataFrame:
         rows = Rows(rng, 0.8)
-        answer, other = rng.normal(size=(2, len(rows.window)))
-        rows.signal += 0.7 * answer + 0.3 * other
-        answer = np.where(rows.window >= asked, answer, np.nan)
-        return rows.frame(task, new_question=answer, old_question=np.where(rows.window < dropped, other, np.nan))
+        answer = rng.normal(size=len(rows.window))
+        rows.signal += 0.8 * answer
+        told = (rows.window >= asked) & (rng.random(len(rows.window)) < of)
+        if in_words:
+            rows.signal += 0.8 * (np.sign(answer) - answer)
+            return rows.frame(task, new_question=np.where(told, np.where(answer > 0, "yes", "no"), None))
+        return rows.frame(task, new_question=np.where(told, answer, np.nan))
 
     return make
 
@@ -159,12 +164,12 @@ def _turnover(task: str, once: float, drift: float) -> Callable[[np.random.Gener
     return make
 
 
-def _float_noise(task: str, size: float) -> Callable[[np.random.Generator], pd.DataFrame]:
-    """A constant, to which another program adds the last digits from window 12 on."""
+def _float_noise(task: str, step: float, size: float) -> Callable[[np.random.Generator], pd.DataFrame]:
+    """A constant, of which another program makes 1.0000001, or to which it adds last digits, from window 12 on."""
 
     def make(rng: np.random.Generator) -> pd.DataFrame:
         rows = Rows(rng, 0.8)
-        noise = np.where(rows.window >= 12, size * rng.normal(size=len(rows.window)), 0.0)
+        noise = np.where(rows.window >= 12, step + size * rng.normal(size=len(rows.window)), 0.0)
         return rows.frame(task, scale=1.0 + noise, offset=-3.5 * (1 + noise))
 
     return make
@@ -231,14 +236,14 @@ WORLDS: tuple[World, ...] = (
            (BINARY, _rate(BINARY, 0.02, 1.5)), (REGRESSION, _rate(REGRESSION, 0.05, 1.0))),
     *_pair("growth", "budgets grow twelve- or fourfold over the years; the world drifts",
            (REGRESSION, _growth(REGRESSION, 12.0, 0.8)), (BINARY, _growth(BINARY, 4.0, 1.5))),
-    *_pair("question", "one column is present only later, another one no longer",
-           (BINARY, _question(BINARY, 14, 30)), (REGRESSION, _question(REGRESSION, 20, 33))),
+    *_pair("question", "one column is present from window 14 or 20 on only",
+           (BINARY, _question(BINARY, 14, 1.0, False)), (REGRESSION, _question(REGRESSION, 20, 0.6, True))),
     *_pair("one_class", "the first training saw one class only",
            (BINARY, _one_class(6, 0.3)), (BINARY, _one_class(9, 0.15))),
     *_pair("turnover", "a steady share of numbers that come once",
            (REGRESSION, _turnover(REGRESSION, 0.3, 0.8)), (BINARY, _turnover(BINARY, 0.5, 1.5))),
-    *_pair("float_noise", "a constant gets last digits from window 12 on",
-           (BINARY, _float_noise(BINARY, 1e-7)), (REGRESSION, _float_noise(REGRESSION, 1e-12))),
+    *_pair("float_noise", "a constant becomes 1.0000001, or gets last digits, from window 12 on",
+           (BINARY, _float_noise(BINARY, 1e-7, 0.0)), (REGRESSION, _float_noise(REGRESSION, 0.0, 1e-9))),
     *_pair("bursts", "retraining learns from single odd windows and loses", (REGRESSION, _bursts(6, 2.0)),
            (REGRESSION, _bursts(4, 1.5))),
     *_pair("still", "retraining brings nothing", (REGRESSION, _still(REGRESSION, 1.0)), (BINARY, _still(BINARY, 1.5))),
