@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from perennial.workspace import Workspace
 from tasks.intake.quarantine import (
     BY_ROW,
     WITH_BATCH,
@@ -38,12 +40,13 @@ from tasks.rows.labels import add_labels, encode_truth
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import Rows, validate
-from tasks.validation.report import ValidationReport
+from tasks.validation.report import ValidationReport, render_html
 from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
 
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
+PART_ROWS = 250_000
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,14 @@ def ingest_batch(
         return _accept(store, definition, parts, judged, receipt, as_of=as_of, history=history), judged.report
 
 
-def judge_batch(store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool) -> Judged:
-    """Read a batch into the spool and say which of its rows go in; nothing is stored."""
+def judge_batch(
+    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, name: str | None = None
+) -> Judged:
+    """Read a batch into the spool and say which of its rows go in; nothing is stored.
+
+    Args:
+        name: The batch's, where it is not its digest: of rows that are tried again.
+    """
     digest, refused, count = BatchDigest(), Refusals(), 0
     problem: DataError | None = None
     for part in parts():
@@ -155,8 +164,8 @@ def judge_batch(store: Store, definition: ModelDefinition, parts: Parts, suite: 
                 found.rows.index += count
                 spool.add(found.rows)
         count += len(part)
-    judged = Judged(digest.hexdigest(), count, spool, refused)
-    if store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
+    judged = Judged(name or digest.hexdigest(), count, spool, refused)
+    if name is None and store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
         judged.known = True
     elif problem is not None:
         judged.reasons = (str(problem),)
@@ -300,7 +309,7 @@ def _accept(
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     kept = judged.spool.take([ROW_ID, ROW_TIME, *target])[judged.keep]
-    labels = _batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
+    labels = add_batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
     _quarantine(store, definition, parts, judged, receipt, as_of, key=batch_id)
     superseded = supersede(store, definition, kept, batch_id=batch_id, source=receipt.source, at=as_of)
     done = replace(
@@ -311,7 +320,7 @@ def _accept(
         labels=labels,
         superseded=superseded,
     )
-    return _finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
+    return finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
 
 
 def store_rows(
@@ -332,9 +341,10 @@ def store_rows(
     store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
 
-def _batch_labels(
-    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime, history: bool
-) -> int:
+def add_batch_labels(
+    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime,
+    history: bool = False,
+) -> int:  # fmt: skip
     """The labels that came with the rows and are known: all of a file's, of history those past the delay."""
     target = definition.data.target
     if target not in kept.columns or not len(kept):
@@ -360,7 +370,7 @@ def _refuse(
     """The whole batch into quarantine."""
     receipt = replace(receipt, verdict="refused", quarantined=judged.rows, reasons=judged.reasons)
     _quarantine(store, definition, parts, judged, receipt, as_of, key=key)
-    return _finish(store, definition.name, receipt, judged.report, as_of, key=f"refused:{key}")
+    return finish(store, definition.name, receipt, judged.report, as_of, key=f"refused:{key}")
 
 
 def _quarantine(
@@ -394,7 +404,7 @@ def _quarantine(
     store.append_parts(definition.name, "quarantine", lines, key=f"quarantine:{key}")
 
 
-def _finish(
+def finish(
     store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
 ) -> Receipt:
     facts = asdict(receipt)
@@ -406,6 +416,16 @@ def _finish(
         row[name] = pd.to_datetime(row[name], utc=True).dt.as_unit("us")
     store.append(model, "receipts", row, key=key)
     return receipt
+
+
+def write_page(
+    workspace: Workspace, definition: ModelDefinition, receipt: Receipt, report: ValidationReport, *, as_of: datetime
+) -> Path:
+    """The validation's report as a page for people; where it lies."""
+    name = f"validation-{as_of:%Y%m%dT%H%M%S}-{receipt.batch_id[:8]}.html"
+    path = workspace.reports_folder(definition.name) / name
+    path.write_text(render_html(report, receipt.told), encoding="utf-8")
+    return path
 
 
 @dataclass(frozen=True)
@@ -423,6 +443,10 @@ class SourceRead:
     truths: pd.DataFrame
     history: bool
     start: datetime | None
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The new rows as one part."""
+        return iter([self.rows])
 
 
 def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> SourceRead:
