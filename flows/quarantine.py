@@ -1,4 +1,4 @@
-"""The flow by which a person looks at a model's quarantine, tries rows again or discards them. Thin: see tasks.steps."""
+"""The flow by which a person lists a model's quarantine, tries rows again or discards them. Thin: see tasks.steps."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ from tasks.rows.normal_form import moments_where_readable, row_ids
 
 OPEN, RELEASED, KNOWN, SUPERSEDED, DISCARDED = "open", "released", "known", "superseded", "discarded"
 BY_ROW, WITH_BATCH = "row", "batch"
+# The source that receipts of released rows name.
+RELEASES = "quarantine"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def encode_truth(values: pd.Series[Any], definition: ModelDefinition) -> np.ndar
         row = int(wrong[0])
         rule = "0 or 1" if definition.task == "classification" else "a finite number"
         remedy = (
-            "Name the positive class in the definition: `positive: VALUE`"
+            'Name the positive class at the top level of the definition, quoted: `positive: "VALUE"`'
             if definition.task == "classification"
             else "Correct or remove the row"
         )

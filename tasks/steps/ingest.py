@@ -35,7 +35,7 @@ from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
-from tasks.rows.frames import is_known
+from tasks.rows.frames import is_known, known_labels
 from tasks.rows.labels import add_labels, encode_truth
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
@@ -470,6 +470,26 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
     bare = frame.drop(columns=data.target, errors="ignore")
     rows = bare[~_known_as_they_are(store, definition, bare)].reset_index(drop=True)
     return SourceRead(rows[~held_back(store, definition, rows)].reset_index(drop=True), truths, False, start)
+
+
+def is_first(store: Store, model: str) -> bool:
+    """Whether nothing was ingested so far."""
+    return _last_time(store, model) is None
+
+
+def is_nothing_new(store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime) -> bool:
+    """Whether what was read would change no table: no new row, and no truth that is not known just so."""
+    if found.history or len(found.rows):
+        return False
+    if not len(found.truths):
+        return True
+    ids = row_ids(found.truths, definition)
+    known = known_labels(store, definition.name, as_of=as_of, ids=ids).set_index("id")["truth"]
+    try:
+        truth = encode_truth(found.truths[definition.data.target], definition)
+    except DataError:  # the ingestion says which
+        return False
+    return bool((known.reindex(ids).to_numpy() == truth).all())
 
 
 def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.DataFrame) -> np.ndarray:

@@ -22,6 +22,7 @@ from tasks.intake.quarantine import (
     KNOWN,
     OPEN,
     RELEASED,
+    RELEASES,
     WITH_BATCH,
     RefusedRows,
     close,
@@ -49,8 +50,6 @@ from tasks.validation.report import summary
 from tasks.validation.rowwise import unjudged, validate_rows
 from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
-
-SOURCE = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ def _take_in(
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     rows = judged.spool.take([ROW_ID, ROW_TIME, *target])
     kept, repeated = rows[judged.keep], rows[judged.repeats]
-    receipt = Receipt(judged.batch_id, SOURCE, "accepted", len(kept) + len(repeated), len(kept), 0, len(repeated))
+    receipt = Receipt(judged.batch_id, RELEASES, "accepted", len(kept) + len(repeated), len(kept), 0, len(repeated))
     if len(kept):
         receipt = replace(receipt, time_from=kept[ROW_TIME].min(), time_until=kept[ROW_TIME].max())
         store_rows(store, definition, judged, as_of=as_of)

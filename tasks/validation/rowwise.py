@@ -1,4 +1,4 @@
-"""A suite's rules for single rows, as they judge rows that come alone: rules for a whole batch are left out. No tables."""
+"""A suite's rules for single rows, as they judge rows that come alone. Rules for a whole batch are left out."""
 
 from __future__ import annotations
 

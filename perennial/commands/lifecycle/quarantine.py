@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @click.option("--id", "ids", multiple=True, help="Only the rows of this id; may be given several times.")
 @click.option("--rule", help="Only rows whose rule has this text in it, such as a column's name.")
 @click.option("--batch", help="Only the rows of this delivery, as `show` names it.")
-@click.option(
-    "--entry", "names", multiple=True, help="Only this entry, as `show` names it; may be given several times."
-)
+@click.option("--entry", "names", multiple=True, help="Only this entry of `show`; may be given several times.")
 @click.option("--all", "every", is_flag=True, help="discard: every open row. show: closed ones too.")
 @click.option("--limit", type=int, default=20, show_default=True, help="show: so many rows.")
 @click.option("--by", default=None, help="Who says so; default: your user name.")
@@ -90,8 +88,9 @@ def _show(
         return
     for line in shown:
         state = line["state"] if line["state"] == OPEN else f"{line['state']} by {line['by']}: {line['why']}"
+        came = f"from {line['source']} on {line['first_at']:%Y-%m-%d %H:%M}, batch {line['batch_id']}"
         click.echo(
-            f"{line['entry']}  id {line['id'] or '-'}  {state}  from {line['source']} on {line['first_at']:%Y-%m-%d %H:%M}"
+            f"{line['entry']}  id {line['id'] or '-'}  {state}  {came}"
             f"\n  why: {line['reasons']}\n  row: {json.dumps(line['row'], ensure_ascii=False)}"
         )
     click.echo(f"{len(shown)} of {len(found)} rows" + ("; more with --limit" if len(shown) < len(found) else ""))
