@@ -1,6 +1,6 @@
 """Each model's deployments as Prefect objects: names, schedules, the trigger. No server is spoken to.
 
-Each definition gets seven deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
+Each definition gets eight deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
 specification, without the pool that executes it.
 """
 
@@ -27,6 +27,7 @@ FLOWS: Mapping[str, str] = {
     "recalibrate": "flows.recalibrate:recalibrate",
     "monitor": "flows.monitor:monitor",
     "ingest": "flows.ingest:ingest",
+    "quarantine": "flows.quarantine:quarantine",
     "score": "flows.score:score",
     "backtest": "flows.backtest:backtest",
     "approve": "flows.approve:approve",
@@ -36,6 +37,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "recalibrate": lambda definition: None,  # noqa: ARG005 - on a decision or by hand only
     "monitor": lambda definition: definition.monitoring.schedule,
     "ingest": lambda definition: definition.ingestion.schedule,
+    "quarantine": lambda definition: None,  # noqa: ARG005 - by a person only
     "score": lambda definition: definition.scoring.schedule,
     "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
     "approve": lambda definition: None,  # noqa: ARG005 - by a person only
@@ -45,6 +47,7 @@ _PURPOSES: Mapping[str, str] = {
     "recalibrate": "Refits the map of the score of {model} on matured labels and lets the gate judge it.",
     "monitor": "Checks the champion of {model} and writes a verdict into the decision ledger.",
     "ingest": "Validates new rows of {model} and appends the good ones to its table.",
+    "quarantine": "Lists the refused rows of {model}, lets in what passes by now, or discards rows for good.",
     "score": "Scores rows with the champion of {model}.",
     "backtest": "Replays the history of {model} under several policies and recommends one.",
     "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import pandas as pd
 from prefect import flow
 
 from flows.recording import moment, publish_markdown, step
@@ -13,9 +16,9 @@ from perennial.errors import ValidationRefused
 from perennial.state.leases import Lease
 from perennial.state.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
-from tasks.rows.files import read_file
+from tasks.rows.files import read_parts, require_readable
 from tasks.rows.labels import label_frame
-from tasks.steps.ingest import ingest_batch, read_new
+from tasks.steps.ingest import PART_ROWS, Receipt, ingest_batch, read_new, write_page
 from tasks.validation.report import render_markdown
 from tasks.validation.suites import find_suite, load_suite
 
@@ -35,7 +38,8 @@ def ingest(
         history: The files are the past: rows and labels count as known when they happened.
 
     Raises:
-        ValidationRefused: A batch failed a critical expectation and is in quarantine; the others are in.
+        ValidationRefused: A batch is refused and in quarantine; the others are in.
+        DataError: A file is missing or can't be read.
     """
     workspace = open_workspace(patient=True)
     with workspace.ingesting(model, wait_seconds=60) as lease:
@@ -54,37 +58,47 @@ def _ingest(
     lease: Lease,
 ) -> dict[str, Any]:  # fmt: skip
     model = definition.name
-    suite = load_suite(find_suite(model, workspace.settings.expectation_folders))
-    labelled = 0
+    path = find_suite(model, workspace.settings.expectation_folders)
+    suite, labelled = load_suite(path), 0
+    batches: list[tuple[str, Callable[[], Iterator[pd.DataFrame]]]] = []
     if files:
-        batches = [(path, step("read", read_file)(path, definition)) for path in files]
+        for file in files:
+            step("look", require_readable)(file, definition)
+        batches += [(file, partial(read_parts, file, definition, PART_ROWS)) for file in files]
     else:
         found = step("read", read_new)(workspace.store, definition, as_of=at)
         history = history or found.history
-        batches = [("source", found.rows)] if len(found.rows) else []
+        batches = [("source", found.parts)] if len(found.rows) else []
         if len(found.truths):
             add = step("label", label_frame)
             added = add(workspace.store, definition, found.truths, as_of=at, author="source")
             labelled = added.new + added.corrected
-    receipts = []
-    for name, frame in batches:
+    receipts, pages = [], []
+    for name, parts in batches:
         lease.require()
         validated = step("validate-and-store", ingest_batch)
-        receipt, report = validated(workspace.store, definition, frame, suite, source=name, as_of=at, history=history)
+        receipt, report = validated(workspace.store, definition, parts, suite, source=name, as_of=at, history=history)
         receipts.append(receipt)
         if report is not None:
-            publish_markdown("validation", model, render_markdown(report), f"{name}: {receipt.verdict}")
-    refused = [item for item in receipts if item.verdict == "refused"]
-    if refused:
+            page = write_page(workspace, definition, receipt, report, as_of=at)
+            pages.append(str(page))
+            text = (
+                f"The whole report: [{page.name}]({page.as_uri()}) ({page})\n\n{render_markdown(report, receipt.told)}"
+            )
+            publish_markdown("validation", model, text, f"{name}: {receipt.verdict}")
+    if refused := [item for item in receipts if item.verdict == "refused"]:
         raise ValidationRefused(
-            "; ".join(f"{item.source} was refused: {item.reasons[0] if item.reasons else ''}" for item in refused),
-            f"Its rows are in quarantine: mend the data or expectations/{model}.json, then ingest it again",
+            "; ".join(f"{item.source} was refused: {item.reasons[0] if item.reasons else ''}" for item in refused)
+            + (f". The report: {', '.join(pages)}" if pages else ""),
+            f"Its rows are in quarantine: mend the file, {path} or {definition.path}, then ingest it again, or "
+            f"`perennial quarantine {model} release`",
         )
-    return {
-        "rows": sum(item.rows for item in receipts),
-        "kept": sum(item.kept for item in receipts),
-        "quarantined": sum(item.quarantined for item in receipts),
-        "duplicates": sum(item.duplicates for item in receipts),
-        "known_batches": sum(item.verdict == "known" for item in receipts),
-        "labels": labelled + sum(item.labels for item in receipts),
-    }
+    return _summary(receipts) | {"labels": labelled + sum(item.labels for item in receipts), "reports": pages}
+
+
+def _summary(receipts: list[Receipt]) -> dict[str, Any]:
+    counts = ("rows", "kept", "quarantined", "duplicates", "conflicts", "superseded")
+    made: dict[str, Any] = {name: sum(getattr(item, name) for item in receipts) for name in counts}
+    made["known_batches"] = sum(item.verdict == "known" for item in receipts)
+    made["told"] = [f"{item.source}: {sentence}" for item in receipts for sentence in item.told]
+    return made

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("lifecycle.models", "List the defined models."),
     "status": ("lifecycle.records", "Show what is live, since when and why, and the last verdict."),
     "ingest": ("lifecycle.run", "Validate files, or what is new in the source, and put them into the tables."),
+    "quarantine": ("lifecycle.quarantine", "List, show, release or discard rows that were refused."),
     "label": ("lifecycle.run", "Add late truth from a file."),
     "retrain": ("lifecycle.run", "Train a challenger; the gate promotes it or keeps the champion."),
     "check": ("lifecycle.run", "Check the champion: a verdict with its reasons, acted on."),

@@ -19,7 +19,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
-from tasks.check.health import Freshness
+from tasks.check.health import Freshness, repeating_deliveries
+from tasks.intake.quarantine import RELEASES
 from tasks.measures.profiles import microseconds
 from tasks.rows.frames import window_rows
 
@@ -168,13 +169,14 @@ class Moment:
         newest += [receipts["time_until"].max()] if len(receipts) else []
         later = slice(int(np.searchsorted(past.times, self.now)), None)
         future = (past.ingested[later] <= self.now) & (past.ingested[later] < past.times[later])
-        twice = receipts[(receipts["time_until"] >= start) & (receipts["duplicates"] > receipts["rows"] / 2)]
+        twice = repeating_deliveries(receipts[receipts["source"] != RELEASES])
+        twice = twice[twice["ingested_at"] >= start]
         return Freshness(
             latest_event=max(newest).to_pydatetime() if newest else None,
             future_rows=int(future.sum()),
             duplicate_batches=len(twice),
             duplicate_rows=int(twice["duplicates"].sum()),
-            example=str(twice["batch_id"].iloc[0]) if len(twice) else "",
+            example=str(twice["source"].iloc[-1]) if len(twice) else "",
         )
 
 

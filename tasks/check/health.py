@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.check.reference import PREDICTION, Reference, RunSummary
@@ -33,6 +34,7 @@ STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
 ALIKE_SHARE = 0.99
 LEAST_ROWS = 30
+LEAST_GAPS = 2
 CLOCK_HOURS = 2
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("multiplied by 1000", 1000.0, 0.0),
@@ -61,9 +63,9 @@ class Freshness:
     Attributes:
         latest_event: The newest event time of any row known, also of one dated after the check; None without rows.
         future_rows: Rows dated after the check.
-        duplicate_batches: Batches of the window's time whose content had come before under another name.
+        duplicate_batches: The newest deliveries, where they repeat known rows instead of bringing new ones.
         duplicate_rows: Their rows.
-        example: Such a batch's name.
+        example: The newest of them.
     """
 
     latest_event: datetime | None = None
@@ -113,9 +115,32 @@ def check_feed(
         found.append(_broken("clock ahead", freshness.future_rows, 0, "no event can be later than the check", detail))
     if freshness.duplicate_batches:
         example = f", such as {freshness.example}" if freshness.example else ""
-        detail = f"{freshness.duplicate_batches} batches repeat {freshness.duplicate_rows} rows of others{example}"
-        found.append(_broken("duplicated batch", freshness.duplicate_batches, 0, "batches' digests", detail))
+        detail = (
+            f"the newest {freshness.duplicate_batches} deliveries repeat {freshness.duplicate_rows} known rows and "
+            f"bring no new one{example}"
+        )
+        source = "deliveries that repeat, for twice as long as new rows ever took"
+        found.append(_broken("duplicated batch", freshness.duplicate_batches, 0, source, detail))
     return tuple(found)
+
+
+def repeating_deliveries(receipts: pd.DataFrame) -> pd.DataFrame:
+    """The newest deliveries, where the feed repeats itself instead of bringing something new; else none.
+
+    A rolling export, or a file given twice, is normal. A feed that brought new rows in a rhythm is stuck where it has
+    delivered nothing but known rows, at two moments at least, for twice as long as new rows ever took to come.
+
+    Args:
+        receipts: Accepted deliveries: ingested_at, rows, kept, duplicates and more.
+    """
+    ordered = receipts.sort_values("ingested_at", kind="stable")
+    brought = ordered.loc[ordered["kept"] > 0, "ingested_at"]
+    since = ordered[(ordered["ingested_at"] > brought.max()) & (ordered["duplicates"] == ordered["rows"])]
+    gaps = brought.drop_duplicates().diff().dropna()
+    stuck = len(gaps) >= LEAST_GAPS and since["ingested_at"].nunique() >= 2
+    if not stuck or since["ingested_at"].max() - brought.max() <= 2 * gaps.max():
+        return pd.DataFrame(since.iloc[:0])
+    return pd.DataFrame(since)
 
 
 def check_rows(reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> tuple[Signal, ...]:

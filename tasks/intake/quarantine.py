@@ -11,10 +11,9 @@ import base64
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,8 @@ from tasks.rows.normal_form import moments_where_readable, row_ids
 
 OPEN, RELEASED, KNOWN, SUPERSEDED, DISCARDED = "open", "released", "known", "superseded", "discarded"
 BY_ROW, WITH_BATCH = "row", "batch"
+# The source that receipts of released rows name.
+RELEASES = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def entry_lines(
 
 
 def without_known(there: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines that tell something new: not of rows that are in quarantine for the same reason, or discarded.
+    """The lines that tell something new: not of rows that are in quarantine by themselves for the same reason, or
+    discarded. Those of a refused batch stay together.
 
     Args:
         there: The entries so far.
@@ -73,7 +75,8 @@ def without_known(there: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     if not len(there):
         return lines
     named = lines["entry"]
-    same = named.map(there["rules"]).eq(lines["rules"]) & named.map(there["scope"]).eq(lines["scope"])
+    same = named.map(there["rules"]).eq(lines["rules"]) & named.map(there["scope"]).eq(BY_ROW)
+    same &= lines["scope"].eq(BY_ROW)
     told = same | named.map(there["state"]).eq(DISCARDED)
     # Of the batch itself nothing is left out: its own append, repeated after a kill, must be the same.
     return lines[~(told & named.map(there["batch_id"]).ne(lines["batch_id"])).to_numpy(dtype=np.bool_)]
@@ -195,9 +198,72 @@ def entry_name(line: str, target: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def counts_by_rule(found: pd.DataFrame) -> list[tuple[str, int]]:
-    """Entries by the rule that refused them, most frequent first; one that breaks two counts under both."""
-    return Counter(rule for rules in found["rules"] for rule in json.loads(rules)).most_common()
+@dataclass(frozen=True)
+class RuleCount:
+    """Open entries that one rule refused.
+
+    Attributes:
+        scope: `row`, or `batch` where a whole delivery was refused.
+        oldest, newest: When the first and the last of them were refused.
+    """
+
+    rule: str
+    scope: str
+    rows: int
+    oldest: datetime
+    newest: datetime
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The quarantine at a glance: open rows by rule, and how many are closed in what way."""
+
+    open: int
+    rules: tuple[RuleCount, ...]
+    closed: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        rules = [{**vars(item), "oldest": item.oldest.isoformat(), "newest": item.newest.isoformat()}
+                 for item in self.rules]  # fmt: skip
+        return {"open": self.open, "rules": rules, "closed": self.closed}
+
+
+def overview(store: Store, definition: ModelDefinition) -> Overview:
+    """What lies in quarantine, by rule; a row that breaks two counts under both."""
+    found = entries(store, definition)
+    lying = found[found["state"] == OPEN]
+    spread = lying.assign(rule=[json.loads(rules) for rules in lying["rules"]]).explode("rule")
+    rules = [
+        RuleCount(str(rule), str(scope), len(rows), rows["first_at"].min(), rows["quarantined_at"].max())
+        for (rule, scope), rows in spread.groupby(["rule", "scope"])
+    ]
+    closed = found.loc[found["state"] != OPEN, "state"].value_counts().to_dict()
+    ordered = sorted(rules, key=lambda item: (-item.rows, item.rule))
+    return Overview(len(lying), tuple(ordered), {str(state): int(count) for state, count in closed.items()})
+
+
+def overview_markdown(model: str, found: Overview, at: datetime) -> str:
+    """The overview as a page: rules with their counts and ages."""
+    lines = [
+        f"# {model}: {found.open:,} rows in quarantine",
+        "",
+        "| rows | refused | since | why |",
+        "|---|---|---|---|",
+    ]
+    for item in found.rules:
+        rule = " ".join(item.rule.replace("|", "\\|").replace("<", "&lt;").split())
+        how = "by row" if item.scope == BY_ROW else "with its batch"
+        lines.append(f"| {item.rows:,} | {how} | {age_text(at - item.oldest)} | {rule} |")
+    closed = ", ".join(f"{count:,} {state}" for state, count in sorted(found.closed.items()))
+    return "\n".join([*lines, "", f"Closed: {closed or 'none'}.", ""])
+
+
+def age_text(age: timedelta) -> str:
+    """An age as people say it: `3 d`, `5 h`, `12 min`."""
+    for seconds, unit in ((86400, "d"), (3600, "h")):
+        if age.total_seconds() >= seconds:
+            return f"{int(age.total_seconds() // seconds)} {unit}"
+    return f"{max(0, int(age.total_seconds() // 60))} min"
 
 
 _NAMED = ("entry", "scope", "rules", "time", "source")

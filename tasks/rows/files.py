@@ -61,6 +61,56 @@ def read_in_chunks(path: str | Path, definition: ModelDefinition, rows: int) -> 
             yield frame
 
 
+def read_parts(path: str | Path, definition: ModelDefinition, rows: int) -> Iterator[pd.DataFrame]:
+    """The same file with all its columns, so many rows at a time and never held whole; one part at the least.
+
+    Raises:
+        DataError: As `read_file`.
+    """
+    with closing(_parts(path, definition, rows)) as frames:
+        while True:
+            with _told_of(path):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+
+def require_readable(path: str | Path, definition: ModelDefinition) -> None:
+    """Refuse, before anything is begun, a file that is missing, of another kind, or has no first rows.
+
+    Raises:
+        DataError: As `read_file`, as far as its beginning tells.
+    """
+    next(iter(read_parts(path, definition, 1 if _ending(path) == ".parquet" else 1000)), None)
+
+
+def _parts(path: str | Path, definition: ModelDefinition, rows: int) -> Generator[pd.DataFrame]:
+    begun = False
+    if _ending(path) == ".parquet":
+        with _opened(path) as source, pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(rows):
+                begun = True
+                yield typed_frame(pa.Table.from_batches([batch]), definition)
+            if not begun:
+                yield typed_frame(file.schema_arrow.empty_table(), definition)
+        return
+    data, known, scanned = definition.data, set[str](), False
+    wanted = {*data.id_columns, data.time, data.target, *definition.features.columns}
+    for frame in _frames(path, definition, rows):
+        begun = True
+        if _ending(path) == ".jsonl":
+            # A record may leave out what is missing, if any record of the file has it.
+            known.update(frame.columns)
+            if not scanned and not known.issuperset(wanted):
+                known, scanned = known | _keys(path), True
+            yield frame.reindex(columns=[*frame.columns, *sorted((known & wanted) - set(frame.columns))])
+        else:
+            yield frame
+    if not begun:
+        yield pd.DataFrame()
+
+
 def require_columns(present: Iterable[Any], wanted: Iterable[str]) -> None:
     """Refuse data without all wanted columns, or with one of them twice.
 

@@ -50,22 +50,52 @@ def labelled_rows(
         versions: Tables' versions to read at, to see again what an earlier training saw.
 
     Raises:
-        DataError: Nothing was ingested yet.
+        DataError: Nothing was ingested yet, or nothing was known at that moment.
     """
     model = definition.name
-    found: dict[str, int | None] = {name: store.version(model, name) for name in ("batches", "labels")}
-    found |= versions or {}
-    at = {name: number for name, number in found.items() if number is not None}
-    if len(at) < len(found):
-        raise DataError(
-            f"{model} has no ingested rows with labels yet", f"Ingest some: `perennial ingest {model} FILE`"
-        )
+    at = require_ingested(store, model) | (versions or {})
     start = as_of - definition.training.window if definition.training.window else None
     rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
     truth = known_labels(store, model, as_of=as_of, version=at["labels"])
     named = truth[["id", "truth"]].rename(columns={"id": ROW_ID, "truth": ROW_TRUTH})
     joined = rows.merge(named, on=ROW_ID, how="inner").sort_values([ROW_TIME, ROW_ID], ignore_index=True)
+    if not len(joined):
+        require_known_rows(store, model, as_of=as_of)
     return LabelledRows(joined, at, batch_digest(joined))
+
+
+def require_ingested(store: Store, model: str) -> dict[str, int]:
+    """The versions of the tables that a training reads.
+
+    Raises:
+        DataError: Nothing was ingested yet.
+    """
+    found = {name: store.version(model, name) for name in ("batches", "labels")}
+    at = {name: number for name, number in found.items() if number is not None}
+    if len(at) < len(found):
+        raise DataError(
+            f"{model} has no ingested rows with labels yet", f"Ingest some: `perennial ingest {model} FILE`"
+        )
+    return at
+
+
+def require_known_rows(store: Store, model: str, *, as_of: datetime) -> None:
+    """Refuse to act at a moment of which there are rows, none of which was known then: that is no empty feed.
+
+    Raises:
+        DataError: All rows from before the moment were ingested after it.
+    """
+    before = between(ROW_TIME, None, as_of)
+    if store.count(model, "batches", where=before & (pc.field(ROW_INGESTED_AT) <= as_of)):
+        return
+    later = store.read(model, "batches", columns=[ROW_INGESTED_AT], where=before)[ROW_INGESTED_AT]
+    if len(later):
+        raise DataError(
+            f"at {as_of:%Y-%m-%d %H:%M} none of the {len(later):,} rows of {model} from before then was known: they "
+            f"were ingested from {pc.min(later).as_py():%Y-%m-%d %H:%M} on",
+            "Act at a later moment (--as-of). To replay the past, ingest it as the past into a new PERENNIAL_HOME: "
+            f"`perennial ingest {model} FILE --history`",
+        )
 
 
 def window_rows(

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from perennial.workspace import Workspace
 from tasks.intake.quarantine import (
     BY_ROW,
     WITH_BATCH,
@@ -35,17 +37,18 @@ from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
 from tasks.rows.classes import Coding, fix_coding, known_coding
-from tasks.rows.frames import is_known
+from tasks.rows.frames import is_known, known_labels
 from tasks.rows.labels import add_labels
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import Rows, validate
-from tasks.validation.report import ValidationReport
+from tasks.validation.report import ValidationReport, render_html
 from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
 
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
+PART_ROWS = 250_000
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,13 @@ def ingest_batch(
 
 
 def judge_batch(
-    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *,
+    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, name: str | None = None,
     coding: Coding | None = None, problem: DataError | None = None,
 ) -> Judged:  # fmt: skip
     """Read a batch into the spool and say which of its rows go in; nothing is stored.
 
     Args:
+        name: The batch's, where it is not its digest: of rows that are tried again.
         coding: What 0 and 1 mean; as far as it is known by default.
         problem: Why the whole batch can't be read, where that is known already.
     """
@@ -169,8 +173,8 @@ def judge_batch(
                 found.rows.index += count
                 spool.add(found.rows)
         count += len(part)
-    judged = Judged(digest.hexdigest(), count, spool, refused)
-    if store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
+    judged = Judged(name or digest.hexdigest(), count, spool, refused)
+    if name is None and store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
         judged.known = True
     elif problem is not None:
         judged.reasons = (str(problem),)
@@ -330,7 +334,7 @@ def _accept(
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     kept = judged.spool.take([ROW_ID, ROW_TIME, *target])[judged.keep]
-    labels = _batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
+    labels = add_batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
     _quarantine(store, definition, parts, judged, receipt, as_of, key=batch_id)
     superseded = supersede(store, definition, kept, batch_id=batch_id, source=receipt.source, at=as_of)
     done = replace(
@@ -341,7 +345,7 @@ def _accept(
         labels=labels,
         superseded=superseded,
     )
-    return _finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
+    return finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
 
 
 def store_rows(
@@ -362,9 +366,10 @@ def store_rows(
     store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
 
-def _batch_labels(
-    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime, history: bool
-) -> int:
+def add_batch_labels(
+    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime,
+    history: bool = False,
+) -> int:  # fmt: skip
     """The labels that came with the rows and are known: all of a file's, of history those past the delay."""
     target = definition.data.target
     if target not in kept.columns or not len(kept):
@@ -393,7 +398,7 @@ def _refuse(
     """The whole batch into quarantine."""
     receipt = replace(receipt, verdict="refused", quarantined=judged.rows, reasons=judged.reasons)
     _quarantine(store, definition, parts, judged, receipt, as_of, key=key)
-    return _finish(store, definition.name, receipt, judged.report, as_of, key=f"refused:{key}")
+    return finish(store, definition.name, receipt, judged.report, as_of, key=f"refused:{key}")
 
 
 def _quarantine(
@@ -427,7 +432,7 @@ def _quarantine(
     store.append_parts(definition.name, "quarantine", lines, key=f"quarantine:{key}")
 
 
-def _finish(
+def finish(
     store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
 ) -> Receipt:
     facts = asdict(receipt)
@@ -439,6 +444,16 @@ def _finish(
         row[name] = pd.to_datetime(row[name], utc=True).dt.as_unit("us")
     store.append(model, "receipts", row, key=key)
     return receipt
+
+
+def write_page(
+    workspace: Workspace, definition: ModelDefinition, receipt: Receipt, report: ValidationReport, *, as_of: datetime
+) -> Path:
+    """The validation's report as a page for people; where it lies."""
+    name = f"validation-{as_of:%Y%m%dT%H%M%S}-{receipt.batch_id[:8]}.html"
+    path = workspace.reports_folder(definition.name) / name
+    path.write_text(render_html(report, receipt.told), encoding="utf-8")
+    return path
 
 
 @dataclass(frozen=True)
@@ -456,6 +471,10 @@ class SourceRead:
     truths: pd.DataFrame
     history: bool
     start: datetime | None
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The new rows as one part."""
+        return iter([self.rows])
 
 
 def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> SourceRead:
@@ -479,6 +498,27 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
     bare = frame.drop(columns=data.target, errors="ignore")
     rows = bare[~_known_as_they_are(store, definition, bare)].reset_index(drop=True)
     return SourceRead(rows[~held_back(store, definition, rows)].reset_index(drop=True), truths, False, start)
+
+
+def is_first(store: Store, model: str) -> bool:
+    """Whether nothing was ingested so far."""
+    return _last_time(store, model) is None
+
+
+def is_nothing_new(store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime) -> bool:
+    """Whether what was read would change no table: no new row, and no truth that is not known just so."""
+    if found.history or len(found.rows):
+        return False
+    if not len(found.truths):
+        return True
+    ids = row_ids(found.truths, definition)
+    known = known_labels(store, definition.name, as_of=as_of, ids=ids).set_index("id")["truth"]
+    coding = known_coding(store, definition)
+    if definition.task == "classification" and (coding.classes is None or coding.before is not None):
+        return False
+    target = found.truths[definition.data.target].reset_index(drop=True)
+    truth, refused = code_truth(target, definition, coding.classes)
+    return not refused and bool((known.reindex(ids).to_numpy() == truth).all())
 
 
 def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.DataFrame) -> np.ndarray:

@@ -25,12 +25,13 @@ from tasks.calibration.maps import map_in_force, same_model
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
-from tasks.check.health import Freshness
+from tasks.check.health import Freshness, repeating_deliveries
 from tasks.check.history import read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
-from tasks.rows.frames import known_labels, window_rows
+from tasks.intake.quarantine import RELEASES
+from tasks.rows.frames import known_labels, require_known_rows, window_rows
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
 from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
 
@@ -42,8 +43,10 @@ def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datet
 
     Raises:
         NotFoundError: The model had no champion at that moment.
+        DataError: There are rows of the past, but none was known at that moment.
     """
     champion = _champion_before(workspace.registry, definition.name, as_of)
+    require_known_rows(workspace.store, definition.name, as_of=as_of)
     inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
     return check(inputs, definition.monitoring, as_of=as_of)
 
@@ -222,17 +225,19 @@ def count_labelled(store: Store, definition: ModelDefinition, champion: Version,
 def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:
     """What ingestion knows of the feed: its newest event, rows from the future, deliveries that came twice."""
     accepted = store.frame(
-        model, "receipts", columns=["batch_id", "time_until", "rows", "duplicates"],
+        model, "receipts",
+        columns=["batch_id", "source", "time_until", "rows", "kept", "duplicates", "ingested_at"],
         where=(pc.field("ingested_at") <= as_of) & (pc.field("verdict") == "accepted"),
     )  # fmt: skip
     future = (pc.field(ROW_TIME) >= as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
-    recent = accepted[(accepted["time_until"] >= start) & (accepted["duplicates"] > accepted["rows"] / 2)]
+    recent = repeating_deliveries(accepted[accepted["source"] != RELEASES])
+    recent = recent[recent["ingested_at"] >= start]
     return Freshness(
         latest_event=accepted["time_until"].max().to_pydatetime() if len(accepted) else None,
         future_rows=store.count(model, "batches", where=future),
         duplicate_batches=len(recent),
         duplicate_rows=int(recent["duplicates"].sum()),
-        example=str(recent["batch_id"].iloc[0]) if len(recent) else "",
+        example=str(recent["source"].iloc[-1]) if len(recent) else "",
     )
 
 

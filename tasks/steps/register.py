@@ -120,9 +120,9 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
     rows, scores = record.golden
     signature = mlflow.models.infer_signature(rows, scores)
     kind: dict[str, Any] = {"serialization_format": "skops", "skops_trusted_types": trusted_types(record.definition)}
-    if training.allow_pickle and not _is_safe(record.pipeline, record.definition):
+    if training.allow_pickle and not is_safe(record.pipeline, record.definition):
         kind = {"serialization_format": "cloudpickle"}
-    with mlflow.start_run(run_id=run_id), _self_contained():
+    with mlflow.start_run(run_id=run_id), self_contained():
         info = mlflow.sklearn.log_model(
             record.pipeline, name="model", signature=signature, input_example=rows.head(5),
             pip_requirements=list(requirements()), **kind,
@@ -131,7 +131,7 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
 
 
 @contextmanager
-def _self_contained() -> Iterator[None]:
+def self_contained() -> Iterator[None]:
     """Pickles made within hold the team's own code: no later process has the file as it is now."""
     import cloudpickle
 
@@ -175,7 +175,7 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()  # noqa: S603
 
 
-def _is_safe(pipeline: Any, definition: ModelDefinition) -> bool:
+def is_safe(pipeline: Any, definition: ModelDefinition) -> bool:
     import skops.io
 
     found = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))

@@ -43,9 +43,16 @@ Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]
 def require_champion(registry: Registry, model: str, *, as_of: datetime | None = None) -> Version:
     """The champion, or the error that says how to get one."""
     champion = registry.champion(model, as_of=as_of)
-    if champion is None:
-        raise NotFoundError(f"{model} has no champion yet", f"Train one: `perennial retrain {model}`")
-    return champion
+    if champion is not None:
+        return champion
+    if as_of is not None and (lines := registry.history(model)):
+        first = lines[0]
+        raise NotFoundError(
+            f"at {as_of:%Y-%m-%d %H:%M} {model} had no champion: its first, version {first.version}, reigns since "
+            f"{first.at:%Y-%m-%d %H:%M}",
+            f"Act at a later moment (--as-of); how a model would have fared before, tells `perennial backtest {model}`",
+        )
+    raise NotFoundError(f"{model} has no champion yet", f"Train one: `perennial retrain {model}`")
 
 
 def load_version(registry: Registry, version: Version, definition: ModelDefinition) -> Any:
@@ -193,10 +200,7 @@ def score_file(
     Raises:
         DataError: A file can't be read or written, or lacks columns.
     """
-    if target.suffix.lower() not in (".parquet", ".csv"):
-        raise DataError(f"{target} is no file that can be written", "End it in .parquet or .csv")
-    if not target.parent.is_dir():
-        raise DataError(f"the folder {target.parent} does not exist", "Make it first")
+    require_target(target)
     staged = target.with_name(f".{target.name}.part")
     writer = _Writer(staged, csv=target.suffix.lower() == ".csv")
     # The last chunk is written while the next one is scored: scikit-learn's trees hold no lock.
@@ -218,6 +222,18 @@ def score_file(
         finally:
             writing.submit(writer.close).result()
             staged.unlink(missing_ok=True)
+
+
+def require_target(target: Path) -> None:
+    """Refuse a file that can't be written.
+
+    Raises:
+        DataError: It has another ending, or its folder does not exist.
+    """
+    if target.suffix.lower() not in (".parquet", ".csv"):
+        raise DataError(f"{target} is no file that can be written", "End it in .parquet or .csv")
+    if not target.parent.is_dir():
+        raise DataError(f"the folder {target.parent} does not exist", "Make it first")
 
 
 def _answers(definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -270,12 +270,18 @@ def _markdown_table(results: list[ExpectationResult]) -> list[str]:
     return lines
 
 
-def render_markdown(report: ValidationReport) -> str:
-    """A short report: the verdict, what failed with counts and examples, the rest as a count."""
+def render_markdown(report: ValidationReport, told: Sequence[str] = ()) -> str:
+    """A short report: the verdict, what failed with counts and examples, the rest as a count.
+
+    Args:
+        told: Why rows were refused one by one, a sentence a rule.
+    """
     lines = [f"## {report.suite}: {report.verdict}", "", f"{_headline(report)}. {_quarantine_text(report)}", ""]
     lines += [f"- **{_cell(problem)}**" for problem in report.problems]
     if report.problems:
         lines.append("")
+    if told:
+        lines += ["### Rows refused one by one", "", *(f"- {_cell(sentence)}" for sentence in told), ""]
     blind = [result for result in report.failures if result.remark == NOTHING_SEEN]
     if telling := [result for result in report.failures if result not in blind]:
         lines += ["### Not met", "", *_markdown_table(telling), ""]
@@ -289,8 +295,12 @@ def render_markdown(report: ValidationReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_html(report: ValidationReport) -> str:
-    """The full report as one self-contained page: no script, no address of another server; light and dark."""
+def render_html(report: ValidationReport, told: Sequence[str] = ()) -> str:
+    """The full report as one self-contained page: no script, no address of another server; light and dark.
+
+    Args:
+        told: As `render_markdown`.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -303,6 +313,7 @@ def render_html(report: ValidationReport) -> str:
     ]
     return environment.from_string(_PAGE).render(
         report=report,
+        told=told,
         headline=_headline(report),
         quarantine=_quarantine_text(report),
         groups=[group for group in groups if group[1]],
@@ -337,6 +348,9 @@ summary { cursor: pointer; margin: 2rem 0 .5rem; font-weight: 600; }
 <p>{{ headline }}. {{ quarantine }}</p>
 {% if report.problems %}<ul class="problems bad">
 {% for problem in report.problems %}<li>{{ problem }}</li>{% endfor %}
+</ul>{% endif %}
+{% if told %}<h2>Rows refused one by one</h2><ul>
+{% for sentence in told %}<li>{{ sentence }}</li>{% endfor %}
 </ul>{% endif %}
 {% macro table(results) %}
 <div class="wide"><table><thead><tr><th>Severity</th><th>Column</th><th>Expected</th><th>Found</th><th>Examples</th>

@@ -152,7 +152,10 @@ def find_suite(name: str, folders: list[Path]) -> Path:
         if (path := folder / f"{name}.json").is_file():
             return path
     looked = ", ".join(map(str, folders)) or "no folder"
-    raise NotFoundError(f"model {name!r} has no suite {name}.json; looked in {looked}", f"Write {name}.json there")
+    raise NotFoundError(
+        f"model {name!r} has no suite {name}.json; looked in {looked}",
+        f"Write {name}.json there, or name its folder in PERENNIAL_EXPECTATIONS",
+    )
 
 
 def load_suite(path: Path, columns: Collection[str] | None = None) -> Suite:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from perennial.commands.lifecycle.check_all import check_all
 from perennial.commands.output import print_json
 from perennial.commands.running import as_of_option, flow_environment, json_option
+
+if TYPE_CHECKING:
+    from perennial.definition import ModelDefinition
 
 _verbose = click.option("--verbose", is_flag=True, help="Show Prefect's log.")
 
@@ -26,6 +30,12 @@ def ingest(
 ) -> None:
     """Validate FILES (or what is new in the model's source) and put them into the tables."""
     paths = [str(path.resolve()) for path in files]
+    if _nothing_to_ingest(model, paths, as_of or datetime.now(UTC)):
+        if as_json:
+            print_json(dict.fromkeys(_COUNTS, 0) | {"told": [], "reports": []})
+        else:
+            click.echo(f"0 rows: the source of {model} has nothing new")
+        return
     with flow_environment(verbose=verbose):
         from flows.ingest import ingest as flow
 
@@ -37,7 +47,35 @@ def ingest(
         f"{result['kept']} of {result['rows']} rows kept, {result['quarantined']} quarantined, "
         f"{result['duplicates']} known already, {result['labels']} labels"
         + (f", {result['known_batches']} batches known already" if result["known_batches"] else "")
+        + (f", {result['superseded']} rows of the quarantine mended" if result["superseded"] else "")
     )
+    for sentence in result["told"]:
+        click.echo(f"quarantined: {sentence}")
+    if result["quarantined"]:
+        click.echo(f"see `perennial quarantine {model}`")
+    for page in result["reports"]:
+        click.echo(f"report: {page}")
+
+
+_COUNTS = ("rows", "kept", "quarantined", "duplicates", "conflicts", "superseded", "known_batches", "labels")
+
+
+def _nothing_to_ingest(model: str, paths: list[str], at: datetime) -> bool:
+    """Whether that can be told without a flow run; what is wrong is told before any server is started."""
+    from perennial.workspace import open_workspace
+    from tasks.rows.files import require_readable
+    from tasks.steps.ingest import is_first, is_nothing_new, read_new
+    from tasks.validation.suites import find_suite
+
+    workspace = open_workspace()
+    definition = workspace.definition(model)
+    find_suite(model, workspace.settings.expectation_folders)
+    for path in paths:
+        require_readable(path, definition)
+    if paths or is_first(workspace.store, model):
+        return False
+    found = read_new(workspace.store, definition, as_of=at)
+    return is_nothing_new(workspace.store, definition, found, as_of=at)
 
 
 @click.command()
@@ -84,6 +122,11 @@ def retrain(
     model: str, as_of: datetime | None, decision_id: str | None, force: bool, as_json: bool, verbose: bool
 ) -> None:
     """Train a challenger; the gate promotes it or keeps the champion."""
+    from perennial.workspace import open_workspace
+    from tasks.rows.frames import require_ingested
+
+    workspace = open_workspace()
+    require_ingested(workspace.store, workspace.definition(model).name)
     with flow_environment(verbose=verbose):
         from flows.retrain import retrain as flow
 
@@ -121,7 +164,7 @@ def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool,
         workspace = open_workspace()
         decision = run_check(workspace, workspace.definition(model), as_of=as_of or datetime.now(UTC)).to_dict()
     else:
-        open_workspace().definition(model)
+        _require_champion(model)
         with flow_environment(verbose=verbose):
             from flows.monitor import monitor
 
@@ -143,6 +186,11 @@ def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool,
 @_verbose
 def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json: bool, verbose: bool) -> None:
     """Score the rows of INPUT with the champion into OUTPUT (.parquet or .csv), and log them."""
+    from tasks.rows.files import require_readable
+    from tasks.steps.score import require_target
+
+    require_readable(input, _require_champion(model))
+    require_target(output)
     with flow_environment(verbose=verbose):
         from flows.score import score as flow
 
@@ -158,3 +206,15 @@ def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json
             f"({found['rows']} rows){near}",
             err=True,
         )
+
+
+def _require_champion(model: str) -> ModelDefinition:
+    """The definition of a model that has a champion; without one no server need be started."""
+    from perennial.errors import NotFoundError
+    from perennial.workspace import open_workspace
+
+    workspace = open_workspace()
+    definition = workspace.definition(model)
+    if not workspace.registry.history(model):
+        raise NotFoundError(f"{model} has no champion yet", f"Train one: `perennial retrain {model}`")
+    return definition

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from small_model import World, add, day, rows
 
-from perennial.errors import NotFoundError
+from perennial.errors import DataError, NotFoundError
+from tasks.rows.frames import labelled_rows, require_known_rows
 from tasks.steps import report as reports
 from tasks.steps.monitor import (
     champion_answers,
@@ -108,8 +109,43 @@ def test_the_references_side_is_computed_once_for_a_champion(trained: World, mon
 
 
 def test_no_champion_at_that_moment(trained: World) -> None:
-    with pytest.raises(NotFoundError, match=r"digits has no champion yet. Train one: `perennial retrain digits`"):
+    told = (
+        r"at 2024-02-24 00:00 digits had no champion: its first, version 1, reigns since .*`perennial backtest digits`"
+    )
+    with pytest.raises(NotFoundError, match=told):
         run_check(trained.workspace, trained.definition, as_of=day(9))
+
+
+def test_a_past_that_was_ingested_later_is_no_empty_feed(workspace: Any) -> None:
+    from small_model import define
+
+    definition = define(workspace)
+    require_known_rows(workspace.store, "digits", as_of=day(1))
+    add(workspace, definition, rows(0, 2), as_of=day(5))
+    told = r"none of the 72 rows of digits from before then was known: they were ingested from 2024-01-31 00:00 on"
+    with pytest.raises(DataError, match=told):
+        labelled_rows(workspace.store, definition, as_of=day(1))
+    require_known_rows(workspace.store, "digits", as_of=day(5))
+
+
+def test_a_rolling_export_says_nothing_and_a_stuck_feed_does(workspace: Any) -> None:
+    from small_model import define
+
+    definition = define(workspace)
+    for number in range(1, 5):
+        add(workspace, definition, rows(number / 4, number + 0.0), as_of=day(number))
+
+    def duplicates(at: float) -> tuple[int, int]:
+        found = freshness(workspace.store, "digits", start=day(at - 3), as_of=day(at))
+        return found.duplicate_batches, found.duplicate_rows
+
+    assert duplicates(4) == (0, 0)
+    add(workspace, definition, rows(1, 4).iloc[::-1], as_of=day(4.5))  # a file twice, in another order
+    assert duplicates(5) == (0, 0)
+    add(workspace, definition, rows(1, 4).iloc[1:], as_of=day(6.5))
+    assert duplicates(6.6) == (2, 2 * 216 - 1)
+    add(workspace, definition, rows(3, 5), as_of=day(7))
+    assert duplicates(7) == (0, 0)
 
 
 def test_labelled_rows_are_counted_as_a_training_would(trained: World) -> None:
@@ -131,7 +167,7 @@ def test_freshness(workspace: Any) -> None:
     found = freshness(workspace.store, "digits", start=day(0), as_of=day(1.2))
     assert found.latest_event == rows(5, 5.5)["when"].max()
     assert found.future_rows == 36
-    assert (found.duplicate_batches, found.duplicate_rows) == (1, len(rows(0.1, 1)))
+    assert (found.duplicate_batches, found.duplicate_rows) == (0, 0)
     then = freshness(workspace.store, "digits", start=day(0), as_of=day(1))
     assert then.future_rows == 1  # the one of day 1 itself
     assert then.latest_event == rows(0, 1.01)["when"].max()
