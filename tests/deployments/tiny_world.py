@@ -61,6 +61,11 @@ def backtest(model: str) -> None:
 @flow
 def approve(model: str, by: str, reason: str) -> None:
     pass
+
+
+@flow
+def quarantine(model: str) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}
