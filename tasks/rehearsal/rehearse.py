@@ -29,7 +29,7 @@ from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_within
-from tasks.learning.fitting import class_text, fit, predict_score, target_classes
+from tasks.learning.fitting import class_text, fit, predict_score
 from tasks.rows.classes import Coding
 from tasks.rows.files import read_parts
 from tasks.steps.ingest import PART_ROWS, NamedRows, id_name
@@ -65,6 +65,7 @@ class _File:
     classes: Counter[str] = field(default_factory=Counter)
     without_truth: int = 0
     coding: Coding = field(default_factory=lambda: Coding(None, {}))
+    unclear: str = ""
 
 
 def rehearse(definition: ModelDefinition, suite: Suite, path: Path, *, as_of: datetime) -> Iterator[Line]:
@@ -113,7 +114,11 @@ def _coding(path: Path, definition: ModelDefinition) -> Coding:
 
 def _read(found: _File, path: Path, definition: ModelDefinition) -> None:
     target = definition.data.target
-    found.coding = coding = _coding(path, definition)
+    try:
+        found.coding = _coding(path, definition)
+    except DataError as error:
+        found.unclear = str(error)
+    coding = found.coding
     for part in read_parts(path, definition, PART_ROWS):
         found.columns = found.columns or list(map(str, part.columns))
         if target in part.columns:
@@ -164,12 +169,10 @@ def _classes(found: _File, definition: ModelDefinition) -> Iterator[Line]:
     total = max(1, sum(found.classes.values()))
     shares = ", ".join(f"{name!r} {count:,} ({count / total:.1%})" for name, count in found.classes.most_common(8))
     yield Line("truth", f"{target}: {shares or 'no value'}{missing}")
-    try:
-        classes = target_classes(pd.Series(list(found.classes), dtype=object, name=target), definition)
-    except DataError as error:
-        yield Line("truth", str(error), problem=True)
-    else:
-        yield Line("truth", f"positive is {classes[1]!r}: the model answers its probability")
+    if found.unclear:
+        yield Line("truth", found.unclear, problem=True)
+    elif found.coding.classes is not None:
+        yield Line("truth", f"positive is {found.coding.classes.positive!r}: the model answers its probability")
 
 
 def _ids(found: _File, definition: ModelDefinition) -> Iterator[Line]:
@@ -244,7 +247,8 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
     if labelled.sum() < least:
         text = f"{int(labelled.sum()):,} labelled rows, and training.minimum_rows = {least:,}: no training yet"
         yield Line("fit", text)
-    if not labelled.any():
+    unclear = definition.task == "classification" and found.coding.classes is None
+    if unclear or not labelled.any():
         return
     places = np.flatnonzero(labelled)
     chosen = np.zeros(len(labelled), dtype=np.bool_)

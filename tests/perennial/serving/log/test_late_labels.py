@@ -99,14 +99,14 @@ def test_corrections_of_what_waits_and_of_what_is_known(desk: Desk) -> None:
     desk.tell("x", 1.0, at_us + 1000)
     desk.ship()
     desk.predictions.append("m", entry("x"), 1)
-    assert desk.ship() == 1
-    assert [row["truth"] for row in desk.table()] == [1.0]
+    assert desk.ship() == 2  # each step stays
+    assert [row["truth"] for row in desk.table()] == [0.0, 1.0]
     desk.tell("x", 0.0, at_us + 2000)
     desk.tell("x", 0.0, at_us + 3000)
     desk.ship()
     desk.tell("x", 1.0, at_us + 1500)  # older than what the table says by now
     desk.ship()
-    assert [row["truth"] for row in desk.table()] == [1.0, 0.0]
+    assert [row["truth"] for row in desk.table()] == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("when", ["before the commit", "after the commit"])
