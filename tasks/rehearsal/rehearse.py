@@ -96,28 +96,26 @@ def rehearse(definition: ModelDefinition, suite: Suite, path: Path, *, as_of: da
         yield from _fit(found, definition)
 
 
-def _coding(path: Path, definition: ModelDefinition) -> Coding:
-    """What 0 and 1 would mean if this file were the first one.
-
-    Raises:
-        DataError: The file's truths don't tell which two classes are meant.
-    """
+def _coding(path: Path, definition: ModelDefinition) -> tuple[Coding, str]:
+    """What 0 and 1 would mean if this file were the first one, or why that is not clear."""
     target = definition.data.target
     if definition.task != "classification":
-        return Coding(None, {})
+        return Coding(None, {}), ""
     if declared := declared_classes(definition):
-        return Coding(declared, {})
+        return Coding(declared, {}), ""
     truths = [part[target] for part in read_parts(path, definition, PART_ROWS) if target in part.columns]
-    learnt = learn_classes(pd.concat(truths, ignore_index=True), definition) if truths else None
-    return Coding(None, {}) if learnt is None else Coding(*learnt)
+    if not truths:
+        return Coding(None, {}), ""
+    try:
+        learnt = learn_classes(pd.concat(truths, ignore_index=True), definition)
+    except DataError as error:
+        return Coding(None, {}), str(error)
+    return (Coding(None, {}) if learnt is None else Coding(*learnt)), ""
 
 
 def _read(found: _File, path: Path, definition: ModelDefinition) -> None:
     target = definition.data.target
-    try:
-        found.coding = _coding(path, definition)
-    except DataError as error:
-        found.unclear = str(error)
+    found.coding, found.unclear = _coding(path, definition)
     coding = found.coding
     for part in read_parts(path, definition, PART_ROWS):
         found.columns = found.columns or list(map(str, part.columns))
