@@ -7,7 +7,7 @@ WORKERS ?= 2
 # The suite starts hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup system demo test test-quick test-containers lint format typecheck audit lock clean
+.PHONY: setup system demo test test-quick test-interpreters test-containers lint format typecheck audit lock clean
 
 setup: .venv/.ready
 
@@ -17,6 +17,8 @@ setup: .venv/.ready
 	@echo "installing the locked dependencies into .venv (a few minutes the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# Python 3.11 puts setuptools into every environment, later ones don't: none may lean on it.
+	@$(BIN)/pip uninstall --quiet --quiet --disable-pip-version-check --yes setuptools
 	@touch $@
 
 demo: setup
@@ -30,7 +32,11 @@ test: setup system
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-quick: setup
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long and not interpreters"
+
+# The other supported Pythons that are at hand, each in an environment of its own: set up, a short demo, the quick tests.
+test-interpreters: setup
+	@$(BIN)/pytest -m interpreters
 
 # Builds the images, runs them, and brings the whole of docker/compose.yaml up; minutes.
 test-containers: setup system
