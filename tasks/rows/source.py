@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -52,14 +53,19 @@ def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | 
 
 def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -> pd.DataFrame:
     import sqlalchemy
+    from sqlalchemy.pool import NullPool
 
     url = os.environ.get(url_env)
     if not url:
         raise DefinitionError(f"the environment variable {url_env} is not set", "Put the database URL there")
     lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
     try:
-        with sqlalchemy.create_engine(url).connect() as connection:
-            result = connection.execute(sqlalchemy.text(query), {"start": lower, "end": end})
+        with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
+            span: dict[str, Any] = {"start": lower, "end": end}
+            if connection.dialect.name == "sqlite":
+                # It has no times. Python's driver writes them as this text, from 3.12 on under protest.
+                span = {name: moment.isoformat(" ") for name, moment in span.items()}
+            result = connection.execute(sqlalchemy.text(query), span)
             names, rows = list(result.keys()), result.fetchall()
     except ImportError as error:
         raise DataError(f"the driver of {url_env} is missing: {error}", "Install it beside Perennial") from error

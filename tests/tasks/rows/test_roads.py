@@ -180,7 +180,7 @@ def test_a_database_is_one_truth_with_the_files(tmp_path: Path, monkeypatch: pyt
         "int": sqlalchemy.BigInteger(), "float": sqlalchemy.Float(), "text": sqlalchemy.Text(),
     }  # fmt: skip
     values = frame.where(frame.notna(), None)
-    with sqlalchemy.create_engine(url).begin() as connection:
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).begin() as connection:
         own = sqlalchemy.Integer() if kind == "bool" else types[kind]
         kinds = {"row": own, "at": sqlalchemy.Text(), "c": types[kind]}
         kinds |= {"x": sqlalchemy.Float(), "y": sqlalchemy.Float()}
