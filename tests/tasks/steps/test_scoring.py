@@ -66,7 +66,7 @@ def test_each_row_is_scored_exactly_once(world: World, pipeline: Any) -> None:
     assert logged["score"].between(0, 1).all()
     assert (set(logged["version"]), set(logged["origin"])) == ({1}, {"batch"})
     expected, raw = score_rows(pipeline, definition, rows(0, 5))
-    np.testing.assert_array_equal(logged.sort_values("id")["score"], expected)
+    np.testing.assert_allclose(logged.sort_values("id")["score"], expected, rtol=1e-12)
     np.testing.assert_array_equal(expected, raw)
     assert len(unscored_rows(store, definition, start=None, as_of=day(5))) == 0
 
