@@ -4,8 +4,8 @@
 
 A file of so many rows and columns (id, time, truth, numbers, categories) is ingested from CSV and from parquet,
 validated by a suite and stored; beside it, in the same run, `pandas.read_csv` or `read_parquet` with `write_deltalake`.
-Each in a process of its own, for its peak memory; the ratio is what counts. With --nothing-new the command
-`perennial ingest MODEL` is timed on a source whose rows are known, on the server in PERENNIAL_HOME or on none.
+Each in a process of its own, for its peak memory; the ratio is what counts. With --nothing-new the whole command
+`perennial ingest MODEL` is timed on a source whose rows are known, on PERENNIAL_HOME's server or on none.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_definition(folder: Path, frame: pd.DataFrame) -> None:
     }  # fmt: skip
     items: list[tuple[str, dict[str, Any]]] = [("expect_table_row_count_to_be_between", {"min_value": 1})]
     for name in numeric:
-        items.append(("expect_column_values_to_not_be_null", {"column": name, "mostly": 0.9}))
+        items.append(("expect_column_proportion_of_non_null_values_to_be_between", {"column": name, "min_value": 0.9}))
         items.append(("expect_column_values_to_be_between", {"column": name, "min_value": -50, "max_value": 50}))
     for name in ("id", *categorical):
         items.append(("expect_column_values_to_not_be_null", {"column": name}))

@@ -33,8 +33,8 @@ class Readable:
     refused: Refusals
 
 
-def read_rows(frame: pd.DataFrame, definition: ModelDefinition, coding: Coding) -> Readable:
-    """Bring a frame into the normal form, row by row where it must be.
+def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
+    """Bring a frame into the normal form, row by row where it must be; truths stay as they came, see `wrong_truths`.
 
     Raises:
         DataError: It concerns a whole column: one is missing or doubled, or holds nothing that could be a time.
@@ -51,8 +51,6 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition, coding: Coding) 
     for name in features.image:
         _find_images(refused, frame[name])
     rows = _readable(frame, refused, definition)
-    if data.target in rows.columns:
-        _find_truths(refused, rows[data.target], definition, coding)
     for row, reason in unusable_numbers(rows, definition).items():
         refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
     if len(refused) > len(frame) - len(rows):
@@ -127,13 +125,15 @@ def _find_images(refused: Refusals, column: pd.Series[Any]) -> None:
             refused.add(row, f"{column.name}: no image", f"{column.name}: {_short(value)} is neither a path nor bytes")
 
 
-def _find_truths(refused: Refusals, column: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> None:
-    """Truths that are not of the task's kind, or of no known class."""
+def wrong_truths(column: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> Refusals:
+    """Truths that are not of the task's kind, or of no known class; by the column's index."""
+    refused = Refusals()
     if definition.task == "classification" and coding.classes is None:
-        return
+        return refused
     _, wrong = code_truth(column.reset_index(drop=True), definition, coding.classes)
     for row, reason in wrong.items():
         refused.add(int(column.index[row]), f"{column.name}: no truth of this model", reason)
+    return refused
 
 
 def _short(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ class Spool:
         self._only: pd.DataFrame | None = None
         self._folder: Path | None = None
         self._files: list[Path] = []
+        self._numbers = count()
 
     def __enter__(self) -> Spool:
         return self
@@ -71,10 +73,21 @@ class Spool:
         ]
         return pd.concat(parts) if parts else next(self.parts()).iloc[:0]
 
+    def drop(self, positions: Sequence[int]) -> None:
+        """Take rows out again."""
+        if not positions:
+            return
+        parts, self.rows = list(self._files), 0
+        only, self._only, self._files = self._only, None, []
+        for part in [only] if only is not None else map(_read, parts):
+            self.add(part[~part.index.isin(positions)])
+        for file in parts:
+            file.unlink()
+
     def _write(self, rows: pd.DataFrame) -> None:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="perennial-intake-"))
-        path = self._folder / f"{len(self._files):06}.arrow"
+        path = self._folder / f"{next(self._numbers):06}.arrow"
         table = _table(rows.reset_index(names=_POSITION))
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
@@ -90,7 +103,7 @@ def _table(rows: pd.DataFrame) -> pa.Table:
         return pa.Table.from_pandas(rows.assign(**texts), preserve_index=False)
 
 
-def _read(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+def _read(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         names = reader.schema.names if columns is None else [*dict.fromkeys([_POSITION, *columns])]

@@ -32,7 +32,7 @@ from tasks.intake.twins import find_within
 from tasks.learning.fitting import class_text, fit, predict_score
 from tasks.rows.classes import Coding
 from tasks.rows.files import read_parts
-from tasks.steps.ingest import PART_ROWS, NamedRows, id_name
+from tasks.steps.ingest import PART_ROWS, NamedRows, id_name, refuse_truths
 from tasks.steps.register import is_safe, self_contained, trusted_types
 from tasks.validation.fitness import unfit_expectations
 from tasks.validation.judging import validate
@@ -116,7 +116,6 @@ def _coding(path: Path, definition: ModelDefinition) -> tuple[Coding, str]:
 def _read(found: _File, path: Path, definition: ModelDefinition) -> None:
     target = definition.data.target
     found.coding, found.unclear = _coding(path, definition)
-    coding = found.coding
     for part in read_parts(path, definition, PART_ROWS):
         found.columns = found.columns or list(map(str, part.columns))
         if target in part.columns:
@@ -124,11 +123,12 @@ def _read(found: _File, path: Path, definition: ModelDefinition) -> None:
             found.without_truth += len(part) - len(values)
             if definition.task == "classification":
                 found.classes.update({class_text(value): int(count) for value, count in _counts(values)})
-        readable = read_rows(part, definition, coding)
+        readable = read_rows(part, definition)
         found.refused.update(readable.refused, found.rows)
         readable.rows.index += found.rows
         found.spool.add(readable.rows)
         found.rows += len(part)
+    refuse_truths(definition, found.spool, found.refused, found.coding)
 
 
 def _counts(values: pd.Series[Any]) -> Iterator[tuple[Any, int]]:

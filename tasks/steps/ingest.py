@@ -32,10 +32,17 @@ from tasks.intake.quarantine import (
     supersede,
     without_known,
 )
-from tasks.intake.readable import read_rows
+from tasks.intake.readable import read_rows, wrong_truths
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
-from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
+from tasks.intake.twins import (
+    CONTRADICTS_DELIVERY,
+    CONTRADICTS_STORED,
+    find_stored,
+    find_within,
+    stored_ids,
+    text_array,
+)
 from tasks.rows.classes import Coding, fix_coding, known_coding
 from tasks.rows.frames import is_known, known_labels
 from tasks.rows.labels import add_labels
@@ -129,11 +136,7 @@ def ingest_batch(
     """
     parts: Parts = (lambda: iter([frame])) if isinstance(frame, pd.DataFrame) else frame
     with Spool() as spool:
-        try:
-            coding, problem = learn_coding(store, definition, parts, source=source, at=as_of), None
-        except DataError as error:  # nothing can be read of a batch whose classes are not clear
-            coding, problem = Coding(None, {}), error
-        judged = judge_batch(store, definition, parts, suite, spool, coding=coding, problem=problem)
+        judged = judge_batch(store, definition, parts, suite, spool, source=source, as_of=as_of)
         receipt = Receipt(judged.batch_id, source, "known" if judged.known else "accepted", judged.rows)
         if judged.known:
             return receipt, None
@@ -149,23 +152,21 @@ def ingest_batch(
 
 
 def judge_batch(
-    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, name: str | None = None,
-    coding: Coding | None = None, problem: DataError | None = None,
+    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, source: str,
+    as_of: datetime, name: str | None = None,
 ) -> Judged:  # fmt: skip
-    """Read a batch into the spool and say which of its rows go in; nothing is stored.
+    """Read a batch into the spool and say which of its rows go in; no row is stored, only what its classes are.
 
     Args:
         name: The batch's, where it is not its digest: of rows that are tried again.
-        coding: What 0 and 1 mean; as far as it is known by default.
-        problem: Why the whole batch can't be read, where that is known already.
     """
-    coding = known_coding(store, definition) if coding is None else coding
-    digest, refused, count = BatchDigest(coding.token), Refusals(), 0
+    digest, refused, count = BatchDigest(), Refusals(), 0
+    problem: DataError | None = None
     for part in parts():
         digest.add(used_columns(part, definition))
         if problem is None:
             try:
-                found = read_rows(part, definition, coding)
+                found = read_rows(part, definition)
             except DataError as error:
                 problem = error
             else:
@@ -173,7 +174,14 @@ def judge_batch(
                 found.rows.index += count
                 spool.add(found.rows)
         count += len(part)
-    judged = Judged(name or digest.hexdigest(), count, spool, refused)
+    coding = Coding(None, {})
+    if problem is None:
+        try:
+            coding = learn_coding(store, definition, spool, source=source, at=as_of)
+            refuse_truths(definition, spool, refused, coding)
+        except DataError as error:  # nothing can be read of a batch whose classes are not clear
+            problem = error
+    judged = Judged(name or digest.hexdigest(coding.token), count, spool, refused)
     if name is None and store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
         judged.known = True
     elif problem is not None:
@@ -185,7 +193,7 @@ def judge_batch(
     return judged
 
 
-def learn_coding(store: Store, definition: ModelDefinition, parts: Parts, *, source: str, at: datetime) -> Coding:
+def learn_coding(store: Store, definition: ModelDefinition, spool: Spool, *, source: str, at: datetime) -> Coding:
     """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so.
 
     Raises:
@@ -194,10 +202,19 @@ def learn_coding(store: Store, definition: ModelDefinition, parts: Parts, *, sou
     target = definition.data.target
     if definition.task != "classification":
         return Coding(None, {})
-    truths = [part[target] for part in parts() if target in part.columns]
-    if not truths:
+    if target not in spool.columns:
         return known_coding(store, definition)
-    return fix_coding(store, definition, pd.concat(truths, ignore_index=True), at=at, batch_id=source)
+    truths = spool.take([target])[target].reset_index(drop=True)
+    return fix_coding(store, definition, truths, at=at, batch_id=source)
+
+
+def refuse_truths(definition: ModelDefinition, spool: Spool, refused: Refusals, coding: Coding) -> None:
+    """Take rows out of the spool whose truth is none of this model."""
+    target = definition.data.target
+    if target in spool.columns:
+        found = wrong_truths(spool.take([target])[target], definition, coding)
+        refused.update(found)
+        spool.drop(list(found))
 
 
 def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged: Judged) -> None:
@@ -240,7 +257,10 @@ def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: 
     fresh = ~is_known(ids, pd.Series(known.to_pandas(), dtype="str")) if len(known) else np.ones(len(ids), np.bool_)
     fresh[bad] = False
     several = fresh.copy()
-    several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
+    if pc.count_distinct(text_array(ids[fresh])).as_py() < fresh.sum():  # quicker than to ask which
+        several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
+    else:
+        several[:] = False
     if several.any():
         found = find_within(spool.pick(several), definition)
         repeats[several] = found.repeats
@@ -295,7 +315,9 @@ class NamedRows(Rows):
         """These columns of all rows, counted from 0."""
         if not self._spool.columns:
             return pd.DataFrame(columns=columns)
-        ours = {ROW_TIME, *(set(columns) & set(self._spool.columns))}
+        ours = set(columns) & set(self._spool.columns)
+        if self._definition.data.time in columns:
+            ours.add(ROW_TIME)
         if set(columns) - {self._definition.data.time, *ours}:
             ours.add(ROW_ID)
         rows = self._spool.take([name for name in self._spool.columns if name in ours])
@@ -525,7 +547,7 @@ def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.Data
     """Which rows are stored with just this content: shape (n,)."""
     found = np.zeros(len(frame), dtype=np.bool_)
     try:
-        readable = read_rows(frame, definition, known_coding(store, definition))
+        readable = read_rows(frame, definition)
     except DataError:  # it concerns the whole: the ingestion says so
         return found
     rows = readable.rows

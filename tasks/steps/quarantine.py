@@ -34,7 +34,6 @@ from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_stored, find_within, stored_ids
-from tasks.rows.classes import known_coding
 from tasks.rows.frames import is_known, known_labels
 from tasks.steps.ingest import (
     Judged,
@@ -44,6 +43,8 @@ from tasks.steps.ingest import (
     finish,
     id_name,
     judge_batch,
+    learn_coding,
+    refuse_truths,
     store_rows,
     suite_refusals,
 )
@@ -165,13 +166,13 @@ def _release_rows(
     with Spool() as spool:
         judged = Judged(_batch_name(lines), len(lines), spool)
         try:
-            readable = read_rows(
-                rows_of(lines["row"].tolist(), definition), definition, known_coding(store, definition)
-            )
+            readable = read_rows(rows_of(lines["row"].tolist(), definition), definition)
+            judged.refused = readable.refused
+            spool.add(readable.rows)
+            coding = learn_coding(store, definition, spool, source=RELEASES, at=as_of)
+            refuse_truths(definition, spool, judged.refused, coding)
         except DataError as error:
             return Released(len(lines), held=len(lines), told=(str(error),))
-        judged.refused = readable.refused
-        spool.add(readable.rows)
         if spool.rows:
             _judge_alone(store, definition, suite, judged)
         return _take_in(store, definition, judged, lines, as_of=as_of, by=by, reason=reason)
@@ -213,7 +214,10 @@ def _release_batch(
     lines = lines.reset_index(drop=True)
     frame = rows_of(lines["row"].tolist(), definition)
     with Spool() as spool:
-        judged = judge_batch(store, definition, lambda: iter([frame]), suite, spool, name=_batch_name(lines))
+        judged = judge_batch(
+            store, definition, lambda: iter([frame]), suite, spool, source=RELEASES, as_of=as_of,
+            name=_batch_name(lines),
+        )  # fmt: skip
         if judged.reasons:
             return Released(len(lines), held=len(lines), told=judged.reasons)
         done = _take_in(store, definition, judged, lines, as_of=as_of, by=by, reason=reason)
