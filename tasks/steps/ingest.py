@@ -41,10 +41,9 @@ from tasks.intake.twins import (
     find_stored,
     find_within,
     stored_ids,
-    text_array,
 )
 from tasks.rows.classes import Coding, fix_coding, known_coding
-from tasks.rows.frames import is_known, known_labels
+from tasks.rows.frames import has_doubles, is_known, known_labels
 from tasks.rows.labels import add_labels
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
@@ -257,7 +256,7 @@ def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: 
     fresh = ~is_known(ids, pd.Series(known.to_pandas(), dtype="str")) if len(known) else np.ones(len(ids), np.bool_)
     fresh[bad] = False
     several = fresh.copy()
-    if pc.count_distinct(text_array(ids[fresh])).as_py() < fresh.sum():  # quicker than to ask which
+    if has_doubles(ids[fresh]):
         several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
     else:
         several[:] = False
