@@ -100,7 +100,7 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
     Raises:
         DataError: The truths don't tell which two classes are meant; what occurs is named with its share.
     """
-    counts = _counted(values[values.notna()])
+    counts = Counter(class_word(value) for value in values[values.notna()])
     counts.pop("", None)
     total = sum(counts.values())
     if not total:
@@ -134,16 +134,6 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
             f'`classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then',
         )
     return Classes(*pair), shares
-
-
-def _counted(values: pd.Series[Any]) -> Counter[str]:
-    """How often each word occurs; of typed columns each value is spelled once."""
-    if pd.api.types.is_object_dtype(values.dtype):  # there True and 1 would be counted as one
-        return Counter(class_word(value) for value in values)
-    counts: Counter[str] = Counter()
-    for value, count in values.value_counts().items():
-        counts[class_word(value)] += int(count)
-    return counts
 
 
 def _two_classes(shares: Mapping[str, float], positive: str | None) -> tuple[str, str]:

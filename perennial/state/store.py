@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
@@ -27,6 +27,9 @@ from perennial.state.storage import Objects, storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
+_GROUP_ROWS = 131_072
+_CHUNK_ROWS = 8_192
+_FILE_BYTES = 32 << 20
 _APPEND = "perennial.append"
 
 # Our columns beside a model's features, which never start with an underscore.
@@ -203,7 +206,9 @@ class Store:
         def reader(delta: DeltaTable) -> pa.RecordBatchReader:
             fitted = _fit(delta, schema.empty_table()).schema
             tables = (_cast(_conform(table, part), fitted) for part in next(attempts))
-            return pa.RecordBatchReader.from_batches(fitted, (batch for rows in tables for batch in rows.to_batches()))
+            return pa.RecordBatchReader.from_batches(
+                fitted, (batch for rows in tables for batch in rows.to_batches(_CHUNK_ROWS))
+            )
 
         return self._append(model, table, schema, reader, key, 1)
 
@@ -343,7 +348,12 @@ class Store:
 
 
 def _commit(delta: DeltaTable, rows: Any, properties: CommitProperties) -> Appended:
-    write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+    # The writer holds a row group until it is full: its own default is a million rows.
+    groups = WriterProperties(max_row_group_size=_GROUP_ROWS)
+    write_deltalake(
+        delta, rows, mode="append", schema_mode="merge", commit_properties=properties, writer_properties=groups,
+        target_file_size=_FILE_BYTES,
+    )  # fmt: skip
     return Appended(int(delta.version()), True)
 
 

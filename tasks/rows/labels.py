@@ -16,7 +16,7 @@ from perennial.errors import DataError
 from perennial.model.truth import code_truth
 from perennial.state.store import ROW_ID, ROW_TIME, Store
 from tasks.rows.classes import fix_coding
-from tasks.rows.frames import has_doubles, is_known, label_steps
+from tasks.rows.frames import is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
@@ -75,22 +75,19 @@ def add_labels(
     frame = frame[said].assign(author=author)
     if not len(frame):
         return LabelReceipt(0, 0, 0, missing)
-    several = has_doubles(frame["id"])
-    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates() if several else frame["id"])
-    frame = _after_what_they_correct(frame, known, several)
-    fresh = _says_something(frame, known, witness, several)
+    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates())
+    frame = _after_what_they_correct(frame, known)
+    fresh = _says_something(frame, known, witness)
     steps = frame[fresh]
     if len(steps):
         store.append(definition.name, "labels", steps, key=key or f"labels:{batch_digest(steps)}")
-    first = ~is_known(frame["id"], known["id"])
-    if several:
-        first &= ~frame["id"].duplicated().to_numpy()
+    first = ~is_known(frame["id"], known["id"]) & ~frame["id"].duplicated().to_numpy()
     gone = steps["truth"].isna().to_numpy()
     new = int((first[fresh] & ~gone).sum())
     return LabelReceipt(new, len(steps) - new - int(gone.sum()), len(frame) - len(steps), missing, int(gone.sum()))
 
 
-def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame, several: bool) -> pd.DataFrame:
+def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """In order of time; a correction at the very moment of what it corrects comes just after it."""
     frame = frame.sort_values("labelled_at", kind="stable", ignore_index=True)
     tick = pd.Timedelta(1, unit="us")
@@ -99,14 +96,14 @@ def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame, several: 
         last = newest.set_axis(frame.index)
         tied = last.between(frame["labelled_at"], frame["labelled_at"] + _SAME_MOMENT, inclusive="left")
         frame["labelled_at"] = frame["labelled_at"].mask(tied, last + tick)
-    if several:
+    if frame["id"].duplicated().any():
         frame["labelled_at"] += frame.groupby(["id", "labelled_at"]).cumcount() * tick
     return frame
 
 
-def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool, several: bool) -> np.ndarray:
+def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool) -> np.ndarray:
     """Which steps differ from the step before them, known or given: booleans of shape (n,)."""
-    if not len(known) and not several:
+    if not len(known) and not frame["id"].duplicated().any():
         return frame["truth"].notna().to_numpy()  # nothing to take back
     both = pd.concat([known.assign(given=-1), frame.assign(given=np.arange(len(frame)))], ignore_index=True)
     both = both.sort_values(["labelled_at", "given"], kind="stable")

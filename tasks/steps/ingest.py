@@ -43,7 +43,7 @@ from tasks.intake.twins import (
     stored_ids,
 )
 from tasks.rows.classes import Coding, fix_coding, known_coding
-from tasks.rows.frames import has_doubles, is_known, known_labels
+from tasks.rows.frames import is_known, known_labels
 from tasks.rows.labels import add_labels
 from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
@@ -54,7 +54,7 @@ from tasks.validation.suites import Suite
 
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
-PART_ROWS = 250_000
+PART_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged:
     spool, refused = judged.spool, judged.refused
     report = validate(NamedRows(spool, definition), in_normal_form(suite, definition), id_column=id_name(definition))
     judged.report, judged.reasons = report, report.reasons
-    positions = spool.take([ROW_ID]).index.to_numpy()
+    positions = spool.positions()
     judged.repeats = np.zeros(len(positions), dtype=np.bool_)
     if judged.reasons:
         refused.update(suite_refusals(report, positions))
@@ -244,22 +244,23 @@ def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: 
     Args:
         bad: Places of rows that the suite refuses: another row of their id does not repeat them.
     """
-    spool, repeats, start = judged.spool, np.zeros(judged.spool.rows, dtype=np.bool_), 0
-    ids = spool.take([ROW_ID])[ROW_ID]
-    known = stored_ids(store, definition.name, ids, judged.batch_id)
-    if len(known):
-        for part in spool.parts():
-            found = find_stored(store, definition, part, judged.batch_id, known)
-            repeats[start : start + len(part)] = found.repeats
+    spool, start = judged.spool, 0
+    repeats, fresh = np.zeros(spool.rows, dtype=np.bool_), np.ones(spool.rows, dtype=np.bool_)
+    hashes = np.empty(spool.rows, dtype=np.uint64)
+    for part in spool.parts([ROW_ID]):
+        end = start + len(part)
+        hashes[start:end] = pd.util.hash_array(part[ROW_ID].array, categorize=False)
+        known = stored_ids(store, definition.name, part[ROW_ID], judged.batch_id)
+        if len(known):
+            fresh[start:end] = ~is_known(part[ROW_ID], pd.Series(known.to_pandas(), dtype="str"))
+            rows = spool.pick(np.isin(np.arange(spool.rows), np.flatnonzero(~fresh[start:end]) + start))
+            found = find_stored(store, definition, rows, judged.batch_id, known)
+            repeats[start:end][~fresh[start:end]] = found.repeats
             judged.refused.update(found.conflicts)
-            start += len(part)
-    fresh = ~is_known(ids, pd.Series(known.to_pandas(), dtype="str")) if len(known) else np.ones(len(ids), np.bool_)
+        start = end
     fresh[bad] = False
-    several = fresh.copy()
-    if has_doubles(ids[fresh]):
-        several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
-    else:
-        several[:] = False
+    # By hashes, 8 bytes a row; whether the ids are really the same is asked of those rows alone.
+    several = fresh & pd.Series(hashes).duplicated(keep=False).to_numpy()
     if several.any():
         found = find_within(spool.pick(several), definition)
         repeats[several] = found.repeats
