@@ -118,7 +118,7 @@ class _Part:
         return pd.DataFrame(found, index=self.positions)
 
 
-def _array(column: pd.Series[object]) -> pa.Array | pa.ChunkedArray:
+def _array(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
     try:
         return pa.array(column, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # a target of numbers and texts, such as JSON may have

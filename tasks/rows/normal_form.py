@@ -102,7 +102,7 @@ def _contents(column: pd.Series[Any]) -> Iterator[tuple[str, Any]]:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
         yield str(column.dtype), np.ascontiguousarray(column.to_numpy())
     elif isinstance(column.array, pd.arrays.DatetimeArray):
-        yield str(column.dtype), np.ascontiguousarray(column.array.asi8)
+        yield str(column.dtype), np.ascontiguousarray(column.astype("int64").to_numpy())
     elif isinstance(column.dtype, pd.StringDtype):
         texts = pa.array(column, type=pa.large_string(), from_pandas=True)
         for part in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:

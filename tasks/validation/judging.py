@@ -80,7 +80,7 @@ def _names(rows: Rows, id_column: str | None, places: Any) -> list[str | None]:
     """How the example rows are called; only a report that has some reads their ids."""
     if id_column is None or not len(places):
         return [None] * len(places)
-    return [value_text(value) for value in rows.take([id_column])[id_column].iloc[list(places)]]
+    return [value_text(value) for value in rows.take([id_column])[id_column].iloc[np.asarray(places)]]
 
 
 def _part(rows: Rows, needed: tuple[str, ...] | None, members: list[Expectation]) -> pd.DataFrame:
