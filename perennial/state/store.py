@@ -82,9 +82,10 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("batch_id", pa.string()),
         ]
     ),
-    # The classes of a target as they were learnt, with their shares; the newest row says what 0 and 1 mean in `labels`.
+    # What 0 and 1 mean in `labels`: the row of the greatest number; with the shares where the classes were learnt.
     "classes": pa.schema(
         [
+            ("number", pa.int64()),
             ("target", pa.string()),
             ("negative", pa.string()),
             ("positive", pa.string()),

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,14 @@ from tasks.intake.quarantine import (
     supersede,
     without_known,
 )
-from tasks.intake.readable import read_rows
+from tasks.intake.readable import read_rows, truth_rule
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
-from tasks.rows.classes import Coding, fix_coding, known_coding
-from tasks.rows.frames import is_known, known_labels
-from tasks.rows.labels import add_labels
-from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
+from tasks.rows.classes import Coding, coding_of, known_coding, settle
+from tasks.rows.frames import is_known
+from tasks.rows.labels import LabelReceipt, add_labels, find_steps, label_frame
+from tasks.rows.normal_form import BatchDigest, batch_digest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import Rows, validate
 from tasks.validation.report import ValidationReport, render_html
@@ -49,6 +50,7 @@ from tasks.validation.suites import Suite
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
 PART_ROWS = 250_000
+SOURCE = "source"  # what the model's own source is called in receipts and labels
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Receipt:
         conflicts: Those of the quarantined rows that contradict another row of their id.
         superseded: Rows of earlier batches that were in quarantine, and have come in mended with this one.
         told: Why rows were quarantined, one sentence a rule, with its count and an example.
+        learnt: What was learnt of the classes, and changed by that.
     """
 
     batch_id: str
@@ -77,6 +80,7 @@ class Receipt:
     conflicts: int = 0
     superseded: int = 0
     told: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Judged:
         batch_id: Its digest.
         rows: How many rows came.
         spool: Those that could be read, in the normal form.
+        coding: What 0 and 1 mean in their truths.
         refused: Rows that are refused one by one, by their position.
         repeats: Which of the spool's rows are there already; `keep`: which go in. Both over the spool's rows in order.
         reasons: Why the whole batch is refused; empty where it is not.
@@ -96,6 +101,7 @@ class Judged:
     batch_id: str
     rows: int
     spool: Spool
+    coding: Coding
     refused: Refusals = field(default_factory=Refusals)
     repeats: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     keep: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
@@ -130,7 +136,7 @@ def ingest_batch(
     parts: Parts = (lambda: iter([frame])) if isinstance(frame, pd.DataFrame) else frame
     with Spool() as spool:
         try:
-            coding, problem = learn_coding(store, definition, parts, source=source, at=as_of), None
+            coding, problem = learn_coding(store, definition, parts), None
         except DataError as error:  # nothing can be read of a batch whose classes are not clear
             coding, problem = Coding(None, {}), error
         judged = judge_batch(store, definition, parts, suite, spool, coding=coding, problem=problem)
@@ -173,7 +179,7 @@ def judge_batch(
                 found.rows.index += count
                 spool.add(found.rows)
         count += len(part)
-    judged = Judged(name or digest.hexdigest(), count, spool, refused)
+    judged = Judged(name or digest.hexdigest(), count, spool, coding, refused)
     if name is None and store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
         judged.known = True
     elif problem is not None:
@@ -185,19 +191,18 @@ def judge_batch(
     return judged
 
 
-def learn_coding(store: Store, definition: ModelDefinition, parts: Parts, *, source: str, at: datetime) -> Coding:
-    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so.
+def learn_coding(store: Store, definition: ModelDefinition, parts: Parts) -> Coding:
+    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so. Nothing is written.
 
     Raises:
         DataError: The truths don't tell which two classes are meant.
     """
     target = definition.data.target
-    if definition.task != "classification":
-        return Coding(None, {})
+    known = known_coding(store, definition)
+    if definition.task != "classification" or known.classes is not None:
+        return known
     truths = [part[target] for part in parts() if target in part.columns]
-    if not truths:
-        return known_coding(store, definition)
-    return fix_coding(store, definition, pd.concat(truths, ignore_index=True), at=at, batch_id=source)
+    return coding_of(store, definition, pd.concat(truths, ignore_index=True)) if truths else known
 
 
 def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged: Judged) -> None:
@@ -331,12 +336,20 @@ def _accept(
     history: bool,
 ) -> Receipt:  # fmt: skip
     model, batch_id = definition.name, receipt.batch_id
+    # Before anything is stored: it may be refused.
+    learnt = settle(store, definition, judged.coding, at=as_of, batch_id=batch_id)
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
-    kept = judged.spool.take([ROW_ID, ROW_TIME, *target])[judged.keep]
-    labels = add_batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
+    rows = judged.spool.take([ROW_ID, ROW_TIME, *target])
+    kept = rows[judged.keep]
+    # What is there already may bring a truth that it had not, or another one.
+    came = rows[judged.keep | judged.repeats]
+    labels = add_batch_labels(store, definition, came, receipt, judged.coding, as_of=as_of, history=history)
     _quarantine(store, definition, parts, judged, receipt, as_of, key=batch_id)
-    superseded = supersede(store, definition, kept, batch_id=batch_id, source=receipt.source, at=as_of)
+    mended = partial(supersede, store, definition, batch_id=batch_id, source=receipt.source, at=as_of)
+    superseded = mended(kept)
+    if target and (told := rows[judged.repeats].dropna(subset=target)).size:
+        superseded += mended(told, only=truth_rule(definition))
     done = replace(
         receipt,
         kept=len(kept),
@@ -344,6 +357,7 @@ def _accept(
         duplicates=int(judged.repeats.sum()),
         labels=labels,
         superseded=superseded,
+        learnt=learnt,
     )
     return finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
 
@@ -367,28 +381,33 @@ def store_rows(
 
 
 def add_batch_labels(
-    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime,
-    history: bool = False,
+    store: Store, definition: ModelDefinition, rows: pd.DataFrame, receipt: Receipt, coding: Coding, *,
+    as_of: datetime, history: bool = False,
 ) -> int:  # fmt: skip
-    """The labels that came with the rows and are known: all of a file's, of history those past the delay."""
+    """The labels that came with rows that are stored and are known: all of a file's, of history those past the delay.
+
+    Args:
+        coding: What 0 and 1 mean, settled.
+    """
     target = definition.data.target
-    if target not in kept.columns or not len(kept):
+    if target not in rows.columns or not len(rows):
         return 0
-    moments = kept[ROW_TIME] + definition.data.label_delay
+    moments = rows[ROW_TIME] + definition.data.label_delay
     if history:
-        kept, moments = kept[moments <= as_of], moments[moments <= as_of]
-    if not len(kept):
+        rows, moments = rows[moments <= as_of], moments[moments <= as_of]
+    if not len(rows) or (definition.task == "classification" and coding.classes is None):  # all truths are missing
         return 0
-    labelled_at = moments if history else as_of
-    coding = known_coding(store, definition)
-    if definition.task == "classification" and coding.classes is None:  # nothing but missing truths so far
-        return 0
-    truth, _ = code_truth(kept[target].reset_index(drop=True), definition, coding.classes)
+    truth, _ = code_truth(rows[target].reset_index(drop=True), definition, coding.classes)
     receipts = add_labels(
-        store, definition, kept[ROW_ID], truth, labelled_at=labelled_at, author=receipt.source,
-        key=f"labels:batch:{receipt.batch_id}",
+        store, definition, rows[ROW_ID], truth, labelled_at=moments if history else as_of, author=receipt.source,
+        key=f"labels:batch:{receipt.batch_id}", deliveries=delivering(store, definition.name),
     )  # fmt: skip
     return receipts.new + receipts.corrected
+
+
+def delivering(store: Store, model: str) -> set[str]:
+    """The authors of labels that are deliveries of rows."""
+    return {SOURCE, *store.read(model, "receipts", columns=["source"])["source"].unique().to_pylist()}
 
 
 def _refuse(
@@ -436,7 +455,7 @@ def finish(
     store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
 ) -> Receipt:
     facts = asdict(receipt)
-    told = {name: facts.pop(name) for name in ("reasons", "conflicts", "superseded", "told")}
+    told = {name: facts.pop(name) for name in ("reasons", "conflicts", "superseded", "told", "learnt")}
     facts["report"] = json.dumps((report.to_dict() if report else {}) | told, allow_nan=False)
     facts["ingested_at"] = pd.Timestamp(as_of)
     row = pd.DataFrame([facts])
@@ -500,6 +519,45 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
     return SourceRead(rows[~held_back(store, definition, rows)].reset_index(drop=True), truths, False, start)
 
 
+def add_source_truths(
+    store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime
+) -> tuple[LabelReceipt, tuple[str, ...]]:
+    """Label the truths that are due; those that are refused go to quarantine with their rows.
+
+    Returns:
+        The receipt, and why truths were refused, one sentence a rule.
+    """
+    truths = found.truths.reset_index(drop=True)
+    try:
+        receipt = label_frame(
+            store, definition, truths, as_of=as_of, author=SOURCE, deliveries=delivering(store, definition.name)
+        )
+    except DataError as error:  # which classes are meant is not clear yet
+        receipt = LabelReceipt(0, 0, 0, 0, refused=tuple((row, str(error)) for row in range(len(truths))))
+    refused, rule = Refusals(), truth_rule(definition)
+    for row, reason in receipt.refused:
+        refused.add(row, rule, reason)
+    batch_id = batch_digest(used_columns(truths, definition))
+    good = truths[~np.isin(truths.index, list(refused))]
+    came = pd.DataFrame({ROW_ID: row_ids(good, definition), ROW_TIME: time_column(good[definition.data.time])})
+    came = came[is_known(came[ROW_ID], pd.Series(stored_ids(store, definition.name, came[ROW_ID], "").to_pandas()))]
+    supersede(store, definition, came, batch_id=batch_id, source=SOURCE, at=as_of, only=rule)
+    if len(refused):
+        rows = list(refused)
+        held = RefusedRows(
+            truths.iloc[rows],
+            np.array(rows),
+            [refused.text(row) for row in rows],
+            [refused.rules(row) for row in rows],
+            [BY_ROW] * len(rows),
+        )
+        lines = entry_lines(held, definition, batch_id=batch_id, source=SOURCE, at=as_of)
+        lines = without_known(entries(store, definition), lines)
+        if len(lines):
+            store.append(definition.name, "quarantine", lines, key=f"truths:{batch_id}:{as_of.isoformat()}")
+    return receipt, tuple(refused.told())
+
+
 def is_first(store: Store, model: str) -> bool:
     """Whether nothing was ingested so far."""
     return _last_time(store, model) is None
@@ -507,18 +565,18 @@ def is_first(store: Store, model: str) -> bool:
 
 def is_nothing_new(store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime) -> bool:
     """Whether what was read would change no table: no new row, and no truth that is not known just so."""
-    if found.history or len(found.rows):
+    if found.history or len(found.rows) or known_coding(store, definition).before is not None:
         return False
     if not len(found.truths):
         return True
-    ids = row_ids(found.truths, definition)
-    known = known_labels(store, definition.name, as_of=as_of, ids=ids).set_index("id")["truth"]
     coding = known_coding(store, definition)
-    if definition.task == "classification" and (coding.classes is None or coding.before is not None):
+    if definition.task == "classification" and not coding.stored:
         return False
     target = found.truths[definition.data.target].reset_index(drop=True)
     truth, refused = code_truth(target, definition, coding.classes)
-    return not refused and bool((known.reindex(ids).to_numpy() == truth).all())
+    ids, voices = row_ids(found.truths, definition), delivering(store, definition.name)
+    steps = find_steps(store, definition, ids, truth, labelled_at=as_of, author=SOURCE, deliveries=voices)
+    return not refused and not len(steps.new)
 
 
 def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.DataFrame) -> np.ndarray:

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 def label(store: Store, truths: dict[str, Any], at: datetime) -> LabelReceipt:
     frame = pd.DataFrame({"row": list(truths), "even": list(truths.values())})
-    return replace(label_frame(store, DIGITS, frame, as_of=at, author="test"), unknown=())
+    return replace(label_frame(store, DIGITS, frame, as_of=at, author="test"), unknown=(), told=())
 
 
 def truths(store: Store, at: datetime) -> dict[str, float]:
@@ -89,7 +89,9 @@ def test_each_row_may_have_its_own_moment(store: Store) -> None:
 
 def test_of_two_at_one_moment_the_last_in_the_file_counts(store: Store) -> None:
     frame = pd.DataFrame({"row": ["a", "a"], "even": [1, 0]})
-    assert label_frame(store, DIGITS, frame, as_of=day(1), author="x") == LabelReceipt(1, 1, 0, 0, unknown=("a",))
+    receipt = label_frame(store, DIGITS, frame, as_of=day(1), author="x")
+    assert (receipt.new, receipt.corrected, receipt.unknown) == (1, 1, ("a",))
+    assert receipt.told == ("the classes of even are '0' and '1' (positive): '1' (50.0%), '0' (50.0%)",)
     assert truths(store, day(1) + timedelta(milliseconds=1)) == {"a": 0}
 
 
