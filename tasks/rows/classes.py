@@ -22,7 +22,7 @@ from perennial.state.store import Store
 # Steps of an id so close to each other are one step and what corrects it.
 SAME_MOMENT = pd.Timedelta(1, unit="ms")
 _TICK = pd.Timedelta(1, unit="us")
-_RECODED = "recoded"  # the author of a step that only says that a word is a class no more, or again
+RECODED = "recoded:"  # with a word after it: the author of a step that takes back what is no class any more
 
 
 @dataclass(frozen=True)
@@ -175,23 +175,26 @@ def _turned(stored: Classes, definition: ModelDefinition) -> Classes:
 def _recode(store: Store, model: str, before: Classes, after: Classes, *, key: str) -> list[str]:
     """What counts of the labels, by other classes, a microsecond after what it corrects."""
     labels = store.frame(model, "labels").sort_values("labelled_at", kind="stable", ignore_index=True)
-    following = labels.groupby("id")["labelled_at"].shift(-1)
-    labels = labels[(following.isna() | (following - labels["labelled_at"] > SAME_MOMENT)).to_numpy()]
+    grouped = labels.groupby("id")
+    labels = labels.assign(author=labels["author"].fillna(""), until=grouped["labelled_at"].shift(-1))
+    labels["witness"] = grouped["author"].shift().fillna("")  # who said what a step takes back
+    labels = labels[~(labels["until"] - labels["labelled_at"] <= SAME_MOMENT).to_numpy()]
+    gone, lost = labels["truth"].isna(), labels["author"].str.startswith(RECODED)
     words = labels["truth"].map({0.0: before.negative, 1.0: before.positive}).astype(object)
-    lost = labels["author"].fillna("").str.removeprefix(f"{_RECODED}:")
-    words = words.where(labels["truth"].notna(), lost.where(lost != labels["author"].fillna("")))
-    truth = words.map({word: after.code(word) for word in words.dropna().unique()}).astype(np.float64)
-    changed = (words.notna() & (truth != labels["truth"]) & ~(truth.isna() & labels["truth"].isna())).to_numpy()
-    if not changed.any():
+    words = words.mask(gone & lost, labels["author"].str.removeprefix(RECODED)).to_numpy()
+    codes = {word: after.code(word) for word in pd.unique(words) if isinstance(word, str)}
+    truth = pd.Series([codes.get(word) for word in words], labels.index, dtype=np.float64)
+    changed = np.array([word in codes for word in words]) & ~((truth == labels["truth"]) | (truth.isna() & gone))
+    labels, words, truth, gone = labels[changed], words[changed], truth[changed], gone[changed]
+    if not len(labels):
         return []
-    gone = truth.isna()
-    author = (
-        labels["author"].where(~gone, f"{_RECODED}:" + words.fillna("")).where(labels["truth"].notna() | gone, _RECODED)
-    )
-    rows = labels.assign(truth=truth, labelled_at=labels["labelled_at"] + _TICK, author=author)[changed]
+    author = labels["author"].mask(gone, labels["witness"]).mask(truth.isna(), RECODED + pd.Series(words, labels.index))
+    moment = labels["labelled_at"] + _TICK
+    rows = pd.DataFrame({"id": labels["id"], "truth": truth, "labelled_at": moment, "author": author})
     store.append(model, "labels", rows, key=key)
-    back = words[changed & gone.to_numpy()].value_counts()
-    told = [f"{int(changed.sum() - back.sum())} labels were coded anew"] if changed.sum() > back.sum() else []
+    back = pd.Series(words[truth.isna()]).value_counts()
+    anew = len(rows) - int(back.sum())
+    told = [f"{anew:,} labels were coded anew"] if anew else []
     return told + [
-        f"{count} labels say {word!r}, which is no class any more: taken back" for word, count in back.items()
+        f"{count:,} labels say {word!r}, which is no class any more: taken back" for word, count in back.items()
     ]

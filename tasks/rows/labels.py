@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
-from perennial.state.store import ROW_ID, ROW_TIME, Store
-from tasks.rows.classes import SAME_MOMENT, Coding, coding_of, settle
+from perennial.state.store import ROW_ID, ROW_TIME, Store, among
+from tasks.rows.classes import RECODED, SAME_MOMENT, Coding, coding_of, settle
 from tasks.rows.frames import is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
+_NOTHING = -1.0  # what deliveries said in a word that is no class any more
 _FEW_IDS = 20_000  # more are quicker found in the whole column
 _CLOCKS_DIFFER = timedelta(minutes=5)  # so far ahead of us may a moment lie before it is called the future
 
@@ -150,7 +150,8 @@ def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool, del
     same = (both["truth"] == before) | (both["truth"].isna() & before.isna())
     if deliveries:
         of_delivery = both["author"].isin(deliveries)
-        said = both["truth"].where(of_delivery).groupby(both["id"], sort=False).ffill()
+        voice = both["truth"].where(of_delivery).mask(both["author"].str.startswith(RECODED, na=False), _NOTHING)
+        said = voice.groupby(both["id"], sort=False).ffill()
         same |= of_delivery & (both["truth"] == said.groupby(both["id"], sort=False).shift())
     elif witness:
         said = both.groupby(["id", "author"], sort=False)["truth"].shift()
@@ -239,7 +240,7 @@ def event_times(store: Store, model: str, ids: pd.Series[Any]) -> pd.Series[Any]
     """When the rows of these ids happened, by id: of those that were ingested or predicted."""
     found = []
     for table, name, time in (("batches", ROW_ID, ROW_TIME), ("predictions", "id", "time")):
-        where = pc.field(name).isin(ids.astype("str").to_numpy(dtype=object)) if len(ids) < _FEW_IDS else None
+        where = among(name, ids) if len(ids) < _FEW_IDS else None
         rows = store.frame(model, table, columns=[name, time], where=where)
         rows = rows[is_known(rows[name], ids)] if len(rows) else rows
         found.append(rows.rename(columns={name: "id", time: "time"}))
