@@ -267,11 +267,13 @@ def _numbers(values: pd.Series[Any]) -> np.ndarray:
 
 def _given(values: pd.Series[Any]) -> np.ndarray:
     """Which cells hold something: neither missing nor an empty text."""
+    given: np.ndarray
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
-        found: np.ndarray = values.notna().to_numpy()
-        return found
+        given = values.notna().to_numpy()
+        return given
     places, cells = _distinct(values)
-    return np.array([not isinstance(cell, str) or bool(cell.strip()) for cell in cells] + [False])[places]
+    given = np.array([not isinstance(cell, str) or bool(cell.strip()) for cell in cells] + [False])[places]
+    return given
 
 
 def _is_missing(value: object) -> bool:

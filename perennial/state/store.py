@@ -95,7 +95,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
         ]
     ),
     # Late truth; the newest row of an id that was known at a moment is the truth at that moment. A missing truth takes
-    # back what was said before.
+    # back what was said before; with a `word` beside it, it was said in a word that is no class any more.
     "labels": pa.schema(
         [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
     ),
@@ -207,6 +207,34 @@ class Store:
             return pa.RecordBatchReader.from_batches(fitted, (batch for rows in tables for batch in rows.to_batches()))
 
         return self._append(model, table, schema, reader, key, 1)
+
+    def replace(
+        self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, version: int, key: str
+    ) -> Appended:  # fmt: skip
+        """Let these rows stand for all that the table had at a version, in one commit, once for each key.
+
+        What others appended since stays beside them, and that version stays readable.
+
+        Raises:
+            ConflictError: Somebody else replaced or merged what was read.
+        """
+        conformed = _conform(table, rows)
+        if (done := self.committed(model, table, key)) is not None:
+            return Appended(done, False)
+        with self._told(f"replace {model}/{table}"):
+            delta = self._open(model, table, version)
+            if delta is None:
+                raise NotFoundError(f"there is no table {model}/{table} to replace", "Append to it")
+            properties = CommitProperties(app_transactions=[Transaction(key, 1)])
+            try:
+                write_deltalake(
+                    delta, _fit(delta, conformed), mode="overwrite", schema_mode="merge", commit_properties=properties
+                )
+            except CommitFailedError as error:
+                raise ConflictError(
+                    f"the table {model}/{table} was changed in between: {error}", "Try again"
+                ) from error
+            return Appended(int(delta.version()), True)
 
     def _append(
         self, model: str, table: str, schema: pa.Schema, rows: Callable[[DeltaTable], Any], key: str | None,

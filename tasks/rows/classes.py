@@ -19,10 +19,7 @@ from perennial.errors import ConflictError, DataError
 from perennial.model.truth import ZERO_ONE, Classes, declared_classes, learn_classes, shares_told
 from perennial.state.store import Store
 
-# Steps of an id so close to each other are one step and what corrects it.
-SAME_MOMENT = pd.Timedelta(1, unit="ms")
-_TICK = pd.Timedelta(1, unit="us")
-RECODED = "recoded:"  # with a word after it: the author of a step that takes back what is no class any more
+WORD = "word"  # of labels in a word that is no class any more
 
 
 @dataclass(frozen=True)
@@ -173,27 +170,23 @@ def _turned(stored: Classes, definition: ModelDefinition) -> Classes:
 
 
 def _recode(store: Store, model: str, before: Classes, after: Classes, *, key: str) -> list[str]:
-    """What counts of the labels, by other classes, a microsecond after what it corrects."""
-    labels = store.frame(model, "labels").sort_values("labelled_at", kind="stable", ignore_index=True)
-    grouped = labels.groupby("id")
-    labels = labels.assign(author=labels["author"].fillna(""), until=grouped["labelled_at"].shift(-1))
-    labels["witness"] = grouped["author"].shift().fillna("")  # who said what a step takes back
-    labels = labels[~(labels["until"] - labels["labelled_at"] <= SAME_MOMENT).to_numpy()]
-    gone, lost = labels["truth"].isna(), labels["author"].str.startswith(RECODED)
-    words = labels["truth"].map({0.0: before.negative, 1.0: before.positive}).astype(object)
-    words = words.mask(gone & lost, labels["author"].str.removeprefix(RECODED)).to_numpy()
-    codes = {word: after.code(word) for word in pd.unique(words) if isinstance(word, str)}
-    truth = pd.Series([codes.get(word) for word in words], labels.index, dtype=np.float64)
-    changed = np.array([word in codes for word in words]) & ~((truth == labels["truth"]) | (truth.isna() & gone))
-    labels, words, truth, gone = labels[changed], words[changed], truth[changed], gone[changed]
-    if not len(labels):
+    """Every label by other classes, at its own moment: a replay must not read what was never said."""
+    version = store.version(model, "labels")
+    if version is None:
         return []
-    author = labels["author"].mask(gone, labels["witness"]).mask(truth.isna(), RECODED + pd.Series(words, labels.index))
-    moment = labels["labelled_at"] + _TICK
-    rows = pd.DataFrame({"id": labels["id"], "truth": truth, "labelled_at": moment, "author": author})
-    store.append(model, "labels", rows, key=key)
-    back = pd.Series(words[truth.isna()]).value_counts()
-    anew = len(rows) - int(back.sum())
+    labels = store.frame(model, "labels", version=version)
+    said = labels["truth"].map({0.0: before.negative, 1.0: before.positive}).astype(object)
+    words = said.where(said.notna(), labels[WORD] if WORD in labels.columns else None)
+    codes = {word: after.code(word) for word in words.dropna().unique()}
+    truth = words.map(codes).astype(np.float64)
+    gone = words.notna() & truth.isna()
+    changed = (truth != labels["truth"]) & (truth.notna() | labels["truth"].notna())
+    if not changed.any():
+        return []
+    recoded = labels.assign(truth=truth, **{WORD: words.where(gone).astype("str")})
+    store.replace(model, "labels", recoded, version=version, key=key)
+    back = words[changed & gone].value_counts()
+    anew = int(changed.sum()) - int(back.sum())
     told = [f"{anew:,} labels were coded anew"] if anew else []
     return told + [
         f"{count:,} labels say {word!r}, which is no class any more: taken back" for word, count in back.items()

@@ -18,12 +18,13 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
 from perennial.state.store import ROW_ID, ROW_TIME, Store, among
-from tasks.rows.classes import RECODED, SAME_MOMENT, Coding, coding_of, settle
+from tasks.rows.classes import Coding, coding_of, settle
 from tasks.rows.frames import is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
-_NOTHING = -1.0  # what deliveries said in a word that is no class any more
+_NOTHING = -1.0
+_SAME_MOMENT = pd.Timedelta(1, unit="ms")
 _FEW_IDS = 20_000  # more are quicker found in the whole column
 _CLOCKS_DIFFER = timedelta(minutes=5)  # so far ahead of us may a moment lie before it is called the future
 
@@ -132,7 +133,7 @@ def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
     if len(known):
         newest = known.drop_duplicates("id", keep="last").set_index("id")["labelled_at"].reindex(frame["id"])
         last = newest.set_axis(frame.index)
-        tied = last.between(frame["labelled_at"], frame["labelled_at"] + SAME_MOMENT, inclusive="left")
+        tied = last.between(frame["labelled_at"], frame["labelled_at"] + _SAME_MOMENT, inclusive="left")
         frame["labelled_at"] = frame["labelled_at"].mask(tied, last + tick)
     if frame["id"].duplicated().any():
         frame["labelled_at"] += frame.groupby(["id", "labelled_at"]).cumcount() * tick
@@ -150,7 +151,8 @@ def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool, del
     same = (both["truth"] == before) | (both["truth"].isna() & before.isna())
     if deliveries:
         of_delivery = both["author"].isin(deliveries)
-        voice = both["truth"].where(of_delivery).mask(both["author"].str.startswith(RECODED, na=False), _NOTHING)
+        # A delivery takes nothing back: where it has no truth, its word is no class any more.
+        voice = both["truth"].fillna(_NOTHING).where(of_delivery)
         said = voice.groupby(both["id"], sort=False).ffill()
         same |= of_delivery & (both["truth"] == said.groupby(both["id"], sort=False).shift())
     elif witness:

@@ -117,7 +117,9 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
             "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
         }
     columns = model.definition.data.id_columns
-    parts = {name: {} for name in columns} if len(columns) > 1 else {}  # of an id, where it is not given whole
+    parts: dict[str, Any] = (
+        {name: {} for name in columns} if len(columns) > 1 else {}
+    )  # of an id, where it is not given whole
     label = {
         "type": "object",
         "additionalProperties": False,

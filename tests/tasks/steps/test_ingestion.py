@@ -337,7 +337,9 @@ def test_the_same_file_under_a_corrected_definition_is_coded_anew(workspace: Wor
     receipt = add(workspace, corrected, frame, as_of=day(3))
     assert receipt.learnt[1] == "144 labels were coded anew"
     assert truths(workspace) == dict(zip(frame["row"], (frame["even"] == "late").astype(float), strict=True))
-    assert len(workspace.store.read("digits", "labels")) == 288  # what was said before stays
+    assert len(workspace.store.read("digits", "labels")) == 144
+    before = workspace.store.frame("digits", "labels", version=1).set_index("id")["truth"]
+    assert before.to_dict() == {name: 1 - truth for name, truth in truths(workspace).items()}
     assert add(workspace, corrected, frame, as_of=day(4)).verdict == "known"
 
 
