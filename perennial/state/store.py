@@ -85,9 +85,10 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("batch_id", pa.string()),
         ]
     ),
-    # The classes of a target as they were learnt, with their shares; the newest row says what 0 and 1 mean in `labels`.
+    # What 0 and 1 mean in `labels`: the row of the greatest number; with the shares where the classes were learnt.
     "classes": pa.schema(
         [
+            ("number", pa.int64()),
             ("target", pa.string()),
             ("negative", pa.string()),
             ("positive", pa.string()),
@@ -97,7 +98,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
         ]
     ),
     # Late truth; the newest row of an id that was known at a moment is the truth at that moment. A missing truth takes
-    # back what was said before.
+    # back what was said before; with a `word` beside it, it was said in a word that is no class any more.
     "labels": pa.schema(
         [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
     ),
@@ -211,6 +212,34 @@ class Store:
             )
 
         return self._append(model, table, schema, reader, key, 1)
+
+    def replace(
+        self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, version: int, key: str
+    ) -> Appended:  # fmt: skip
+        """Let these rows stand for all that the table had at a version, in one commit, once for each key.
+
+        What others appended since stays beside them, and that version stays readable.
+
+        Raises:
+            ConflictError: Somebody else replaced or merged what was read.
+        """
+        conformed = _conform(table, rows)
+        if (done := self.committed(model, table, key)) is not None:
+            return Appended(done, False)
+        with self._told(f"replace {model}/{table}"):
+            delta = self._open(model, table, version)
+            if delta is None:
+                raise NotFoundError(f"there is no table {model}/{table} to replace", "Append to it")
+            properties = CommitProperties(app_transactions=[Transaction(key, 1)])
+            try:
+                write_deltalake(
+                    delta, _fit(delta, conformed), mode="overwrite", schema_mode="merge", commit_properties=properties
+                )
+            except CommitFailedError as error:
+                raise ConflictError(
+                    f"the table {model}/{table} was changed in between: {error}", "Try again"
+                ) from error
+            return Appended(int(delta.version()), True)
 
     def _append(
         self, model: str, table: str, schema: pa.Schema, rows: Callable[[DeltaTable], Any], key: str | None,

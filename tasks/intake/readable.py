@@ -132,8 +132,13 @@ def wrong_truths(column: pd.Series[Any], definition: ModelDefinition, coding: Co
         return refused
     _, wrong = code_truth(column.reset_index(drop=True), definition, coding.classes)
     for row, reason in wrong.items():
-        refused.add(int(column.index[row]), f"{column.name}: no truth of this model", reason)
+        refused.add(int(column.index[row]), truth_rule(definition), reason)
     return refused
+
+
+def truth_rule(definition: ModelDefinition) -> str:
+    """The rule that refuses a truth of no known class, or that is no number."""
+    return f"{definition.data.target}: no truth of this model"
 
 
 def _short(value: object) -> str:
