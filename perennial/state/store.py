@@ -27,9 +27,9 @@ from perennial.state.storage import Objects, storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
-_GROUP_ROWS = 131_072
-_CHUNK_ROWS = 8_192
-_FILE_BYTES = 32 << 20
+_GROUP_ROWS = 262_144
+_CHUNK_ROWS = 32_768
+_FILE_BYTES = 100 << 20
 _APPEND = "perennial.append"
 
 # Our columns beside a model's features, which never start with an underscore.

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
+from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled, written
 from perennial.model.truth import code_truth
 from tasks.intake.refusals import Refusals
@@ -42,20 +43,29 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
     data, features = definition.data, definition.features
     require_columns(frame.columns, [*data.id_columns, data.time, *features.columns])
     refused = Refusals()
+    for name in features.image:
+        _find_images(refused, frame[name])
+    try:  # nearly always every row can be read
+        rows = _readable(frame, refused, definition)
+    except DataError:
+        _look_closely(frame, refused, definition)
+        rows = _readable(frame, refused, definition)
+    for row, reason in unusable_numbers(rows, definition).items():
+        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
+    if len(refused) > len(frame) - len(rows):
+        rows = _readable(frame, refused, definition)
+    return Readable(rows, refused)
+
+
+def _look_closely(frame: pd.DataFrame, refused: Refusals, definition: ModelDefinition) -> None:
+    """Find the cells for which a frame has no normal form."""
+    data, features = definition.data, definition.features
     for name in data.id_columns:
         _find_unspellable(refused, frame[name], free_text=False)
         _find_missing(refused, frame[name], f"{name}: no id")
     _find_times(refused, frame[data.time])
     for name in (*features.categorical, *features.text):
         _find_unspellable(refused, frame[name], free_text=name in features.text)
-    for name in features.image:
-        _find_images(refused, frame[name])
-    rows = _readable(frame, refused, definition)
-    for row, reason in unusable_numbers(rows, definition).items():
-        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
-    if len(refused) > len(frame) - len(rows):
-        rows = _readable(frame, refused, definition)
-    return Readable(rows, refused)
 
 
 def _readable(frame: pd.DataFrame, refused: Refusals, definition: ModelDefinition) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from perennial.errors import DataError
 from perennial.model.truth import code_truth
 from perennial.state.store import ROW_ID, ROW_TIME, Store, among
 from tasks.rows.classes import Coding, coding_of, settle
-from tasks.rows.frames import is_known, label_steps
+from tasks.rows.frames import has_doubles, is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
@@ -107,7 +107,7 @@ def find_steps(
             news, whatever people said since.
     """
     back = np.zeros(len(ids), dtype=bool) if taken_back is None else taken_back
-    frame = pd.DataFrame({"id": ids.to_numpy(), "truth": np.where(back, np.nan, truth)})
+    frame = pd.DataFrame({"id": ids.reset_index(drop=True), "truth": np.where(back, np.nan, truth)})
     frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
     frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
     said = frame["truth"].notna().to_numpy() | back
@@ -115,18 +115,22 @@ def find_steps(
     frame = frame[said].assign(author=author)
     if not len(frame):
         return Steps(frame, LabelReceipt(0, 0, 0, missing))
-    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates())
-    frame = _after_what_they_correct(frame, known)
-    fresh = _says_something(frame, known, witness, {*deliveries, author} if deliveries else set())
+    several = has_doubles(frame["id"])
+    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates() if several else frame["id"])
+    frame = _after_what_they_correct(frame, known, several=several)
+    voices = {*deliveries, author} if deliveries else set()
+    fresh = _says_something(frame, known, witness, voices, several=several)
     steps = frame[fresh]
-    first = ~is_known(frame["id"], known["id"]) & ~frame["id"].duplicated().to_numpy()
+    first = ~is_known(frame["id"], known["id"])
+    if several:
+        first &= ~frame["id"].duplicated().to_numpy()
     gone = steps["truth"].isna().to_numpy()
     new = int((first[fresh] & ~gone).sum())
     back_count, unchanged = int(gone.sum()), len(frame) - len(steps)
     return Steps(steps, LabelReceipt(new, len(steps) - new - back_count, unchanged, missing, back_count))
 
 
-def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame, *, several: bool) -> pd.DataFrame:
     """In order of time; a correction at the very moment of what it corrects comes just after it."""
     frame = frame.sort_values("labelled_at", kind="stable", ignore_index=True)
     tick = pd.Timedelta(1, unit="us")
@@ -135,14 +139,16 @@ def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
         last = newest.set_axis(frame.index)
         tied = last.between(frame["labelled_at"], frame["labelled_at"] + _SAME_MOMENT, inclusive="left")
         frame["labelled_at"] = frame["labelled_at"].mask(tied, last + tick)
-    if frame["id"].duplicated().any():
+    if several:
         frame["labelled_at"] += frame.groupby(["id", "labelled_at"]).cumcount() * tick
     return frame
 
 
-def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool, deliveries: set[str]) -> np.ndarray:
+def _says_something(
+    frame: pd.DataFrame, known: pd.DataFrame, witness: bool, deliveries: set[str], *, several: bool
+) -> np.ndarray:
     """Which steps differ from the step before them, known or given: booleans of shape (n,)."""
-    if not len(known) and not frame["id"].duplicated().any():
+    if not len(known) and not several:
         return frame["truth"].notna().to_numpy()  # nothing to take back
     both = pd.concat([known.assign(given=-1), frame.assign(given=np.arange(len(frame)))], ignore_index=True)
     both = both.sort_values(["labelled_at", "given"], kind="stable")

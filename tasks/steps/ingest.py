@@ -49,7 +49,7 @@ from tasks.validation.suites import Suite
 
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
-PART_ROWS = 100_000
+PART_ROWS = 200_000
 SOURCE = "source"  # what the model's own source is called in receipts and labels
 
 
