@@ -16,9 +16,18 @@ from perennial.errors import ValidationRefused
 from perennial.state.leases import Lease
 from perennial.state.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
+from tasks.rows.classes import known_coding, settle
 from tasks.rows.files import read_parts, require_readable
-from tasks.rows.labels import label_frame
-from tasks.steps.ingest import PART_ROWS, Receipt, ingest_batch, read_new, write_page
+from tasks.steps.ingest import (
+    PART_ROWS,
+    SOURCE,
+    Receipt,
+    SourceRead,
+    add_source_truths,
+    ingest_batch,
+    read_new,
+    write_page,
+)
 from tasks.validation.report import render_markdown
 from tasks.validation.suites import find_suite, load_suite
 
@@ -60,6 +69,10 @@ def _ingest(
     model = definition.name
     path = find_suite(model, workspace.settings.expectation_folders)
     suite, labelled = load_suite(path), 0
+    found: SourceRead | None = None
+    # Where there is nothing to ingest, a definition that means other classes still codes the labels anew.
+    learnt = settle(workspace.store, definition, known_coding(workspace.store, definition), at=at, batch_id="")
+    untold: tuple[str, ...] = ()
     batches: list[tuple[str, Callable[[], Iterator[pd.DataFrame]]]] = []
     if files:
         for file in files:
@@ -68,11 +81,7 @@ def _ingest(
     else:
         found = step("read", read_new)(workspace.store, definition, as_of=at)
         history = history or found.history
-        batches = [("source", found.parts)] if len(found.rows) else []
-        if len(found.truths):
-            add = step("label", label_frame)
-            added = add(workspace.store, definition, found.truths, as_of=at, author="source")
-            labelled = added.new + added.corrected
+        batches = [(SOURCE, found.parts)] if len(found.rows) else []
     receipts, pages = [], []
     for name, parts in batches:
         lease.require()
@@ -86,6 +95,9 @@ def _ingest(
                 f"The whole report: [{page.name}]({page.as_uri()}) ({page})\n\n{render_markdown(report, receipt.told)}"
             )
             publish_markdown("validation", model, text, f"{name}: {receipt.verdict}")
+    if found is not None and len(found.truths):  # after the rows, whose times they must not precede
+        added, untold = step("label", add_source_truths)(workspace.store, definition, found, as_of=at)
+        labelled, learnt = added.new + added.corrected, learnt + added.told
     if refused := [item for item in receipts if item.verdict == "refused"]:
         raise ValidationRefused(
             "; ".join(f"{item.source} was refused: {item.reasons[0] if item.reasons else ''}" for item in refused)
@@ -93,7 +105,10 @@ def _ingest(
             f"Its rows are in quarantine: mend the file, {path} or {definition.path}, then ingest it again, or "
             f"`perennial quarantine {model} release`",
         )
-    return _summary(receipts) | {"labels": labelled + sum(item.labels for item in receipts), "reports": pages}
+    made = _summary(receipts) | {"labels": labelled + sum(item.labels for item in receipts), "reports": pages}
+    made["learnt"] = [*learnt, *(sentence for item in receipts for sentence in item.learnt)]
+    made["told"] += [f"a truth of the {SOURCE}: {sentence}" for sentence in untold]
+    return made
 
 
 def _summary(receipts: list[Receipt]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import re
 from datetime import timedelta
@@ -83,20 +84,36 @@ class Schedule(Section):
 def class_word(value: object) -> str:
     """A class as text, however a column holds it: whole numbers without a fraction, other values as they are written.
 
-    `2`, `2.0`, "2" and "2.0" are one class, 007 and 1.50 stay as they are, truth values are true and false.
+    `2`, `2.0`, "2" and "2.0" are one class, 007 and 1.50 stay as they are, truth values are true and false. Floats in
+    whose size whole numbers are not told apart keep a float's writing, so that they are never taken for a whole number.
     """
     if isinstance(value, str):
-        text = value.strip()
-        head, dot, tail = text.partition(".")
-        # What a CSV makes of whole numbers in a column with a gap.
-        return head if dot and set(tail) == {"0"} and re.fullmatch(r"-?(0|[1-9]\d*)", head) else text
+        return _word_of_text(value.strip())
     text = str(value)
     if text in ("True", "False"):
         return text.lower()
-    if isinstance(value, numbers.Real | Decimal):
-        number: Any = value
-        return str(int(number)) if number == number // 1 else text
-    return text
+    if not isinstance(value, numbers.Real | Decimal) or not math.isfinite(value):
+        return text
+    number: Any = value
+    if isinstance(value, numbers.Integral):
+        return str(int(number))
+    exact = 2**24 if type(value).__name__ in _SINGLE else 2**53
+    if not isinstance(value, Decimal) and abs(number) >= exact:
+        return text
+    if number == number // 1:
+        return str(int(number))
+    written = f"{Decimal(text):f}"
+    return written.rstrip("0") if isinstance(value, Decimal) else written
+
+
+_SINGLE = ("float16", "float32")
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
+
+
+def _word_of_text(text: str) -> str:
+    if whole := _WHOLE.fullmatch(text):  # what a CSV makes of whole numbers in a column with a gap
+        return "0" if whole[1] == "-0" else whole[1]
+    return text.lower() if text in ("True", "TRUE", "False", "FALSE") else text
 
 
 def _class_name(value: object) -> object:

@@ -13,7 +13,6 @@ from typing import Any
 
 from perennial.errors import RegistryError
 from perennial.model.known import respell_encoders
-from perennial.model.transformers import TRUSTED_TYPES
 
 SKOPS_FILE = "model.skops"
 PICKLE_FILE = "model.pkl"
@@ -62,6 +61,8 @@ def load_model(folder: Path, *, digest: str, trusted: Collection[str] = (), allo
 def _load_skops(path: Path, trusted: Collection[str]) -> Any:
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
+
+    from perennial.model.transformers import TRUSTED_TYPES  # scikit-learn, for those who load a model only
 
     try:
         return skops.io.load(path, trusted=[*TRUSTED_TYPES, *trusted])

@@ -11,13 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from perennial.definition.values import class_word
 from perennial.errors import DataError
+from perennial.model.numbers import number
 
 if TYPE_CHECKING:
     from perennial.definition import ModelDefinition
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 LEARNT_SHARE = 0.9  # so many of the first truths must be of two classes, or people must say which two are meant
 _SHORTHAND = {"1": True, "true": True, "0": False, "false": False}
 _TRUTH_VALUES = {"true", "false"}
+_NO_TRUTHS = (bytes, bytearray, memoryview, list, tuple, dict, set, frozenset, np.ndarray)
 _SHOWN = 8
 
 
@@ -48,7 +53,9 @@ class Classes:
         return self.names[int(truth)]
 
     def code(self, value: object) -> float | None:
-        """0 or 1; None for what is none of the two, and for what might mean either."""
+        """0 or 1; None for what is none of the two, for what might mean either, and where there is nothing."""
+        if _is_missing(value) or isinstance(value, _NO_TRUTHS):
+            return None
         word = class_word(value)
         if word in self.names:
             return float(word == self.positive)
@@ -59,6 +66,10 @@ class Classes:
         if meant is None or not self._is_free(word.lower()):
             return None
         return float(meant)
+
+    def means(self, other: Classes) -> bool:
+        """Whether 0 and 1 mean the same to both, however each writes it."""
+        return self.code(other.negative) == 0 and self.code(other.positive) == 1
 
     def _is_free(self, short: str) -> bool:
         """Whether 1/0 and true/false can only be the coding: no class is a number or a truth value itself.
@@ -100,8 +111,7 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
     Raises:
         DataError: The truths don't tell which two classes are meant; what occurs is named with its share.
     """
-    counts = Counter(class_word(value) for value in values[values.notna()])
-    counts.pop("", None)
+    counts = count_words(values)
     total = sum(counts.values())
     if not total:
         return None
@@ -134,6 +144,16 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
             f'`classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then',
         )
     return Classes(*pair), shares
+
+
+def count_words(values: pd.Series[Any]) -> Counter[str]:
+    """How often each class occurs, however its cells hold it; missing ones are left out."""
+    places, cells = _distinct(values)
+    counts: Counter[str] = Counter()
+    for cell, count in zip(cells, np.bincount(places[places >= 0], minlength=len(cells)), strict=True):
+        counts[class_word(cell)] += int(count)
+    counts.pop("", None)
+    return counts
 
 
 def _two_classes(shares: Mapping[str, float], positive: str | None) -> tuple[str, str]:
@@ -169,7 +189,7 @@ def why_not_class(value: object, classes: Classes) -> str:
     word = class_word(value)
     near = difflib.get_close_matches(word.lower(), [name.lower() for name in classes.names], n=1)
     hint = "" if not near else f"; did you mean {next(x for x in classes.names if x.lower() == near[0])!r}?"
-    return f"{value!r} is neither {classes.negative!r} nor {classes.positive!r} (positive){hint}"
+    return f"{_shown(value)} is neither {classes.negative!r} nor {classes.positive!r} (positive){hint}"
 
 
 def code_truth(
@@ -185,45 +205,108 @@ def code_truth(
     if definition.task == "classification":
         assert classes is not None
         return _code_classes(values, definition.data.target, classes)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
-        numbers = np.full(len(values), np.nan)
-    wrong = np.flatnonzero(_given(values) & ~np.isfinite(numbers))
-    coded = np.where(np.isfinite(numbers), numbers, np.nan)
+    coded = _numbers(values)
+    wrong = np.flatnonzero(_given(values) & np.isnan(coded))
     target = definition.data.target
-    return coded, {int(row): f"{target}: {values.iloc[row]!r} is not a finite number" for row in wrong}
+    return coded, {int(row): f"{target}: {_shown(values.iloc[row])} is not a finite number" for row in wrong}
 
 
 def _code_classes(values: pd.Series[Any], target: str, classes: Classes) -> tuple[np.ndarray, dict[int, str]]:
-    codes, uniques = pd.factorize(values.astype(object))
-    coded = [classes.code(value) for value in uniques]
-    table = np.array([np.nan if code is None else code for code in coded] + [np.nan])
-    truth = table[codes]
-    given = _given(values)
-    wrong = np.flatnonzero(given & np.isnan(truth))
-    reasons = {place: f"{target}: {why_not_class(value, classes)}" for place, value in enumerate(uniques)}
-    return truth, {int(row): reasons[codes[row]] for row in wrong}
+    places, cells = _distinct(values)
+    codes = [classes.code(cell) for cell in cells]
+    table = np.array([np.nan if code is None else code for code in codes] + [np.nan])
+    reasons = {
+        place: f"{target}: {why_not_class(cell, classes)}"
+        for place, (cell, code) in enumerate(zip(cells, codes, strict=True))
+        if code is None and class_word(cell)
+    }
+    wrong = np.flatnonzero(np.isin(places, list(reasons)))
+    return table[places], {int(row): reasons[int(places[row])] for row in wrong}
+
+
+def _distinct(values: pd.Series[Any]) -> tuple[np.ndarray, list[Any]]:
+    """The place of each cell among the distinct ones, -1 where it is missing: shape (n,); and those.
+
+    Cells of two types are two cells, although Python takes True and 1 for one; floats keep their precision.
+    """
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
+        places, numbers = pd.factorize(values.to_numpy())
+        return places, list(numbers)
+    if not pd.api.types.is_object_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
+        try:
+            places, kept = pd.factorize(values)
+            return places, list(kept.astype(object))
+        except (TypeError, NotImplementedError):  # lists and structs in Arrow's columns
+            pass
+    found: dict[tuple[type, object], int] = {}
+    cells: list[Any] = []
+    places = np.full(len(values), -1, dtype=np.int64)
+    for row, cell in enumerate(values.astype(object)):
+        if _is_missing(cell):
+            continue
+        key = (type(cell), repr(cell) if isinstance(cell, _NO_TRUTHS) else cell)
+        place = places[row] = found.setdefault(key, len(cells))
+        if place == len(cells):
+            cells.append(cell)
+    return places, cells
+
+
+def _numbers(values: pd.Series[Any]) -> np.ndarray:
+    """The finite numbers among the cells, NaN for all others; truth values and times are none."""
+    kind = values.dtype.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
+    if pd.api.types.is_bool_dtype(kind):
+        return np.full(len(values), np.nan)
+    if isinstance(kind, np.dtype) and kind.kind in "iuf":
+        found = values.to_numpy(dtype=np.float64)
+    else:
+        places, cells = _distinct(values)
+        read = [code_one(cell, "regression", None) for cell in cells]
+        found = np.array([np.nan if value is None else value for value in read] + [np.nan])[places]
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def _given(values: pd.Series[Any]) -> np.ndarray:
     """Which cells hold something: neither missing nor an empty text."""
-    given: np.ndarray = values.notna().to_numpy(copy=True)
-    if values.dtype == object or pd.api.types.is_string_dtype(values):
-        given &= ~(values.astype("str").str.strip() == "").fillna(True).to_numpy(dtype=bool)
+    given: np.ndarray
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
+        given = values.notna().to_numpy()
+        return given
+    places, cells = _distinct(values)
+    given = np.array([not isinstance(cell, str) or bool(cell.strip()) for cell in cells] + [False])[places]
     return given
+
+
+def _is_missing(value: object) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    if isinstance(value, float | np.floating):
+        return bool(value != value)
+    return value is None or value is pd.NA or value is pd.NaT
+
+
+def _shown(value: object, most: int = 60) -> str:
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def standing(labels: pa.Table) -> pa.Array:
+    """The ids whose newest label is a truth: of labels with id, truth and labelled_at. A missing truth takes back."""
+    if not labels["truth"].null_count and not pc.any(pc.is_nan(labels["truth"])).as_py():
+        return pc.unique(labels["id"])
+    options = pc.ScalarAggregateOptions(skip_nulls=False)
+    ordered = labels.sort_by("labelled_at")
+    last = ordered.group_by("id", use_threads=False).aggregate([("truth", "last", options)])
+    kept = last.filter(pc.is_finite(pc.fill_null(last["truth_last"], float("nan"))))
+    return pc.unique(kept["id"])
 
 
 def code_one(value: object, task: str, classes: Classes | None) -> float | None:
     """One truth by the same rules; None for what is refused."""
-    if value is None or isinstance(value, list | dict | bytes) or value == "" or value != value:
-        return None
     if task == "classification":
         assert classes is not None
-        return classes.code(value)
-    if isinstance(value, bool):
+        return classes.code(value) if class_word(value) else None
+    if isinstance(value, bool | np.bool_) or _is_missing(value):
         return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    text = value.strip() if isinstance(value, str) else value
+    found = None if isinstance(text, str) and text.lower() in _TRUTH_VALUES else number(text)
+    return found if found is not None and math.isfinite(found) else None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from perennial.model.truth import standing
 from perennial.serving.log.labels import LabelDesk
 from perennial.serving.log.spool import Spool
 from perennial.serving.metrics import Metrics
@@ -132,7 +133,7 @@ class About:
                 "waiting": self._service.labels.waiting(model),
             }
         ours = among("id", made)
-        labelled = pc.unique(store.read(model, "labels", columns=["id"], where=ours)["id"])
+        labelled = standing(store.read(model, "labels", columns=["id", "truth", "labelled_at"], where=ours))
         found = int(pc.sum(pc.is_in(made, value_set=labelled)).as_py() or 0)
         return {
             "from": start.isoformat(), "until": end.isoformat(), "predictions": len(made), "labelled": found,

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
@@ -27,6 +27,9 @@ from perennial.state.storage import Objects, storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
 _ATTEMPTS = 25
+_GROUP_ROWS = 262_144
+_CHUNK_ROWS = 32_768
+_FILE_BYTES = 100 << 20
 _APPEND = "perennial.append"
 
 # Our columns beside a model's features, which never start with an underscore.
@@ -82,9 +85,10 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("batch_id", pa.string()),
         ]
     ),
-    # The classes of a target as they were learnt, with their shares; the newest row says what 0 and 1 mean in `labels`.
+    # What 0 and 1 mean in `labels`: the row of the greatest number; with the shares where the classes were learnt.
     "classes": pa.schema(
         [
+            ("number", pa.int64()),
             ("target", pa.string()),
             ("negative", pa.string()),
             ("positive", pa.string()),
@@ -94,7 +98,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
         ]
     ),
     # Late truth; the newest row of an id that was known at a moment is the truth at that moment. A missing truth takes
-    # back what was said before.
+    # back what was said before; with a `word` beside it, it was said in a word that is no class any more.
     "labels": pa.schema(
         [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
     ),
@@ -203,9 +207,39 @@ class Store:
         def reader(delta: DeltaTable) -> pa.RecordBatchReader:
             fitted = _fit(delta, schema.empty_table()).schema
             tables = (_cast(_conform(table, part), fitted) for part in next(attempts))
-            return pa.RecordBatchReader.from_batches(fitted, (batch for rows in tables for batch in rows.to_batches()))
+            return pa.RecordBatchReader.from_batches(
+                fitted, (batch for rows in tables for batch in rows.to_batches(_CHUNK_ROWS))
+            )
 
         return self._append(model, table, schema, reader, key, 1)
+
+    def replace(
+        self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, version: int, key: str
+    ) -> Appended:  # fmt: skip
+        """Let these rows stand for all that the table had at a version, in one commit, once for each key.
+
+        What others appended since stays beside them, and that version stays readable.
+
+        Raises:
+            ConflictError: Somebody else replaced or merged what was read.
+        """
+        conformed = _conform(table, rows)
+        if (done := self.committed(model, table, key)) is not None:
+            return Appended(done, False)
+        with self._told(f"replace {model}/{table}"):
+            delta = self._open(model, table, version)
+            if delta is None:
+                raise NotFoundError(f"there is no table {model}/{table} to replace", "Append to it")
+            properties = CommitProperties(app_transactions=[Transaction(key, 1)])
+            try:
+                write_deltalake(
+                    delta, _fit(delta, conformed), mode="overwrite", schema_mode="merge", commit_properties=properties
+                )
+            except CommitFailedError as error:
+                raise ConflictError(
+                    f"the table {model}/{table} was changed in between: {error}", "Try again"
+                ) from error
+            return Appended(int(delta.version()), True)
 
     def _append(
         self, model: str, table: str, schema: pa.Schema, rows: Callable[[DeltaTable], Any], key: str | None,
@@ -343,7 +377,12 @@ class Store:
 
 
 def _commit(delta: DeltaTable, rows: Any, properties: CommitProperties) -> Appended:
-    write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+    # The writer holds a row group until it is full: its own default is a million rows.
+    groups = WriterProperties(max_row_group_size=_GROUP_ROWS)
+    write_deltalake(
+        delta, rows, mode="append", schema_mode="merge", commit_properties=properties, writer_properties=groups,
+        target_file_size=_FILE_BYTES,
+    )  # fmt: skip
     return Appended(int(delta.version()), True)
 
 

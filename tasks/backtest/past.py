@@ -22,6 +22,7 @@ from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, 
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.intake.quarantine import RELEASES
 from tasks.measures.profiles import microseconds
+from tasks.rows.classes import require_settled
 from tasks.rows.frames import window_rows
 
 Floats = NDArray[np.float64]
@@ -90,6 +91,7 @@ def load_past(store: Store, definition: ModelDefinition, *, until: datetime | No
         DataError: Nothing was ingested, or nothing has labels.
     """
     model = definition.name
+    require_settled(store, definition)
     columns = [*definition.features.columns, ROW_INGESTED_AT]
     frame = window_rows(store, definition, start=None, end=until or _LATEST, known_at=_LATEST, columns=columns)
     frame = frame.drop_duplicates(ROW_ID).sort_values([ROW_TIME, ROW_ID], ignore_index=True)

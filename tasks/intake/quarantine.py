@@ -124,28 +124,32 @@ def close(
 
 
 def supersede(
-    store: Store, definition: ModelDefinition, kept: pd.DataFrame, *, batch_id: str, source: str, at: datetime
-) -> int:
+    store: Store, definition: ModelDefinition, came: pd.DataFrame, *, batch_id: str, source: str, at: datetime,
+    only: str | None = None,
+) -> int:  # fmt: skip
     """Close open entries whose id and time have come in now, mended; how many.
 
     Args:
-        kept: `_id` and `_time` of the rows that came in.
+        came: `_id` and `_time` of the rows that came in.
+        only: Close what was refused by this rule alone: of rows that were there, and whose truth has come in.
     """
     model = definition.name
-    if store.version(model, "quarantine") is None or not len(kept):
+    if store.version(model, "quarantine") is None or not len(came):
         return 0
-    ids = store.frame(model, "quarantine", columns=["id"], where=among("id", kept["_id"]))["id"]
+    ids = store.frame(model, "quarantine", columns=["id"], where=among("id", came["_id"]))["id"]
     if not len(ids):
         return 0
     found = entries(store, definition)
     found = found[(found["state"] == OPEN) & (found["batch_id"] != batch_id)]
-    times = kept.drop_duplicates("_id").set_index("_id")["_time"]
-    came = found["id"].isin(times.index) & (found["time"].isna() | (found["id"].map(times) == found["time"]))
-    names = found.loc[came, "entry"].tolist()
-    close(
-        store, model, names, SUPERSEDED, at=at, by=source, reason="a row of this id and time was kept since",
-        batch_id=batch_id, key=f"superseded:{batch_id}",
-    )  # fmt: skip
+    if only is not None:
+        found = found[(found["scope"] == BY_ROW) & (found["rules"] == json.dumps([only], ensure_ascii=False))]
+    times = came.drop_duplicates("_id").set_index("_id")["_time"]
+    mended = found["id"].isin(times.index) & (found["time"].isna() | (found["id"].map(times) == found["time"]))
+    names = found.loc[mended, "entry"].tolist()
+    reason, key = "a row of this id and time was kept since", f"superseded:{batch_id}"
+    if only is not None:
+        reason, key = "a truth of this id came in since", f"superseded:truths:{batch_id}"
+    close(store, model, names, SUPERSEDED, at=at, by=source, reason=reason, batch_id=batch_id, key=key)
     return len(names)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
+from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled, written
 from perennial.model.truth import code_truth
 from tasks.intake.refusals import Refusals
@@ -33,8 +34,8 @@ class Readable:
     refused: Refusals
 
 
-def read_rows(frame: pd.DataFrame, definition: ModelDefinition, coding: Coding) -> Readable:
-    """Bring a frame into the normal form, row by row where it must be.
+def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
+    """Bring a frame into the normal form, row by row where it must be; truths stay as they came, see `wrong_truths`.
 
     Raises:
         DataError: It concerns a whole column: one is missing or doubled, or holds nothing that could be a time.
@@ -42,22 +43,29 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition, coding: Coding) 
     data, features = definition.data, definition.features
     require_columns(frame.columns, [*data.id_columns, data.time, *features.columns])
     refused = Refusals()
+    for name in features.image:
+        _find_images(refused, frame[name])
+    try:  # nearly always every row can be read
+        rows = _readable(frame, refused, definition)
+    except DataError:
+        _look_closely(frame, refused, definition)
+        rows = _readable(frame, refused, definition)
+    for row, reason in unusable_numbers(rows, definition).items():
+        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
+    if len(refused) > len(frame) - len(rows):
+        rows = _readable(frame, refused, definition)
+    return Readable(rows, refused)
+
+
+def _look_closely(frame: pd.DataFrame, refused: Refusals, definition: ModelDefinition) -> None:
+    """Find the cells for which a frame has no normal form."""
+    data, features = definition.data, definition.features
     for name in data.id_columns:
         _find_unspellable(refused, frame[name], free_text=False)
         _find_missing(refused, frame[name], f"{name}: no id")
     _find_times(refused, frame[data.time])
     for name in (*features.categorical, *features.text):
         _find_unspellable(refused, frame[name], free_text=name in features.text)
-    for name in features.image:
-        _find_images(refused, frame[name])
-    rows = _readable(frame, refused, definition)
-    if data.target in rows.columns:
-        _find_truths(refused, rows[data.target], definition, coding)
-    for row, reason in unusable_numbers(rows, definition).items():
-        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
-    if len(refused) > len(frame) - len(rows):
-        rows = _readable(frame, refused, definition)
-    return Readable(rows, refused)
 
 
 def _readable(frame: pd.DataFrame, refused: Refusals, definition: ModelDefinition) -> pd.DataFrame:
@@ -127,13 +135,20 @@ def _find_images(refused: Refusals, column: pd.Series[Any]) -> None:
             refused.add(row, f"{column.name}: no image", f"{column.name}: {_short(value)} is neither a path nor bytes")
 
 
-def _find_truths(refused: Refusals, column: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> None:
-    """Truths that are not of the task's kind, or of no known class."""
+def wrong_truths(column: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> Refusals:
+    """Truths that are not of the task's kind, or of no known class; by the column's index."""
+    refused = Refusals()
     if definition.task == "classification" and coding.classes is None:
-        return
+        return refused
     _, wrong = code_truth(column.reset_index(drop=True), definition, coding.classes)
     for row, reason in wrong.items():
-        refused.add(int(column.index[row]), f"{column.name}: no truth of this model", reason)
+        refused.add(int(column.index[row]), truth_rule(definition), reason)
+    return refused
+
+
+def truth_rule(definition: ModelDefinition) -> str:
+    """The rule that refuses a truth of no known class, or that is no number."""
+    return f"{definition.data.target}: no truth of this model"
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,6 @@
-"""A delivery's rows between reading and storing: the first part in memory, more of them in a file. No judging.
+"""A delivery's rows between reading and storing: a single part in memory, more of them in files. No judging.
 
-Columns and parts can be taken out again, so that a delivery is never held whole.
+Each column of a part is a file, so that a column, or a part, can be taken out again and no more than that is held.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-
-_POSITION = "_position"
 
 
 class Spool:
@@ -25,7 +26,8 @@ class Spool:
         self.columns: list[str] = []
         self._only: pd.DataFrame | None = None
         self._folder: Path | None = None
-        self._files: list[Path] = []
+        self._stored: list[_Part] = []
+        self._numbers = count()
 
     def __enter__(self) -> Spool:
         return self
@@ -37,7 +39,7 @@ class Spool:
     def add(self, rows: pd.DataFrame) -> None:
         """Take another part."""
         self.columns = self.columns or list(rows.columns)
-        if self._only is None and not self._files:
+        if self._only is None and not self._stored:
             self._only = rows
         else:
             if self._only is not None:
@@ -50,49 +52,74 @@ class Spool:
         """The parts in order, with all columns or these."""
         if self._only is not None:
             yield self._only if columns is None else self._only[list(columns)]
-        for file in self._files:
-            yield _read(file, columns)
+        for part in self._stored:
+            yield part.read(columns)
 
     def take(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of all rows."""
         parts = list(self.parts(columns))
         return parts[0] if len(parts) == 1 else pd.concat(parts)
 
+    def positions(self) -> np.ndarray:
+        """Every row's position in the delivery, in order."""
+        return np.concatenate([part.index.to_numpy() for part in self.parts([])])
+
     def pick(self, chosen: np.ndarray) -> pd.DataFrame:
         """The rows of a mask over all rows in order, with all columns."""
+        if self._only is not None:
+            return self._only[chosen]
         found, start = [], 0
-        for file in self.parts([self.columns[0]]) if chosen.any() else ():
-            found.append((start, len(file)))
-            start += len(file)
-        parts = [
-            part[chosen[first : first + count]]
-            for (first, count), part in zip(found, self.parts(), strict=True)
-            if chosen[first : first + count].any()
-        ]
-        return pd.concat(parts) if parts else next(self.parts()).iloc[:0]
+        for part in self._stored:
+            mask = chosen[start : start + len(part.positions)]
+            start += len(part.positions)
+            if mask.any():
+                found.append(part.read()[mask])
+        return pd.concat(found) if found else self._stored[0].read().iloc[:0]
+
+    def drop(self, positions: Sequence[int]) -> None:
+        """Take rows out again."""
+        if not positions:
+            return
+        stored, only, self.rows = self._stored, self._only, 0
+        self._stored, self._only = [], None
+        for rows in [only] if only is not None else (part.read() for part in stored):
+            self.add(rows[~rows.index.isin(positions)])
+        for part in stored:
+            shutil.rmtree(part.folder)
 
     def _write(self, rows: pd.DataFrame) -> None:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="perennial-intake-"))
-        path = self._folder / f"{len(self._files):06}.arrow"
-        table = _table(rows.reset_index(names=_POSITION))
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        self._files.append(path)
+        folder = self._folder / f"{next(self._numbers):06}"
+        folder.mkdir()
+        for number, name in enumerate(rows.columns):
+            table = pa.table({"value": _array(rows[name])})
+            with (
+                pa.OSFile(str(folder / f"{number}.arrow"), "wb") as sink,
+                pa.ipc.new_file(sink, table.schema) as writer,
+            ):
+                writer.write_table(table)
+        self._stored.append(_Part(folder, tuple(rows.columns), rows.index.to_numpy()))
 
 
-def _table(rows: pd.DataFrame) -> pa.Table:
+@dataclass(frozen=True)
+class _Part:
+    """A part in its folder; its positions stay in memory."""
+
+    folder: Path
+    columns: tuple[str, ...]
+    positions: np.ndarray
+
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        found: dict[str, pd.Series[Any]] = {}
+        for name in self.columns if columns is None else columns:
+            with pa.OSFile(str(self.folder / f"{self.columns.index(name)}.arrow")) as source:
+                found[name] = pa.ipc.open_file(source).read_all()["value"].to_pandas().set_axis(self.positions)
+        return pd.DataFrame(found, index=self.positions)
+
+
+def _array(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
     try:
-        return pa.Table.from_pandas(rows, preserve_index=False)
+        return pa.array(column, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # a target of numbers and texts, such as JSON may have
-        mixed = [name for name in map(str, rows) if pd.api.types.is_object_dtype(rows[name])]
-        texts = {name: rows[name].map(str, na_action="ignore") for name in mixed}
-        return pa.Table.from_pandas(rows.assign(**texts), preserve_index=False)
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        names = reader.schema.names if columns is None else [*dict.fromkeys([_POSITION, *columns])]
-        frame: pd.DataFrame = reader.read_all().select(names).to_pandas(ignore_metadata=True)
-    return frame.set_index(_POSITION).rename_axis(None)
+        return pa.array(column.map(str, na_action="ignore"), from_pandas=True)

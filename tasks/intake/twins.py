@@ -48,7 +48,7 @@ def find_stored(store: Store, definition: ModelDefinition, rows: pd.DataFrame, b
         known: The ids among them that are stored, as `stored_ids` gives them.
     """
     repeats, conflicts = np.zeros(len(rows), dtype=np.bool_), Refusals()
-    mine = rows[pc.is_in(_texts(rows[ROW_ID]), value_set=known).to_numpy(zero_copy_only=False)]
+    mine = rows[pc.is_in(text_array(rows[ROW_ID]), value_set=known).to_numpy(zero_copy_only=False)]
     if not len(mine):
         return Twins(repeats, conflicts)
     where = among(ROW_ID, mine[ROW_ID]) & (pc.field(ROW_BATCH) != batch_id)
@@ -158,7 +158,8 @@ def _label(name: str, definition: ModelDefinition) -> str:
     return definition.data.time if name == ROW_TIME else name
 
 
-def _texts(ids: pd.Series[Any]) -> pa.Array:
+def text_array(ids: pd.Series[Any]) -> pa.Array:
+    """Ids as Arrow holds text."""
     made = pa.array(ids, type=pa.string(), from_pandas=True)
     return made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
 

@@ -23,16 +23,16 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import PICKLE_FILE, SKOPS_FILE, folder_digest
-from perennial.model.truth import code_truth, declared_classes, learn_classes
+from perennial.model.truth import code_truth, count_words, declared_classes, learn_classes
 from perennial.state.store import ROW_ID, ROW_TIME
 from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_within
-from tasks.learning.fitting import class_text, fit, predict_score
+from tasks.learning.fitting import fit, predict_score
 from tasks.rows.classes import Coding
 from tasks.rows.files import read_parts
-from tasks.steps.ingest import PART_ROWS, NamedRows, id_name
+from tasks.steps.ingest import PART_ROWS, NamedRows, id_name, refuse_truths
 from tasks.steps.register import is_safe, self_contained, trusted_types
 from tasks.validation.fitness import unfit_expectations
 from tasks.validation.judging import validate
@@ -116,24 +116,19 @@ def _coding(path: Path, definition: ModelDefinition) -> tuple[Coding, str]:
 def _read(found: _File, path: Path, definition: ModelDefinition) -> None:
     target = definition.data.target
     found.coding, found.unclear = _coding(path, definition)
-    coding = found.coding
     for part in read_parts(path, definition, PART_ROWS):
         found.columns = found.columns or list(map(str, part.columns))
         if target in part.columns:
             values = part[target].dropna()
             found.without_truth += len(part) - len(values)
             if definition.task == "classification":
-                found.classes.update({class_text(value): int(count) for value, count in _counts(values)})
-        readable = read_rows(part, definition, coding)
+                found.classes.update(count_words(values))
+        readable = read_rows(part, definition)
         found.refused.update(readable.refused, found.rows)
         readable.rows.index += found.rows
         found.spool.add(readable.rows)
         found.rows += len(part)
-
-
-def _counts(values: pd.Series[Any]) -> Iterator[tuple[Any, int]]:
-    codes, uniques = pd.factorize(values.astype(object))
-    return zip(uniques, np.bincount(codes, minlength=len(uniques)), strict=True)
+    refuse_truths(definition, found.spool, found.refused, found.coding)
 
 
 def _columns(found: _File, definition: ModelDefinition) -> Iterator[Line]:

@@ -1,4 +1,8 @@
-"""What 0 and 1 mean in a model's labels: declared, or learnt from the first truths and then fixed. Codes no truth."""
+"""What 0 and 1 mean in a model's labels: declared, or learnt from the first truths and then fixed. Codes no truth.
+
+Reading says what is known; only `settle` writes, when truths are stored for the first time, or a definition means
+something else than the labels were coded by.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
-from perennial.errors import DataError
-from perennial.model.truth import Classes, declared_classes, learn_classes
+from perennial.errors import ConflictError, DataError
+from perennial.model.truth import ZERO_ONE, Classes, declared_classes, learn_classes, shares_told
 from perennial.state.store import Store
+
+WORD = "word"  # of labels in a word that is no class any more
 
 
 @dataclass(frozen=True)
@@ -23,16 +30,18 @@ class Coding:
         classes: None for regression, and while no truth has been seen.
         shares: Of each word among the truths that they were learnt from; empty where they are declared.
         before: What the labels in the table were coded by, where that is something else.
+        stored: Whether the table `classes` has them.
     """
 
     classes: Classes | None
     shares: dict[str, float]
     before: Classes | None = None
+    stored: bool = False
 
     @property
     def token(self) -> str:
         """Tells batches apart that were coded differently; empty for a target of 0 and 1."""
-        return "" if self.classes is None or self.classes == Classes("0", "1") else ":".join(("", *self.classes.names))
+        return "" if self.classes is None or self.classes == ZERO_ONE else ":".join(("", *self.classes.names))
 
 
 def known_coding(store: Store, definition: ModelDefinition) -> Coding:
@@ -45,21 +54,16 @@ def known_coding(store: Store, definition: ModelDefinition) -> Coding:
         return Coding(None, {})
     row = _newest(store, definition)
     stored = None if row is None else Classes(row["negative"], row["positive"])
-    declared = declared_classes(definition)
-    if declared is None and stored is None:
-        return Coding(None, {})
-    assert declared is not None or stored is not None
-    classes = declared or _turned(stored, definition)  # type: ignore[arg-type]
-    shares = json.loads(row["shares"]) if row is not None and declared is None else {}
-    return Coding(classes, shares, stored if stored != classes else None)
+    classes = declared_classes(definition) or (None if stored is None else _turned(stored, definition))
+    if stored is None or classes is None:
+        return Coding(classes, {})
+    if stored != classes:
+        return Coding(classes, {}, before=stored)
+    return Coding(classes, json.loads(row["shares"]), stored=True)  # type: ignore[index]
 
 
-def fix_coding(
-    store: Store, definition: ModelDefinition, truths: pd.Series[Any], *, at: datetime, batch_id: str
-) -> Coding:
-    """The coding for these truths: the known one, else the one they teach, which is written down for all that follow.
-
-    Labels that were coded otherwise are coded anew, each at its own moment, so that a replay reads them rightly too.
+def coding_of(store: Store, definition: ModelDefinition, truths: pd.Series[Any]) -> Coding:
+    """The coding for these truths: the known one, else the one that they teach. Nothing is written.
 
     Raises:
         DataError: The classes are not clear.
@@ -67,15 +71,35 @@ def fix_coding(
     coding = known_coding(store, definition)
     if coding.classes is None and definition.task == "classification":
         learnt = learn_classes(truths, definition)
-        if learnt is None:
-            return coding
-        coding = Coding(*learnt)
+        return coding if learnt is None else Coding(*learnt)
+    return coding
+
+
+def settle(
+    store: Store, definition: ModelDefinition, coding: Coding, *, at: datetime, batch_id: str
+) -> tuple[str, ...]:
+    """Write down what 0 and 1 mean, for all that follow, and code the stored labels by it.
+
+    Each label is coded anew at its own moment, so that a replay reads it rightly too. Where its word is no class any
+    more it is taken back, and comes again should the word be a class again.
+
+    Returns:
+        What was learnt and changed, in sentences.
+
+    Raises:
+        ConflictError: A version answers by what the labels are coded by now.
+    """
     classes = coding.classes
-    if classes is None or (coding.before is None and _newest(store, definition) is not None):
-        return coding
-    if coding.before is not None and coding.before == Classes(classes.positive, classes.negative):
-        _turn_labels(store, definition.name, classes)
+    if classes is None or coding.stored:
+        return ()
+    newest = _newest(store, definition)
+    number = 1 if newest is None else int(newest["number"]) + 1
+    told = [_learnt(definition, coding)]
+    if coding.before is not None and not classes.means(coding.before):
+        _require_no_champion(store, definition, coding.before, classes)
+        told += _recode(store, definition.name, coding.before, classes, key=f"recoded:{number}")
     row = {
+        "number": number,
         "target": definition.data.target,
         "negative": classes.negative,
         "positive": classes.positive,
@@ -83,17 +107,52 @@ def fix_coding(
         "learnt_at": pd.Timestamp(at),
         "batch_id": batch_id,
     }
-    number = store.version(definition.name, "classes")
-    store.append(definition.name, "classes", pd.DataFrame([row]), key=f"classes:{number}:{coding.token}")
-    return coding
+    store.append(definition.name, "classes", pd.DataFrame([row]), key=f"classes:{number}")
+    return tuple(told)
+
+
+def require_settled(store: Store, definition: ModelDefinition) -> None:
+    """Refuse to read labels that were coded by something else than the definition means.
+
+    Raises:
+        DataError: They were; the remedy names what codes them anew.
+    """
+    coding = known_coding(store, definition)
+    if coding.before is None or coding.classes is None or coding.classes.means(coding.before):
+        return
+    _require_no_champion(store, definition, coding.before, coding.classes)
+    raise DataError(
+        f"the labels of {definition.name} were coded with 1 for {coding.before.positive!r} and 0 for "
+        f"{coding.before.negative!r}, but the definition's classes are {_named(coding.classes)}",
+        f"Code them anew: `perennial ingest {definition.name} FILE`, or `perennial retrain {definition.name}`",
+    )
+
+
+def _learnt(definition: ModelDefinition, coding: Coding) -> str:
+    assert coding.classes is not None
+    found = f": {shares_told(coding.shares)}" if coding.shares else ""
+    return f"the classes of {definition.data.target} are {_named(coding.classes)}{found}"
+
+
+def _named(classes: Classes) -> str:
+    return f"{classes.negative!r} and {classes.positive!r} (positive)"
+
+
+def _require_no_champion(store: Store, definition: ModelDefinition, before: Classes, after: Classes) -> None:
+    if store.count(definition.name, "history"):
+        raise ConflictError(
+            f"versions of {definition.name} answer how likely {before.positive!r} is and not {before.negative!r}, but "
+            f"the definition's classes are {_named(after)}",
+            f'Set `classes: ["{before.negative}", "{before.positive}"]` back at the top level of the definition, or '
+            "start the model anew under another name",
+        )
 
 
 def _newest(store: Store, definition: ModelDefinition) -> dict[str, Any] | None:
-    rows = store.frame(definition.name, "classes")
-    rows = rows[rows["target"] == definition.data.target]
+    rows = store.frame(definition.name, "classes")  # of any target: its column may get another name
     if not len(rows):
         return None
-    newest: dict[str, Any] = rows.sort_values("learnt_at", kind="stable").to_dict("records")[-1]  # type: ignore[assignment]
+    newest: dict[str, Any] = rows.sort_values("number", kind="stable").to_dict("records")[-1]  # type: ignore[assignment]
     return newest
 
 
@@ -105,15 +164,30 @@ def _turned(stored: Classes, definition: ModelDefinition) -> Classes:
     raise DataError(
         f"positive: {definition.positive!r} is no class of {definition.data.target}, "
         f"which has {stored.negative!r} and {stored.positive!r}",
-        f'Set `positive: "{stored.positive}"` or "{stored.negative}" at the top level of the definition, quoted',
+        f'Set `positive: "{stored.positive}"` or "{stored.negative}" at the top level of the definition, quoted; or, '
+        f'if these are not the classes, name both: `classes: ["{stored.negative}", "{definition.positive}"]`',
     )
 
 
-def _turn_labels(store: Store, model: str, classes: Classes) -> None:
-    """Every label the other way round, a microsecond after what it corrects: once for each way."""
-    labels = store.frame(model, "labels")
-    turned = labels[labels["truth"].notna()]
-    if not len(turned):
-        return
-    turned = turned.assign(truth=1 - turned["truth"], labelled_at=turned["labelled_at"] + pd.Timedelta(1, unit="us"))
-    store.append(model, "labels", turned, key=f"turned:{store.version(model, 'classes')}:{':'.join(classes.names)}")
+def _recode(store: Store, model: str, before: Classes, after: Classes, *, key: str) -> list[str]:
+    """Every label by other classes, at its own moment: a replay must not read what was never said."""
+    version = store.version(model, "labels")
+    if version is None:
+        return []
+    labels = store.frame(model, "labels", version=version)
+    said = labels["truth"].map({0.0: before.negative, 1.0: before.positive}).astype(object)
+    words = said.where(said.notna(), labels[WORD] if WORD in labels.columns else None)
+    codes = {word: after.code(word) for word in words.dropna().unique()}
+    truth = words.map(codes).astype(np.float64)
+    gone = words.notna() & truth.isna()
+    changed = (truth != labels["truth"]) & (truth.notna() | labels["truth"].notna())
+    if not changed.any():
+        return []
+    recoded = labels.assign(truth=truth, **{WORD: words.where(gone).astype("str")})
+    store.replace(model, "labels", recoded, version=version, key=key)
+    back = words[changed & gone].value_counts()
+    anew = int(changed.sum()) - int(back.sum())
+    told = [f"{anew:,} labels were coded anew"] if anew else []
+    return told + [
+        f"{count:,} labels say {word!r}, which is no class any more: taken back" for word, count in back.items()
+    ]

@@ -89,7 +89,7 @@ def _parts(path: str | Path, definition: ModelDefinition, rows: int) -> Generato
     begun = False
     if _ending(path) == ".parquet":
         with _opened(path) as source, pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(rows):
+            for batch in _batches(file, rows):
                 begun = True
                 yield typed_frame(pa.Table.from_batches([batch]), definition)
             if not begun:
@@ -109,6 +109,18 @@ def _parts(path: str | Path, definition: ModelDefinition, rows: int) -> Generato
             yield frame
     if not begun:
         yield pd.DataFrame()
+
+
+def _batches(file: pq.ParquetFile, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A parquet file so many rows at a time. Over all of it at once, Arrow would keep what it has read."""
+    sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    first = 0
+    while first < len(sizes):
+        end = first + 1
+        while end < len(sizes) and sum(sizes[first : end + 1]) <= rows:
+            end += 1
+        yield from file.iter_batches(rows, row_groups=range(first, end), columns=columns)
+        first = end
 
 
 def require_columns(present: Iterable[Any], wanted: Iterable[str]) -> None:
@@ -158,7 +170,7 @@ def _wanted_frames(path: str | Path, definition: ModelDefinition, rows: int) -> 
     if _ending(path) == ".parquet":
         with _opened(path) as source, pq.ParquetFile(source) as file:
             require_columns(list(file.schema_arrow.names), wanted)
-            for batch in file.iter_batches(rows, columns=wanted):
+            for batch in _batches(file, rows, wanted):
                 yield typed_frame(pa.Table.from_batches([batch]), definition)
         return
     known: set[str] = set()

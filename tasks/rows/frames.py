@@ -163,6 +163,11 @@ def is_known(ids: pd.Series[Any], known: pd.Series[Any]) -> np.ndarray:
     return found
 
 
+def has_doubles(ids: pd.Series[Any]) -> bool:
+    """Whether an id is there twice: much quicker than to ask which."""
+    return bool(pc.count_distinct(_strings(ids), mode="all").as_py() < len(ids))
+
+
 def _strings(ids: pd.Series[Any]) -> pa.Array:
     """Text as Arrow holds it; pandas' own text is that already."""
     made = pa.array(ids, from_pandas=True)

@@ -1,25 +1,29 @@
-"""Late truth: from a column or a file to rows of the table `labels`. It joins nothing to predictions."""
+"""Late truth: from a column or a file to rows of the table `labels`. It joins nothing to predictions.
+
+People, and deliveries of rows, are voices. Deliveries overlap, and what one of them repeats of the others is no news:
+a person's correction is not undone by the next export that still says what was wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
-from perennial.state.store import ROW_ID, ROW_TIME, Store
-from tasks.rows.classes import fix_coding
-from tasks.rows.frames import is_known, label_steps
+from perennial.state.store import ROW_ID, ROW_TIME, Store, among
+from tasks.rows.classes import Coding, coding_of, settle
+from tasks.rows.frames import has_doubles, is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
+_NOTHING = -1.0
 _SAME_MOMENT = pd.Timedelta(1, unit="ms")
 _FEW_IDS = 20_000  # more are quicker found in the whole column
 _CLOCKS_DIFFER = timedelta(minutes=5)  # so far ahead of us may a moment lie before it is called the future
@@ -37,6 +41,7 @@ class LabelReceipt:
         taken_back: Truths that no longer count.
         refused: Rows that were not taken, each with its reason; the row counts from 0.
         unknown: Ids that were neither ingested nor predicted; their labels count as soon as they are.
+        told: What was learnt of the classes, and changed by that.
     """
 
     new: int
@@ -46,48 +51,86 @@ class LabelReceipt:
     taken_back: int = 0
     refused: tuple[tuple[int, str], ...] = ()
     unknown: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a set of labels says.
+
+    Attributes:
+        new: The steps that say something new: id, truth (NaN takes back), labelled_at and author, in order of time.
+        receipt: Their counts, and of those that say nothing new.
+    """
+
+    new: pd.DataFrame
+    receipt: LabelReceipt
 
 
 def add_labels(
     store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
     labelled_at: datetime | pd.Series[Any], author: str, key: str | None = None, witness: bool = False,
-    taken_back: np.ndarray | None = None,
+    taken_back: np.ndarray | None = None, deliveries: Collection[str] = (),
 ) -> LabelReceipt:  # fmt: skip
     """Append every step that says something new: ids without truth so far, and each correction at its own moment.
 
-    Missing truths are counted and left out. Of two steps of an id at one moment the later given comes later.
+    Args:
+        key: Makes the append happen once; the digest of the rows by default.
+        Others: As `find_steps`.
+    """
+    steps = find_steps(
+        store, definition, ids, truth, labelled_at=labelled_at, author=author, witness=witness, taken_back=taken_back,
+        deliveries=deliveries,
+    )  # fmt: skip
+    if len(steps.new):
+        store.append(definition.name, "labels", steps.new, key=key or f"labels:{batch_digest(steps.new)}")
+    return steps.receipt
+
+
+def find_steps(
+    store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
+    labelled_at: datetime | pd.Series[Any], author: str, witness: bool = False, taken_back: np.ndarray | None = None,
+    deliveries: Collection[str] = (),
+) -> Steps:  # fmt: skip
+    """What labels say that was not known, nothing written: missing truths are counted and left out.
+
+    Of two steps of an id at one moment the later given comes later.
 
     Args:
         ids: Row ids, shape (n,).
         truth: Encoded truth, shape (n,).
         labelled_at: When each became known: one moment, or one for each row.
         author: Who says so: a source, a person.
-        key: Makes the append happen once; the digest of the rows by default.
         witness: A person speaks: what they say is kept also where it only confirms what somebody else said.
         taken_back: Which rows take back what was said of their id, shape (n,); their truth is not read.
+        deliveries: The authors that are deliveries of rows, and this one is: what the last of them said of an id is no
+            news, whatever people said since.
     """
     back = np.zeros(len(ids), dtype=bool) if taken_back is None else taken_back
-    frame = pd.DataFrame({"id": ids.to_numpy(), "truth": np.where(back, np.nan, truth)})
+    frame = pd.DataFrame({"id": ids.reset_index(drop=True), "truth": np.where(back, np.nan, truth)})
     frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
     frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
     said = frame["truth"].notna().to_numpy() | back
     missing = int((~said).sum())
     frame = frame[said].assign(author=author)
     if not len(frame):
-        return LabelReceipt(0, 0, 0, missing)
-    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates())
-    frame = _after_what_they_correct(frame, known)
-    fresh = _says_something(frame, known, witness)
+        return Steps(frame, LabelReceipt(0, 0, 0, missing))
+    several = has_doubles(frame["id"])
+    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates() if several else frame["id"])
+    frame = _after_what_they_correct(frame, known, several=several)
+    voices = {*deliveries, author} if deliveries else set()
+    fresh = _says_something(frame, known, witness, voices, several=several)
     steps = frame[fresh]
-    if len(steps):
-        store.append(definition.name, "labels", steps, key=key or f"labels:{batch_digest(steps)}")
-    first = ~is_known(frame["id"], known["id"]) & ~frame["id"].duplicated().to_numpy()
+    first = ~is_known(frame["id"], known["id"])
+    if several:
+        first &= ~frame["id"].duplicated().to_numpy()
     gone = steps["truth"].isna().to_numpy()
     new = int((first[fresh] & ~gone).sum())
-    return LabelReceipt(new, len(steps) - new - int(gone.sum()), len(frame) - len(steps), missing, int(gone.sum()))
+    back_count, unchanged = int(gone.sum()), len(frame) - len(steps)
+    return Steps(steps, LabelReceipt(new, len(steps) - new - back_count, unchanged, missing, back_count))
 
 
-def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame, *, several: bool) -> pd.DataFrame:
     """In order of time; a correction at the very moment of what it corrects comes just after it."""
     frame = frame.sort_values("labelled_at", kind="stable", ignore_index=True)
     tick = pd.Timedelta(1, unit="us")
@@ -96,21 +139,29 @@ def _after_what_they_correct(frame: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
         last = newest.set_axis(frame.index)
         tied = last.between(frame["labelled_at"], frame["labelled_at"] + _SAME_MOMENT, inclusive="left")
         frame["labelled_at"] = frame["labelled_at"].mask(tied, last + tick)
-    if frame["id"].duplicated().any():
+    if several:
         frame["labelled_at"] += frame.groupby(["id", "labelled_at"]).cumcount() * tick
     return frame
 
 
-def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool) -> np.ndarray:
+def _says_something(
+    frame: pd.DataFrame, known: pd.DataFrame, witness: bool, deliveries: set[str], *, several: bool
+) -> np.ndarray:
     """Which steps differ from the step before them, known or given: booleans of shape (n,)."""
-    if not len(known) and not frame["id"].duplicated().any():
+    if not len(known) and not several:
         return frame["truth"].notna().to_numpy()  # nothing to take back
     both = pd.concat([known.assign(given=-1), frame.assign(given=np.arange(len(frame)))], ignore_index=True)
     both = both.sort_values(["labelled_at", "given"], kind="stable")
     grouped = both.groupby("id", sort=False)
     before = grouped["truth"].shift()
     same = (both["truth"] == before) | (both["truth"].isna() & before.isna())
-    if witness:
+    if deliveries:
+        of_delivery = both["author"].isin(deliveries)
+        # A delivery takes nothing back: where it has no truth, its word is no class any more.
+        voice = both["truth"].fillna(_NOTHING).where(of_delivery)
+        said = voice.groupby(both["id"], sort=False).ffill()
+        same |= of_delivery & (both["truth"] == said.groupby(both["id"], sort=False).shift())
+    elif witness:
         said = both.groupby(["id", "author"], sort=False)["truth"].shift()
         same &= (both["truth"] == said) | both["truth"].isna()
     found = np.zeros(len(frame), dtype=bool)
@@ -121,50 +172,62 @@ def _says_something(frame: pd.DataFrame, known: pd.DataFrame, witness: bool) -> 
 
 def label_frame(
     store: Store, definition: ModelDefinition, frame: pd.DataFrame, *, as_of: datetime, author: str,
-    witness: bool = False,
+    witness: bool = False, deliveries: Collection[str] = (),
 ) -> LabelReceipt:  # fmt: skip
-    """Labels from a file with the definition's id and target columns, and perhaps `labelled_at` and `take_back`.
+    """Labels from a frame with the definition's id and target columns, and perhaps `labelled_at` and `take_back`.
 
     What can't be taken is refused by row; the others go in.
+
+    Args:
+        deliveries: As `find_steps`: the frame was delivered with rows, and may hold nothing that can be taken.
 
     Raises:
         DataError: A column is missing, the classes are not clear, or no row at all can be taken.
     """
     data = definition.data
-    needed = (*data.id_columns, data.target)
+    needed = (*data.id_columns, *(() if TAKE_BACK in frame.columns else (data.target,)))
     if missing := [name for name in needed if name not in frame.columns]:
         raise DataError(f"the labels lack {', '.join(missing)}", f"Give the columns {' and '.join(needed)}")
     frame = frame.reset_index(drop=True)
     back = _take_back(frame)
-    target = frame[data.target].where(~back)
-    coding = fix_coding(store, definition, target, at=as_of, batch_id=f"labels:{author}")
+    target = frame[data.target].where(~back) if data.target in frame.columns else pd.Series(np.nan, frame.index)
+    coding = coding_of(store, definition, target)
     ids = row_ids(frame, definition, complete=False)
-    refused = {int(row): f"{data.id}: the row has no id" for row in np.flatnonzero(ids.isna())}
-    truth, wrong = (
-        code_truth(target, definition, coding.classes)
-        if coding.classes is not None or definition.task != "classification"
-        else (np.full(len(frame), np.nan), {})
-    )
-    refused = {**wrong, **refused}
-    moments = pd.Series(pd.Timestamp(as_of).as_unit("us"), index=frame.index)
-    if "labelled_at" in frame.columns:
-        moments = moments_where_readable(frame["labelled_at"])
-        for row in np.flatnonzero(moments.isna()):
-            refused[int(row)] = f"labelled_at: {frame['labelled_at'].iloc[row]!r} is no ISO 8601 time"
+    truth, refused = _truths(target, definition, coding)
+    refused |= {int(row): f"{data.id}: the row has no id" for row in np.flatnonzero(ids.isna())}
+    moments, undated = _moments(frame, as_of)
+    refused |= undated
     given = (np.isfinite(truth) | back) & ~np.isin(frame.index, list(refused))
     events = event_times(store, definition.name, ids[given].drop_duplicates())
     refused |= _impossible(ids, moments, events, given, as_of)
     good = ~np.isin(frame.index, list(refused))
-    if refused and not (good & (np.isfinite(truth) | back)).any():
+    taken = good & given
+    if refused and not taken.any() and not deliveries:
         first, why = min(refused.items())
         raise DataError(f"no label can be taken; row {first}: {why}", "Correct the file; nothing was stored")
+    told = settle(store, definition, coding, at=as_of, batch_id=f"labels:{author}") if taken.any() else ()
     receipt = add_labels(
         store, definition, ids[good], truth[good], labelled_at=moments[good], author=author, witness=witness,
-        taken_back=back[good],
+        taken_back=back[good], deliveries=deliveries,
     )  # fmt: skip
-    unknown = ids[given & good & ~ids.isin(events.index).to_numpy()].drop_duplicates()
-    facts = {"refused": tuple(sorted(refused.items())), "unknown": tuple(unknown)}
-    return LabelReceipt(receipt.new, receipt.corrected, receipt.unchanged, receipt.missing, receipt.taken_back, **facts)
+    unknown = tuple(ids[taken & ~ids.isin(events.index).to_numpy()].drop_duplicates())
+    return replace(receipt, refused=tuple(sorted(refused.items())), unknown=unknown, told=told)
+
+
+def _truths(target: pd.Series[Any], definition: ModelDefinition, coding: Coding) -> tuple[np.ndarray, dict[int, str]]:
+    """As `code_truth`; without known classes there was no truth to learn them from."""
+    if definition.task == "classification" and coding.classes is None:
+        return np.full(len(target), np.nan), {}
+    return code_truth(target, definition, coding.classes)
+
+
+def _moments(frame: pd.DataFrame, as_of: datetime) -> tuple[pd.Series[Any], dict[int, str]]:
+    """When each label became known, and the rows whose `labelled_at` can't be read."""
+    if "labelled_at" not in frame.columns:
+        return pd.Series(pd.Timestamp(as_of).as_unit("us"), index=frame.index), {}
+    moments = moments_where_readable(frame["labelled_at"])
+    wrong = np.flatnonzero(moments.isna())
+    return moments, {int(row): f"labelled_at: {frame['labelled_at'].iloc[row]!r} is no ISO 8601 time" for row in wrong}
 
 
 def _take_back(frame: pd.DataFrame) -> np.ndarray:
@@ -185,7 +248,7 @@ def event_times(store: Store, model: str, ids: pd.Series[Any]) -> pd.Series[Any]
     """When the rows of these ids happened, by id: of those that were ingested or predicted."""
     found = []
     for table, name, time in (("batches", ROW_ID, ROW_TIME), ("predictions", "id", "time")):
-        where = pc.field(name).isin(ids.astype("str").to_numpy(dtype=object)) if len(ids) < _FEW_IDS else None
+        where = among(name, ids) if len(ids) < _FEW_IDS else None
         rows = store.frame(model, table, columns=[name, time], where=where)
         rows = rows[is_known(rows[name], ids)] if len(rows) else rows
         found.append(rows.rename(columns={name: "id", time: "time"}))

@@ -8,6 +8,7 @@ target as it came, where it came. Ids, categories and texts are spelled as `pere
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,33 +58,60 @@ def used_columns(frame: pd.DataFrame, definition: ModelDefinition) -> pd.DataFra
 
 
 def batch_digest(frame: pd.DataFrame) -> str:
-    """The batch's name: 24 hex digits over every cell, column and the rows' order."""
-    digest = BatchDigest()
-    digest.add(frame)
-    return digest.hexdigest()
+    """24 hex digits over every cell, column and the rows' order."""
+    total = hashlib.sha256("\0".join(map(str, frame.columns)).encode())
+    total.update(_row_hashes(frame))
+    return total.hexdigest()[:24]
+
+
+def _row_hashes(frame: pd.DataFrame) -> bytes:
+    """64 bits a row."""
+    try:
+        hashes = pd.util.hash_pandas_object(frame, index=False)
+    except TypeError:  # lists and mappings in cells
+        texts = {name: frame[name].map(repr) for name in frame.columns if pd.api.types.is_object_dtype(frame[name])}
+        hashes = pd.util.hash_pandas_object(frame.assign(**texts), index=False)
+    return hashes.to_numpy().tobytes()
 
 
 class BatchDigest:
-    """The digest of a batch that comes in parts: the same as of the whole, where the parts' types are the whole's."""
+    """The name of a batch that comes in parts: 24 hex digits over every cell, column and the rows' order.
 
-    def __init__(self, coding: str = "") -> None:
-        self._total = hashlib.sha256(coding.encode())  # the same cells that mean something else are another batch
-        self._begun = False
+    It does not depend on where the parts end, as long as a column has one type in all of them.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Any] = {}
+        self._rows = 0
 
     def add(self, frame: pd.DataFrame) -> None:
         """Take the next part."""
-        if not self._begun:
-            self._total.update("\0".join(map(str, frame.columns)).encode())
-            self._begun = True
-        try:
-            hashes = pd.util.hash_pandas_object(frame, index=False)
-        except TypeError:  # lists and mappings in cells
-            texts = {name: frame[name].map(repr) for name in frame.columns if pd.api.types.is_object_dtype(frame[name])}
-            hashes = pd.util.hash_pandas_object(frame.assign(**texts), index=False)
-        self._total.update(hashes.to_numpy().tobytes())
+        self._rows += len(frame)
+        for name in frame.columns:
+            for kind, content in _contents(frame[name]):
+                self._columns.setdefault(f"{name}\0{kind}", hashlib.sha256()).update(content)
 
-    def hexdigest(self) -> str:
-        return self._total.hexdigest()[:24]
+    def hexdigest(self, coding: str = "") -> str:
+        """The name; the same cells that mean something else, by another coding of the truth, are another batch."""
+        parts = [f"{name}\0{total.hexdigest()}" for name, total in self._columns.items()]
+        return hashlib.sha256("\0".join([coding, str(self._rows), *parts]).encode()).hexdigest()[:24]
+
+
+def _contents(column: pd.Series[Any]) -> Iterator[tuple[str, Any]]:
+    """A column's bytes by kind: of numbers and times as they are held, of texts their lengths and letters."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
+        yield str(column.dtype), np.ascontiguousarray(column.to_numpy())
+    elif isinstance(column.array, pd.arrays.DatetimeArray):
+        yield str(column.dtype), np.ascontiguousarray(column.astype("int64").to_numpy())
+    elif isinstance(column.dtype, pd.StringDtype):
+        texts = pa.array(column, type=pa.large_string(), from_pandas=True)
+        for part in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+            yield "lengths", np.asarray(pc.fill_null(pc.binary_length(part), -1))
+            letters, offsets = part.buffers()[2], np.frombuffer(part.buffers()[1], dtype=np.int64)
+            if letters is not None:
+                yield "letters", memoryview(letters)[offsets[part.offset] : offsets[part.offset + len(part)]]
+    else:
+        yield "hashes", _row_hashes(column.to_frame())
 
 
 def time_column(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,14 @@ from tasks.intake.quarantine import (
     supersede,
     without_known,
 )
-from tasks.intake.readable import read_rows
+from tasks.intake.readable import read_rows, truth_rule, wrong_truths
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED, find_stored, find_within, stored_ids
-from tasks.rows.classes import Coding, fix_coding, known_coding
-from tasks.rows.frames import is_known, known_labels
-from tasks.rows.labels import add_labels
-from tasks.rows.normal_form import BatchDigest, id_parts, row_ids, time_column, used_columns
+from tasks.rows.classes import Coding, coding_of, known_coding, settle
+from tasks.rows.frames import is_known
+from tasks.rows.labels import LabelReceipt, add_labels, find_steps, label_frame
+from tasks.rows.normal_form import BatchDigest, batch_digest, id_parts, row_ids, time_column, used_columns
 from tasks.rows.source import read_source
 from tasks.validation.judging import Rows, validate
 from tasks.validation.report import ValidationReport, render_html
@@ -48,7 +49,8 @@ from tasks.validation.suites import Suite
 
 # A delivery as parts, given anew each time it is called: refused rows are looked up once more.
 Parts = Callable[[], Iterator[pd.DataFrame]]
-PART_ROWS = 250_000
+PART_ROWS = 200_000
+SOURCE = "source"  # what the model's own source is called in receipts and labels
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Receipt:
         conflicts: Those of the quarantined rows that contradict another row of their id.
         superseded: Rows of earlier batches that were in quarantine, and have come in mended with this one.
         told: Why rows were quarantined, one sentence a rule, with its count and an example.
+        learnt: What was learnt of the classes, and changed by that.
     """
 
     batch_id: str
@@ -77,6 +80,7 @@ class Receipt:
     conflicts: int = 0
     superseded: int = 0
     told: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Judged:
         batch_id: Its digest.
         rows: How many rows came.
         spool: Those that could be read, in the normal form.
+        coding: What 0 and 1 mean in their truths.
         refused: Rows that are refused one by one, by their position.
         repeats: Which of the spool's rows are there already; `keep`: which go in. Both over the spool's rows in order.
         reasons: Why the whole batch is refused; empty where it is not.
@@ -96,6 +101,7 @@ class Judged:
     batch_id: str
     rows: int
     spool: Spool
+    coding: Coding
     refused: Refusals = field(default_factory=Refusals)
     repeats: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     keep: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
@@ -129,11 +135,7 @@ def ingest_batch(
     """
     parts: Parts = (lambda: iter([frame])) if isinstance(frame, pd.DataFrame) else frame
     with Spool() as spool:
-        try:
-            coding, problem = learn_coding(store, definition, parts, source=source, at=as_of), None
-        except DataError as error:  # nothing can be read of a batch whose classes are not clear
-            coding, problem = Coding(None, {}), error
-        judged = judge_batch(store, definition, parts, suite, spool, coding=coding, problem=problem)
+        judged = judge_batch(store, definition, parts, suite, spool)
         receipt = Receipt(judged.batch_id, source, "known" if judged.known else "accepted", judged.rows)
         if judged.known:
             return receipt, None
@@ -149,23 +151,20 @@ def ingest_batch(
 
 
 def judge_batch(
-    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, name: str | None = None,
-    coding: Coding | None = None, problem: DataError | None = None,
-) -> Judged:  # fmt: skip
+    store: Store, definition: ModelDefinition, parts: Parts, suite: Suite, spool: Spool, *, name: str | None = None
+) -> Judged:
     """Read a batch into the spool and say which of its rows go in; nothing is stored.
 
     Args:
         name: The batch's, where it is not its digest: of rows that are tried again.
-        coding: What 0 and 1 mean; as far as it is known by default.
-        problem: Why the whole batch can't be read, where that is known already.
     """
-    coding = known_coding(store, definition) if coding is None else coding
-    digest, refused, count = BatchDigest(coding.token), Refusals(), 0
+    digest, refused, count = BatchDigest(), Refusals(), 0
+    problem: DataError | None = None
     for part in parts():
         digest.add(used_columns(part, definition))
         if problem is None:
             try:
-                found = read_rows(part, definition, coding)
+                found = read_rows(part, definition)
             except DataError as error:
                 problem = error
             else:
@@ -173,7 +172,14 @@ def judge_batch(
                 found.rows.index += count
                 spool.add(found.rows)
         count += len(part)
-    judged = Judged(name or digest.hexdigest(), count, spool, refused)
+    coding = Coding(None, {})
+    if problem is None:
+        try:
+            coding = learn_coding(store, definition, spool)
+            refuse_truths(definition, spool, refused, coding)
+        except DataError as error:  # nothing can be read of a batch whose classes are not clear
+            problem = error
+    judged = Judged(name or digest.hexdigest(coding.token), count, spool, coding, refused)
     if name is None and store.committed(definition.name, "receipts", f"receipt:{judged.batch_id}"):
         judged.known = True
     elif problem is not None:
@@ -185,26 +191,32 @@ def judge_batch(
     return judged
 
 
-def learn_coding(store: Store, definition: ModelDefinition, parts: Parts, *, source: str, at: datetime) -> Coding:
-    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so.
+def learn_coding(store: Store, definition: ModelDefinition, spool: Spool) -> Coding:
+    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so. Nothing is written.
 
     Raises:
         DataError: The truths don't tell which two classes are meant.
     """
+    target, known = definition.data.target, known_coding(store, definition)
+    if definition.task != "classification" or known.classes is not None or target not in spool.columns:
+        return known
+    return coding_of(store, definition, spool.take([target])[target].reset_index(drop=True))
+
+
+def refuse_truths(definition: ModelDefinition, spool: Spool, refused: Refusals, coding: Coding) -> None:
+    """Take rows out of the spool whose truth is none of this model."""
     target = definition.data.target
-    if definition.task != "classification":
-        return Coding(None, {})
-    truths = [part[target] for part in parts() if target in part.columns]
-    if not truths:
-        return known_coding(store, definition)
-    return fix_coding(store, definition, pd.concat(truths, ignore_index=True), at=at, batch_id=source)
+    if target in spool.columns:
+        found = wrong_truths(spool.take([target])[target], definition, coding)
+        refused.update(found)
+        spool.drop(list(found))
 
 
 def _judge_rows(store: Store, definition: ModelDefinition, suite: Suite, judged: Judged) -> None:
     spool, refused = judged.spool, judged.refused
     report = validate(NamedRows(spool, definition), in_normal_form(suite, definition), id_column=id_name(definition))
     judged.report, judged.reasons = report, report.reasons
-    positions = spool.take([ROW_ID]).index.to_numpy()
+    positions = spool.positions()
     judged.repeats = np.zeros(len(positions), dtype=np.bool_)
     if judged.reasons:
         refused.update(suite_refusals(report, positions))
@@ -228,19 +240,23 @@ def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: 
     Args:
         bad: Places of rows that the suite refuses: another row of their id does not repeat them.
     """
-    spool, repeats, start = judged.spool, np.zeros(judged.spool.rows, dtype=np.bool_), 0
-    ids = spool.take([ROW_ID])[ROW_ID]
-    known = stored_ids(store, definition.name, ids, judged.batch_id)
-    if len(known):
-        for part in spool.parts():
-            found = find_stored(store, definition, part, judged.batch_id, known)
-            repeats[start : start + len(part)] = found.repeats
+    spool, start = judged.spool, 0
+    repeats, fresh = np.zeros(spool.rows, dtype=np.bool_), np.ones(spool.rows, dtype=np.bool_)
+    hashes = np.empty(spool.rows, dtype=np.uint64)
+    for part in spool.parts([ROW_ID]):
+        end = start + len(part)
+        hashes[start:end] = pd.util.hash_array(part[ROW_ID].array, categorize=False)
+        known = stored_ids(store, definition.name, part[ROW_ID], judged.batch_id)
+        if len(known):
+            fresh[start:end] = ~is_known(part[ROW_ID], pd.Series(known.to_pandas(), dtype="str"))
+            rows = spool.pick(np.isin(np.arange(spool.rows), np.flatnonzero(~fresh[start:end]) + start))
+            found = find_stored(store, definition, rows, judged.batch_id, known)
+            repeats[start:end][~fresh[start:end]] = found.repeats
             judged.refused.update(found.conflicts)
-            start += len(part)
-    fresh = ~is_known(ids, pd.Series(known.to_pandas(), dtype="str")) if len(known) else np.ones(len(ids), np.bool_)
+        start = end
     fresh[bad] = False
-    several = fresh.copy()
-    several[fresh] = ids[fresh].duplicated(keep=False).to_numpy()
+    # By hashes, 8 bytes a row; whether the ids are really the same is asked of those rows alone.
+    several = fresh & pd.Series(hashes).duplicated(keep=False).to_numpy()
     if several.any():
         found = find_within(spool.pick(several), definition)
         repeats[several] = found.repeats
@@ -295,7 +311,9 @@ class NamedRows(Rows):
         """These columns of all rows, counted from 0."""
         if not self._spool.columns:
             return pd.DataFrame(columns=columns)
-        ours = {ROW_TIME, *(set(columns) & set(self._spool.columns))}
+        ours = set(columns) & set(self._spool.columns)
+        if self._definition.data.time in columns:
+            ours.add(ROW_TIME)
         if set(columns) - {self._definition.data.time, *ours}:
             ours.add(ROW_ID)
         rows = self._spool.take([name for name in self._spool.columns if name in ours])
@@ -331,21 +349,54 @@ def _accept(
     history: bool,
 ) -> Receipt:  # fmt: skip
     model, batch_id = definition.name, receipt.batch_id
+    # Before anything is stored: it may be refused.
+    learnt = settle(store, definition, judged.coding, at=as_of, batch_id=batch_id)
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
-    kept = judged.spool.take([ROW_ID, ROW_TIME, *target])[judged.keep]
-    labels = add_batch_labels(store, definition, kept, receipt, as_of=as_of, history=history)
+    columns = [ROW_ID, ROW_TIME, *target]
+    # What is there already may bring a truth that it had not, or another one.
+    labels = sum(
+        add_batch_labels(
+            store, definition, part, receipt, judged.coding, as_of=as_of, history=history, part=number
+        )
+        for number, part in enumerate(_chosen(judged, judged.keep | judged.repeats, columns))
+    )  # fmt: skip
     _quarantine(store, definition, parts, judged, receipt, as_of, key=batch_id)
-    superseded = supersede(store, definition, kept, batch_id=batch_id, source=receipt.source, at=as_of)
+    superseded = _supersede(store, definition, judged, receipt, columns, as_of)
     done = replace(
         receipt,
-        kept=len(kept),
+        kept=int(judged.keep.sum()),
         quarantined=len(judged.refused),
         duplicates=int(judged.repeats.sum()),
         labels=labels,
         superseded=superseded,
+        learnt=learnt,
     )
     return finish(store, model, done, judged.report, as_of, key=f"receipt:{batch_id}")
+
+
+def _supersede(
+    store: Store, definition: ModelDefinition, judged: Judged, receipt: Receipt, columns: list[str], as_of: datetime
+) -> int:
+    """Close what lies in quarantine and came in with this batch, a row or its truth; how many."""
+    if store.version(definition.name, "quarantine") is None:
+        return 0
+    rows, target = judged.spool.take(columns), columns[2:]
+    mended = partial(supersede, store, definition, batch_id=receipt.batch_id, source=receipt.source, at=as_of)
+    superseded = mended(rows[judged.keep])
+    if target and (told := rows[judged.repeats].dropna(subset=target)).size:
+        superseded += mended(told, only=truth_rule(definition))
+    return superseded
+
+
+def _chosen(judged: Judged, chosen: np.ndarray, columns: list[str]) -> Iterator[pd.DataFrame]:
+    """The rows of a mask over the spool's, part by part, without the parts that have none."""
+    start = 0
+    for part in judged.spool.parts(columns):
+        rows = part[chosen[start : start + len(part)]]
+        start += len(part)
+        if len(rows):
+            yield rows
 
 
 def store_rows(
@@ -355,40 +406,43 @@ def store_rows(
     columns = [ROW_ID, ROW_TIME, *definition.features.columns]
 
     def stored() -> Iterator[pd.DataFrame]:
-        start = 0
-        for part in judged.spool.parts(columns):
-            kept = part[judged.keep[start : start + len(part)]]
-            start += len(part)
-            if len(kept):
-                known_at = kept[ROW_TIME] if history else pd.Timestamp(as_of)
-                yield kept.assign(**{ROW_BATCH: judged.batch_id, ROW_INGESTED_AT: known_at})
+        for kept in _chosen(judged, judged.keep, columns):
+            known_at = kept[ROW_TIME] if history else pd.Timestamp(as_of)
+            yield kept.assign(**{ROW_BATCH: judged.batch_id, ROW_INGESTED_AT: known_at})
 
     store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
 
 def add_batch_labels(
-    store: Store, definition: ModelDefinition, kept: pd.DataFrame, receipt: Receipt, *, as_of: datetime,
-    history: bool = False,
+    store: Store, definition: ModelDefinition, rows: pd.DataFrame, receipt: Receipt, coding: Coding, *,
+    as_of: datetime, history: bool = False, part: int = 0,
 ) -> int:  # fmt: skip
-    """The labels that came with the rows and are known: all of a file's, of history those past the delay."""
+    """The labels that came with rows that are stored and are known: all of a file's, of history those past the delay.
+
+    Args:
+        coding: What 0 and 1 mean, settled.
+        part: Which part of the batch it is: each is appended once.
+    """
     target = definition.data.target
-    if target not in kept.columns or not len(kept):
+    if target not in rows.columns or not len(rows):
         return 0
-    moments = kept[ROW_TIME] + definition.data.label_delay
+    moments = rows[ROW_TIME] + definition.data.label_delay
     if history:
-        kept, moments = kept[moments <= as_of], moments[moments <= as_of]
-    if not len(kept):
+        rows, moments = rows[moments <= as_of], moments[moments <= as_of]
+    if not len(rows) or (definition.task == "classification" and coding.classes is None):  # all truths are missing
         return 0
-    labelled_at = moments if history else as_of
-    coding = known_coding(store, definition)
-    if definition.task == "classification" and coding.classes is None:  # nothing but missing truths so far
-        return 0
-    truth, _ = code_truth(kept[target].reset_index(drop=True), definition, coding.classes)
+    truth, _ = code_truth(rows[target].reset_index(drop=True), definition, coding.classes)
     receipts = add_labels(
-        store, definition, kept[ROW_ID], truth, labelled_at=labelled_at, author=receipt.source,
-        key=f"labels:batch:{receipt.batch_id}",
+        store, definition, rows[ROW_ID], truth, labelled_at=moments if history else as_of, author=receipt.source,
+        key=f"labels:batch:{receipt.batch_id}" + (f":{part}" if part else ""),
+        deliveries=delivering(store, definition.name),
     )  # fmt: skip
     return receipts.new + receipts.corrected
+
+
+def delivering(store: Store, model: str) -> set[str]:
+    """The authors of labels that are deliveries of rows."""
+    return {SOURCE, *store.read(model, "receipts", columns=["source"])["source"].unique().to_pylist()}
 
 
 def _refuse(
@@ -436,7 +490,7 @@ def finish(
     store: Store, model: str, receipt: Receipt, report: ValidationReport | None, as_of: datetime, *, key: str
 ) -> Receipt:
     facts = asdict(receipt)
-    told = {name: facts.pop(name) for name in ("reasons", "conflicts", "superseded", "told")}
+    told = {name: facts.pop(name) for name in ("reasons", "conflicts", "superseded", "told", "learnt")}
     facts["report"] = json.dumps((report.to_dict() if report else {}) | told, allow_nan=False)
     facts["ingested_at"] = pd.Timestamp(as_of)
     row = pd.DataFrame([facts])
@@ -500,6 +554,45 @@ def read_new(store: Store, definition: ModelDefinition, *, as_of: datetime) -> S
     return SourceRead(rows[~held_back(store, definition, rows)].reset_index(drop=True), truths, False, start)
 
 
+def add_source_truths(
+    store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime
+) -> tuple[LabelReceipt, tuple[str, ...]]:
+    """Label the truths that are due; those that are refused go to quarantine with their rows.
+
+    Returns:
+        The receipt, and why truths were refused, one sentence a rule.
+    """
+    truths = found.truths.reset_index(drop=True)
+    try:
+        receipt = label_frame(
+            store, definition, truths, as_of=as_of, author=SOURCE, deliveries=delivering(store, definition.name)
+        )
+    except DataError as error:  # which classes are meant is not clear yet
+        receipt = LabelReceipt(0, 0, 0, 0, refused=tuple((row, str(error)) for row in range(len(truths))))
+    refused, rule = Refusals(), truth_rule(definition)
+    for row, reason in receipt.refused:
+        refused.add(row, rule, reason)
+    batch_id = batch_digest(used_columns(truths, definition))
+    good = truths[~np.isin(truths.index, list(refused))]
+    came = pd.DataFrame({ROW_ID: row_ids(good, definition), ROW_TIME: time_column(good[definition.data.time])})
+    came = came[is_known(came[ROW_ID], pd.Series(stored_ids(store, definition.name, came[ROW_ID], "").to_pandas()))]
+    supersede(store, definition, came, batch_id=batch_id, source=SOURCE, at=as_of, only=rule)
+    if len(refused):
+        rows = list(refused)
+        held = RefusedRows(
+            truths.iloc[rows],
+            np.array(rows),
+            [refused.text(row) for row in rows],
+            [refused.rules(row) for row in rows],
+            [BY_ROW] * len(rows),
+        )
+        lines = entry_lines(held, definition, batch_id=batch_id, source=SOURCE, at=as_of)
+        lines = without_known(entries(store, definition), lines)
+        if len(lines):
+            store.append(definition.name, "quarantine", lines, key=f"truths:{batch_id}:{as_of.isoformat()}")
+    return receipt, tuple(refused.told())
+
+
 def is_first(store: Store, model: str) -> bool:
     """Whether nothing was ingested so far."""
     return _last_time(store, model) is None
@@ -507,25 +600,25 @@ def is_first(store: Store, model: str) -> bool:
 
 def is_nothing_new(store: Store, definition: ModelDefinition, found: SourceRead, *, as_of: datetime) -> bool:
     """Whether what was read would change no table: no new row, and no truth that is not known just so."""
-    if found.history or len(found.rows):
+    if found.history or len(found.rows) or known_coding(store, definition).before is not None:
         return False
     if not len(found.truths):
         return True
-    ids = row_ids(found.truths, definition)
-    known = known_labels(store, definition.name, as_of=as_of, ids=ids).set_index("id")["truth"]
     coding = known_coding(store, definition)
-    if definition.task == "classification" and (coding.classes is None or coding.before is not None):
+    if definition.task == "classification" and not coding.stored:
         return False
     target = found.truths[definition.data.target].reset_index(drop=True)
     truth, refused = code_truth(target, definition, coding.classes)
-    return not refused and bool((known.reindex(ids).to_numpy() == truth).all())
+    ids, voices = row_ids(found.truths, definition), delivering(store, definition.name)
+    steps = find_steps(store, definition, ids, truth, labelled_at=as_of, author=SOURCE, deliveries=voices)
+    return not refused and not len(steps.new)
 
 
 def _known_as_they_are(store: Store, definition: ModelDefinition, frame: pd.DataFrame) -> np.ndarray:
     """Which rows are stored with just this content: shape (n,)."""
     found = np.zeros(len(frame), dtype=np.bool_)
     try:
-        readable = read_rows(frame, definition, known_coding(store, definition))
+        readable = read_rows(frame, definition)
     except DataError:  # it concerns the whole: the ingestion says so
         return found
     rows = readable.rows

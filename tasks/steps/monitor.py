@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, NotFoundError, ServiceError
+from perennial.model.truth import standing
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
 from perennial.workspace import Workspace
@@ -218,7 +219,8 @@ def count_labelled(store: Store, definition: ModelDefinition, champion: Version,
     # In Arrow's columns throughout: this reads all of history, and text as Python objects is what costs.
     inside = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
     rows = store.read(definition.name, "batches", columns=[ROW_ID], where=inside)[ROW_ID]
-    labelled = store.read(definition.name, "labels", columns=["id"], where=pc.field("labelled_at") <= as_of)["id"]
+    columns = ["id", "truth", "labelled_at"]
+    labelled = standing(store.read(definition.name, "labels", columns=columns, where=pc.field("labelled_at") <= as_of))
     return int(pc.sum(pc.is_in(rows, value_set=labelled)).as_py() or 0)
 
 

@@ -34,7 +34,7 @@ from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_stored, find_within, stored_ids
-from tasks.rows.classes import known_coding
+from tasks.rows.classes import Coding, settle
 from tasks.rows.frames import is_known, known_labels
 from tasks.steps.ingest import (
     Judged,
@@ -44,6 +44,8 @@ from tasks.steps.ingest import (
     finish,
     id_name,
     judge_batch,
+    learn_coding,
+    refuse_truths,
     store_rows,
     suite_refusals,
 )
@@ -92,6 +94,7 @@ class Released:
         released: Rows that are in the tables now; `known` were there with just this content.
         held: Rows that stay; `told` says why, one sentence a rule.
         labels: Truths that came with the released rows.
+        learnt: What was learnt of the classes, and changed by that.
     """
 
     tried: int
@@ -100,6 +103,7 @@ class Released:
     held: int = 0
     labels: int = 0
     told: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()
 
 
 def open_entries(store: Store, definition: ModelDefinition, chosen: Chosen, *, with_rows: bool = False) -> pd.DataFrame:
@@ -139,7 +143,8 @@ def release(
         done.append(_release_batch(store, definition, suite, lines, as_of=as_of, by=by, reason=reason))
     names = ("tried", "released", "known", "held", "labels")
     counts: dict[str, int] = {name: sum(getattr(item, name) for item in done) for name in names}
-    return Released(**counts, told=tuple(dict.fromkeys(text for item in done for text in item.told)))
+    told = tuple(dict.fromkeys(text for item in done for text in item.told))
+    return Released(**counts, told=told, learnt=tuple(text for item in done for text in item.learnt))
 
 
 def discard(store: Store, definition: ModelDefinition, chosen: Chosen, *, at: datetime, by: str, reason: str) -> int:
@@ -163,15 +168,15 @@ def _release_rows(
 ) -> Released:  # fmt: skip
     lines = lines.reset_index(drop=True)
     with Spool() as spool:
-        judged = Judged(_batch_name(lines), len(lines), spool)
+        rows = rows_of(lines["row"].tolist(), definition)
         try:
-            readable = read_rows(
-                rows_of(lines["row"].tolist(), definition), definition, known_coding(store, definition)
-            )
+            readable = read_rows(rows, definition)
+            judged = Judged(_batch_name(lines), len(lines), spool, Coding(None, {}), readable.refused)
+            spool.add(readable.rows)
+            judged.coding = learn_coding(store, definition, spool)
+            refuse_truths(definition, spool, judged.refused, judged.coding)
         except DataError as error:
             return Released(len(lines), held=len(lines), told=(str(error),))
-        judged.refused = readable.refused
-        spool.add(readable.rows)
         if spool.rows:
             _judge_alone(store, definition, suite, judged)
         return _take_in(store, definition, judged, lines, as_of=as_of, by=by, reason=reason)
@@ -243,6 +248,7 @@ def _take_in(
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     rows = judged.spool.take([ROW_ID, ROW_TIME, *target])
     kept, repeated = rows[judged.keep], rows[judged.repeats]
+    learnt = settle(store, definition, judged.coding, at=as_of, batch_id=judged.batch_id)
     receipt = Receipt(judged.batch_id, RELEASES, "accepted", len(kept) + len(repeated), len(kept), 0, len(repeated))
     if len(kept):
         receipt = replace(receipt, time_from=kept[ROW_TIME].min(), time_until=kept[ROW_TIME].max())
@@ -250,14 +256,16 @@ def _take_in(
     came = rows[judged.keep | judged.repeats]
     # A truth that came by another way since is newer than the one that lay here.
     labelled = known_labels(store, model, as_of=as_of, ids=came[ROW_ID])["id"]
-    labels = add_batch_labels(store, definition, came[~is_known(came[ROW_ID], labelled)], receipt, as_of=as_of)
+    labels = add_batch_labels(
+        store, definition, came[~is_known(came[ROW_ID], labelled)], receipt, judged.coding, as_of=as_of
+    )
     finish(store, model, replace(receipt, labels=labels), judged.report, as_of, key=f"receipt:{judged.batch_id}")
     for state, there in ((RELEASED, kept), (KNOWN, repeated)):
         close(
             store, model, lines["entry"].iloc[there.index].tolist(), state, at=as_of, by=by, reason=reason,
             batch_id=judged.batch_id, key=f"{state}:{judged.batch_id}",
         )  # fmt: skip
-    return replace(result, released=len(kept), known=len(repeated), labels=labels)
+    return replace(result, released=len(kept), known=len(repeated), labels=labels, learnt=learnt)
 
 
 def _batch_name(lines: pd.DataFrame) -> str:

@@ -33,7 +33,7 @@ from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
-from tasks.rows.classes import known_coding
+from tasks.rows.classes import known_coding, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.split import Split, split_by_time
 from tasks.steps.promote import let_in
@@ -102,6 +102,8 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     Raises:
         DataError: There are too few labelled rows, or none since the champion's training.
     """
+    coding = known_coding(workspace.store, definition)
+    settle(workspace.store, definition, coding, at=as_of, batch_id="")
     data = labelled_rows(workspace.store, definition, as_of=as_of)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = _champion_to_beat(workspace, definition.name, key, as_of)
@@ -109,8 +111,7 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
-    classes = known_coding(workspace.store, definition).classes
-    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, classes)
+    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, coding.classes)
 
 
 def search(workspace: Workspace, prepared: Prepared) -> TuningResult:

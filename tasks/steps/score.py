@@ -26,7 +26,7 @@ from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
 from perennial.model.known import Unknown, frame_as_known, known_categories, nearest, unknown_categories
-from perennial.model.truth import declared_classes
+from perennial.model.truth import Classes, declared_classes
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store, between
 from tasks.compute.cluster import Shared, open_cluster
@@ -64,10 +64,12 @@ def load_version(registry: Registry, version: Version, definition: ModelDefiniti
 
 def _require_same_coding(version: Version, definition: ModelDefinition) -> None:
     """Refuse a version whose scores are of the other class than the definition's positive one."""
-    told = version.tag("classes")
-    declared = declared_classes(definition)
-    wanted = declared.positive if declared else definition.positive
-    if not told or wanted is None or (positive := json.loads(told)[1]) == wanted:
+    tag = version.tag("classes")
+    if not tag:
+        return
+    told, declared = Classes(*json.loads(tag)), declared_classes(definition)
+    positive, wanted = told.positive, declared.positive if declared else definition.positive
+    if wanted is None or told.code(wanted) == 1:
         return
     raise ConflictError(
         f"version {version.number} of {version.model} answers how likely {positive!r} is, "

@@ -6,18 +6,20 @@ Great Expectations gives the verdict per expectation; which rows failed is compu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tasks.validation.library import great_expectations, quiet, silent_context
+from tasks.validation.library import forget, great_expectations, quiet, silent_context
 from tasks.validation.masks import is_quick, is_row_level, looked_at_mask, met_mask
 from tasks.validation.report import NOTHING_SEEN, Example, ExpectationResult, ValidationReport, row_texts, value_text
 from tasks.validation.suites import NON_NULL_SHARE, Expectation, Suite
 
 EXAMPLES = 5
+Names = Callable[[Any], list[str | None]]
 
 
 # With the "BASIC" format these report the unexpected values instead of an observed one.
@@ -54,7 +56,7 @@ def validate(frame: pd.DataFrame | Rows, suite: Suite, *, id_column: str | None 
     whole = Rows(frame) if isinstance(frame, pd.DataFrame) else frame
     if problems := _problems(whole, suite):
         return ValidationReport(suite.name, suite.digest, len(whole), (), problems)
-    ids = whole.take([str(id_column)])[str(id_column)] if id_column in whole.columns else None
+    ids = partial(_names, whole, id_column if id_column in whole.columns else None)
     groups: dict[tuple[str, ...] | None, list[Expectation]] = {}
     found: dict[int, ExpectationResult] = {}
     for item in suite.expectations:
@@ -72,6 +74,13 @@ def validate(frame: pd.DataFrame | Rows, suite: Suite, *, id_column: str | None 
         every = ("every row fails a critical expectation, though each is met within its `mostly`",)
         return ValidationReport(suite.name, suite.digest, len(whole), results, every)
     return report
+
+
+def _names(rows: Rows, id_column: str | None, places: Any) -> list[str | None]:
+    """How the example rows are called; only a report that has some reads their ids."""
+    if id_column is None or not len(places):
+        return [None] * len(places)
+    return [value_text(value) for value in rows.take([id_column])[id_column].iloc[np.asarray(places)]]
 
 
 def _part(rows: Rows, needed: tuple[str, ...] | None, members: list[Expectation]) -> pd.DataFrame:
@@ -108,7 +117,7 @@ def _needed_columns(item: Expectation) -> tuple[str, ...] | None:
 
 
 def _judge_group(
-    part: pd.DataFrame, members: list[Expectation], ids: pd.Series[Any] | None, context: Any
+    part: pd.DataFrame, members: list[Expectation], ids: Names, context: Any
 ) -> dict[int, ExpectationResult]:
     """Judge expectations on the same columns: booleans only where numpy can name the rows, else with details."""
     gx = great_expectations()
@@ -127,6 +136,7 @@ def _judge_group(
         for item in some:
             if item.index in outcomes:
                 found[item.index] = _judge(item, outcomes[item.index], part, ids, validator)
+    forget(validator)
     return found
 
 
@@ -145,7 +155,7 @@ def _run(validator: Any, items: list[Expectation], result_format: str) -> dict[i
     return {result.expectation_config.meta["index"]: result for result in results}
 
 
-def _judge(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Any, validator: Any) -> ExpectationResult:
+def _judge(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Names, validator: Any) -> ExpectationResult:
     if text := _exception_text(outcome.exception_info):
         return _unjudged(item, text)
     if not is_row_level(item):
@@ -162,7 +172,7 @@ def _judge(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Any, valida
     return _row_result(item, success, int(looked_at.sum()), part[looked_at & ~met], ids)
 
 
-def _judge_listed(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Any) -> ExpectationResult:
+def _judge_listed(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Names) -> ExpectationResult:
     """From Great Expectations' own list of failed rows, where there is one: a typed column fails as a whole."""
     if text := _exception_text(outcome.exception_info):
         return _unjudged(item, text)
@@ -174,7 +184,7 @@ def _judge_listed(item: Expectation, outcome: Any, part: pd.DataFrame, ids: Any)
 
 
 def _row_result(
-    item: Expectation, success: bool, looked_at: int, failed: pd.DataFrame, ids: pd.Series[Any] | None
+    item: Expectation, success: bool, looked_at: int, failed: pd.DataFrame, ids: Names
 ) -> ExpectationResult:
     failing = failed[list(dict.fromkeys(item.columns))]
     count = len(failing)
@@ -187,8 +197,7 @@ def _row_result(
         exception = f"Great Expectations says {says}, but {count} of {looked_at} rows were found to fail"
         success = False
     first = failing.head(EXAMPLES)
-    names = [None] * len(first) if ids is None else [value_text(ids.iloc[row]) for row in first.index]
-    examples = tuple(map(Example, map(int, first.index), names, row_texts(first)))
+    examples = tuple(map(Example, map(int, first.index), ids(first.index), row_texts(first)))
     return _result(
         item,
         success,

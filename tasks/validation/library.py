@@ -56,6 +56,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def forget(validator: Any) -> None:
+    """Let go of what a validator looked at: it and its parts name each other, and would keep it for a while."""
+    validator.execution_engine.batch_manager.reset_batch_cache()
+
+
 def silent_context() -> Any:
     """A context in memory, silent: it sends nothing and draws no progress bars."""
     context = great_expectations().get_context(mode="ephemeral")

@@ -117,6 +117,8 @@ def _release(
         f"{done.released} of {done.tried} rows released, {done.known} known already, {done.held} stay in quarantine, "
         f"{done.labels} labels"
     )
+    for sentence in done.learnt:
+        click.echo(sentence)
     for sentence in done.told:
         click.echo(f"stays: {sentence}")
 

@@ -88,6 +88,7 @@ def history(model: str, at: datetime | None, as_json: bool) -> None:
 
 
 def _status(workspace: Workspace, model: str) -> dict[str, Any]:
+    from perennial.model.truth import standing
     from perennial.state.approval import pending
 
     workspace.definition(model)
@@ -102,7 +103,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "since": f"{reign.at:%Y-%m-%d %H:%M}" if reign else None,
         "why": reign.reason if reign else "no champion yet: perennial retrain " + model,
         "rows": len(store.read(model, "batches", columns=["_id"])),
-        "labels": len(store.read(model, "labels", columns=["id"])),
+        "labels": len(standing(store.read(model, "labels", columns=["id", "truth", "labelled_at"]))),
         "predictions": len(store.read(model, "predictions", columns=["id"])),
         "verdict": last["verdict"] if last else None,
         "checked": last["as_of"][:16] if last else None,

@@ -32,7 +32,7 @@ def ingest(
     paths = [str(path.resolve()) for path in files]
     if _nothing_to_ingest(model, paths, as_of or datetime.now(UTC)):
         if as_json:
-            print_json(dict.fromkeys(_COUNTS, 0) | {"told": [], "reports": []})
+            print_json(dict.fromkeys(_COUNTS, 0) | {"told": [], "reports": [], "learnt": []})
         else:
             click.echo(f"0 rows: the source of {model} has nothing new")
         return
@@ -49,6 +49,8 @@ def ingest(
         + (f", {result['known_batches']} batches known already" if result["known_batches"] else "")
         + (f", {result['superseded']} rows of the quarantine mended" if result["superseded"] else "")
     )
+    for sentence in result["learnt"]:
+        click.echo(sentence)
     for sentence in result["told"]:
         click.echo(f"quarantined: {sentence}")
     if result["quarantined"]:
@@ -104,6 +106,8 @@ def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: 
         f"{receipt.new} new labels, {receipt.corrected} corrected, {receipt.unchanged} unchanged, "
         f"{receipt.missing} rows without truth" + (f", {receipt.taken_back} taken back" if receipt.taken_back else "")
     )
+    for sentence in receipt.told:
+        click.echo(sentence)
     if receipt.unknown:
         shown = ", ".join(receipt.unknown[:5]) + (", …" if len(receipt.unknown) > 5 else "")
         click.echo(f"{len(receipt.unknown)} ids are neither ingested nor predicted: {shown}", err=True)

@@ -223,6 +223,14 @@ def _label(item: object, row: int, definition: ModelDefinition, classes: Classes
             422, f"label {row} (counted from 0) is not {rule}", row=row, value=shown(item), rule=rule, example=_EXAMPLE
         )
     columns = definition.data.id_columns
+    if strangers := sorted(set(item) - {"id", "truth", "take_back", "author", *columns}):
+        rule = "id, truth, take_back and author"
+        dated = "; the API dates labels itself: give dated ones in a file, `perennial label`"
+        raise Problem(
+            422, f"label {row} (counted from 0) has {shown(strangers[0])}, which nobody reads; known are {rule}"
+            + (dated if "labelled_at" in strangers else ""),
+            column=strangers[0], row=row, rule=rule, example=_EXAMPLE,
+        )  # fmt: skip
     given = item.get("id", [item.get(column) for column in columns] if len(columns) > 1 else None)
     name = take_id(given, columns)
     if name is None:

@@ -194,6 +194,7 @@ def _manifest(workspace: Workspace, version: Version) -> Mapping[str, Any]:
         "model": version.model, "version": version.number, "digest": version.digest, "source": "baked",
         "run_id": version.run_id, "definition_hash": version.tag("definition_hash"),
         "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate.verdict"),
+        "classes": version.tag("classes"),
         "at": reign.at.isoformat() if reign else None, "reason": reign.reason if reign else "never champion",
         "action": "containerize",
     }  # fmt: skip

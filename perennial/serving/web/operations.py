@@ -116,14 +116,20 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
             "anyOf": [{"enum": list(classes.names)}, {"type": "number"}, {"type": "boolean"}],
             "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
         }
+    columns = model.definition.data.id_columns
+    parts: dict[str, Any] = (
+        {name: {} for name in columns} if len(columns) > 1 else {}
+    )  # of an id, where it is not given whole
     label = {
         "type": "object",
-        "required": ["id"],
+        "additionalProperties": False,
+        "required": [] if parts else ["id"],
         "properties": {
             "id": {"type": "string", "minLength": 1, "maxLength": 256},
             "truth": truth,
             "take_back": {"type": "boolean", "description": "True, without a truth: what was said no longer counts."},
             "author": {"type": "string", "minLength": 1, "maxLength": 256},
+            **parts,
         },
     }
     example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.positive if classes else 1}]}

@@ -124,6 +124,56 @@ def test_a_refused_batch_is_one_line_and_leaves_the_tables(run: Run, workspace: 
     assert len(workspace.store.read("digits", "quarantine")) == len(bad)
 
 
+def test_the_quarantine_by_hand_and_from_prefect_s_page(run: Run, workspace: Workspace, tmp_path: Path) -> None:
+    from flows.quarantine import quarantine as flow
+
+    frame = small_model.rows(0, 3).astype({"ink_22": object})
+    frame.loc[3, "ink_11"] = 17.0
+    frame.loc[[4, 5], "ink_22"] = "broken"
+    frame["ink_22"] = frame["ink_22"].astype(str)
+    code, out, _ = run("ingest", "digits", parquet(tmp_path / "some.parquet", frame))
+    assert code == 0
+    assert out.startswith("213 of 216 rows kept, 3 quarantined, 0 known already, 213 labels\n")
+    assert "ink_22: no finite number (2 rows, such as ink_22: 'broken' is no finite number)" in out
+    assert "see `perennial quarantine digits`" in out
+    page = Path(out.split("report: ", 1)[1].strip())
+    assert "Rows refused one by one" in page.read_text(encoding="utf-8")
+
+    out = run("quarantine", "digits")[1]
+    assert "3 rows open" in out
+    assert "ink_22: no finite number" in out
+    shown = printed(run, "quarantine", "digits", "show", "--rule", "ink_11")
+    assert (shown["rows"], shown["entries"][0]["id"], shown["entries"][0]["row"]["ink_11"]) == (1, "r0003", 17.0)
+    assert run("quarantine", "digits", "show")[1].count("why: ") == 3
+
+    suite = workspace.settings.expectation_folders[0] / "digits.json"
+    suite.write_text(suite.read_text().replace('"max_value": 16', '"max_value": 18'))
+    out = run("quarantine", "digits", "release", "--reason", "a brighter lamp")[1]
+    assert out.startswith("1 of 3 rows released, 0 known already, 2 stay in quarantine, 1 labels\n")
+    assert "stays: ink_22: no finite number" in out
+    code, _, err = run("quarantine", "digits", "discard", "--id", "r0004")
+    assert (code, "the reason is empty" in err) == (1, True)
+    assert run("quarantine", "digits", "discard", "--id", "r0004", "--reason", "a blank")[1] == "1 rows discarded\n"
+
+    assert flow("digits")["open"] == 1
+    assert flow("digits", action="release", by="ann")["held"] == 1
+    done = flow("digits", action="discard", by="ann", reason="a blank too", ids=["r0005"])
+    assert (done["discarded"], done["open"]) == (1, 0)
+    assert done["closed"] == {"discarded": 2, "released": 1}
+
+
+def test_nothing_new_is_told_without_a_run(run: Run, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_model.write_source(workspace, small_model.rows(0, 9))
+    at = small_model.day(5).isoformat()
+    assert printed(run, "ingest", "digits", "--as-of", at)["kept"] == 360
+    # Whoever asks for a server now would have to wait for it.
+    monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert run("ingest", "digits", "--as-of", at)[:2] == (0, "0 rows: the source of digits has nothing new\n")
+    assert printed(run, "ingest", "digits", "--as-of", at)["rows"] == 0
+    code, _, err = run("ingest", "digits", "--as-of", small_model.day(6).isoformat())
+    assert (code, "127.0.0.1:1" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_model import RAW, merge
 
 from perennial.definition import ModelDefinition
+from perennial.definition.values import class_word
 from perennial.errors import DataError
-from perennial.model.truth import ZERO_ONE, Classes, code_one, code_truth, learn_classes
+from perennial.model.truth import ZERO_ONE, Classes, code_one, code_truth, learn_classes, standing
 
 
 def define(**more: Any) -> ModelDefinition:
@@ -136,3 +138,119 @@ def test_what_a_definition_may_say_of_classes(more: dict[str, Any], problem: str
 def test_numbers_name_classes_too() -> None:
     assert define(classes=[1, 2.0]).classes == ("1", "2")
     assert define(positive=2).positive == "2"
+
+
+def regression() -> ModelDefinition:
+    raw = merge(RAW, {"task": "regression", "training": {"tuning": {"metric": None}}})
+    return ModelDefinition.model_validate(raw | {"gate": {}})
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        (1.5, 1.5), ("1.5", 1.5), (" 1.5 ", 1.5), (Decimal("1.5"), 1.5), (2, 2.0), (np.float32(1.5), 1.5),
+        (float("inf"), None), ("-inf", None), (True, None), ("true", None), ("1_000", None), ("0x10", None),
+        (10**400, None), (b"1", None), ([1], None), ({"a": 1}, None), (pd.Timestamp("2024-01-01"), None),
+        (pd.Timedelta(1, unit="s"), None), (1j, None), ("nan", None),
+    ],
+)  # fmt: skip
+def test_a_number_is_the_same_in_a_column_and_alone(cell: Any, number: float | None) -> None:
+    columns = [pd.Series([cell, 1.5], dtype=object)]
+    columns += [] if isinstance(cell, int) and cell > 2 else [pd.Series([cell])]  # pandas holds no such integer
+    for values in columns:
+        truth, refused = code_truth(values, regression(), None)
+        assert truth[0] == number or (number is None and np.isnan(truth[0]))
+        assert list(refused) == ([0] if number is None else [])
+    assert code_one(cell, "regression", None) == number
+
+
+@pytest.mark.parametrize("kind", ["bool", "boolean", "datetime64[us]", "timedelta64[us]", "complex128"])
+def test_columns_that_hold_no_numbers_are_refused_row_by_row(kind: str) -> None:
+    truth, refused = code_truth(pd.Series([0, 1]).astype(kind), regression(), None)
+    assert np.isnan(truth).all()
+    assert sorted(refused) == [0, 1]
+
+
+def test_cells_of_two_types_are_not_taken_for_one_another() -> None:
+    mixed = pd.Series([1, True, 2.0, "2", 2, False, [2], b"2", Decimal("Infinity"), 2.0**53], dtype=object)
+    truth, refused = code_truth(mixed, define(), ONE_TWO)
+    np.testing.assert_array_equal(truth, [0, np.nan, 1, 1, 1, *[np.nan] * 5])
+    assert sorted(refused) == [1, 5, 6, 7, 8, 9]
+
+
+def test_floats_keep_the_precision_that_held_them() -> None:
+    assert coded(np.array([0.1, 0.9], dtype=np.float32), Classes("0.1", "0.9")) == [0, 1]
+    assert coded([Decimal("0.10"), 0.9], Classes("0.1", "0.9")) == [0, 1]
+    huge = Classes("9007199254740992", "9007199254740993")
+    truth, refused = code_truth(pd.Series([9007199254740993.0, np.nan]), define(), huge)
+    assert np.isnan(truth).all()
+    assert list(refused) == [0]  # a float of that size may have been either
+    assert coded([9007199254740992, 9007199254740993], huge) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[True, False], ["True", "False"], ["TRUE", "false", None], pd.array([True, None, False], dtype="boolean")],
+)
+def test_truth_values_are_the_same_classes_however_they_are_written(values: Any) -> None:
+    learnt = learn_classes(pd.Series(values), define(positive="True"))
+    assert learnt is not None
+    assert learnt[0] == Classes("false", "true")
+    assert learn_classes(pd.Series(["TRUE"]), define()) == (Classes("false", "true"), {"true": 1.0})
+
+
+def test_two_codings_mean_the_same_or_not() -> None:
+    assert ZERO_ONE.means(Classes("false", "true"))
+    assert Classes("false", "true").means(ZERO_ONE)
+    assert not YES_NO.means(Classes("yes", "no"))
+    assert not YES_NO.means(Classes("no", "unknown"))
+
+
+WRITINGS: dict[str, Any] = {
+    "int": int, "float": float, "text": str, "text of a float": lambda value: str(float(value)),
+    "decimal": Decimal, "decimal with zeros": lambda value: Decimal(f"{value}.00"), "numpy": np.int64,
+    "single": np.float32,
+}  # fmt: skip
+
+
+@given(
+    pair=st.lists(st.integers(-(2**23), 2**23), min_size=2, max_size=2, unique=True),
+    said=st.lists(st.tuples(st.booleans(), st.sampled_from(sorted(WRITINGS))), min_size=1, max_size=8),
+)
+def test_whole_numbers_are_one_class_in_every_writing(pair: list[int], said: list[tuple[bool, str]]) -> None:
+    classes = Classes(str(pair[0]), str(pair[1]))
+    cells = [WRITINGS[how](pair[int(positive)]) for positive, how in said]
+    expected = [float(positive) for positive, _ in said]
+    assert coded(pd.Series(cells, dtype=object), classes) == expected
+    assert [code_one(cell, "classification", classes) for cell in cells] == expected
+    for how in {how for _, how in said}:  # and a whole column of one kind, with a gap
+        column = pd.Series([*(WRITINGS[how](pair[int(positive)]) for positive, _ in said), None])
+        truth, refused = code_truth(column, define(), classes)
+        np.testing.assert_array_equal(truth, [*expected, np.nan])
+        assert refused == {}
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=6).map(str.strip).filter(bool), min_size=3, max_size=3, unique_by=str.lower),
+    st.sampled_from([lambda text: text, lambda text: f" {text} "]),
+)
+def test_a_text_is_its_class_and_no_other(words: list[str], how: Any) -> None:
+    classes = Classes(class_word(words[0]), class_word(words[1]))
+    if len({*classes.names, class_word(words[2])}) < 3:
+        return
+    truth, refused = code_truth(pd.Series([how(word) for word in words]), define(), classes)
+    np.testing.assert_array_equal(truth[:2], [0, 1])
+    shorthand = class_word(words[2]) in ("0", "1", "true", "false")
+    assert (list(refused) == [2]) is bool(np.isnan(truth[2]))
+    assert np.isnan(truth[2]) or shorthand
+
+
+def test_ids_whose_truth_stands() -> None:
+    at = pd.date_range("2024-01-01", periods=5, tz="UTC").as_unit("us")
+    labels = pa.table(
+        {"id": ["a", "b", "a", "c", "b"], "truth": [1.0, 0.0, None, 1.0, 1.0], "labelled_at": at[[0, 1, 2, 3, 4]]}
+    )
+    assert sorted(standing(labels).to_pylist()) == ["b", "c"]
+    again = pa.concat_tables([labels, pa.table({"id": ["a"], "truth": [0.0], "labelled_at": at[[4]]})])
+    assert sorted(standing(again).to_pylist()) == ["a", "b", "c"]
+    assert standing(labels.slice(0, 2)).to_pylist() == ["a", "b"]

@@ -19,7 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import ConflictError, DataError, NotFoundError
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, among, between, read_table
+from perennial.state.store import (
+    LAYOUT,
+    ROW_BATCH,
+    ROW_ID,
+    ROW_INGESTED_AT,
+    ROW_TIME,
+    Store,
+    among,
+    between,
+    read_table,
+)
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
@@ -152,6 +162,23 @@ def test_every_version_stays_readable(store: Store) -> None:
     assert store.version("m", "labels") == versions[-1]
     with pytest.raises(NotFoundError, match=r"table m/labels has no version 99. Read a version that exists"):
         store.read("m", "labels", version=99)
+
+
+def test_rows_are_replaced_once_and_what_was_appended_since_stays(store: Store) -> None:
+    version = store.append("m", "labels", labels("a", "b")).version
+    store.append("m", "labels", labels("late"))
+    stand_in = labels("a", "b").assign(author="again", word="w")
+    assert store.replace("m", "labels", stand_in, version=version, key="again").written
+    assert not store.replace("m", "labels", stand_in, version=version, key="again").written
+    found = store.frame("m", "labels").set_index("id")["author"].to_dict()
+    assert found == {"a": "again", "b": "again", "late": labels("late")["author"][0]}
+    assert len(store.read("m", "labels", version=version)) == 2
+    with pytest.raises(ConflictError, match="was changed in between"):
+        store.replace("m", "labels", stand_in, version=version, key="others")
+    store.append("m", "labels", labels("without a word"))
+    assert len(store.read("m", "labels")) == 4
+    with pytest.raises(NotFoundError, match="there is no table m/predictions to replace"):
+        store.replace("m", "predictions", LAYOUT["predictions"].empty_table(), version=0, key="k")
 
 
 def test_an_absent_table_reads_as_empty(store: Store) -> None:

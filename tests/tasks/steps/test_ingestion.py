@@ -11,11 +11,15 @@ import pytest
 from small_model import NUMERIC, add, day, define, rows, suite, write_source
 
 from perennial.definition import ModelDefinition
+from perennial.model.truth import Classes
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, Store
 from perennial.workspace import Workspace
+from tasks.intake.quarantine import entries
+from tasks.rows.classes import known_coding
 from tasks.rows.frames import known_labels
 from tasks.rows.labels import label_frame
-from tasks.steps.ingest import ingest_batch, read_new
+from tasks.steps.ingest import add_source_truths, ingest_batch, is_nothing_new, read_new
+from tasks.steps.quarantine import Chosen, release
 
 TABLES = ("batches", "labels", "quarantine", "receipts")
 
@@ -273,13 +277,103 @@ def test_images_survive_quarantine(workspace: Workspace) -> None:
     assert workspace.store.frame("digits", "batches")["scan"].tolist() == [b"\x89PNG\x00"] * 72
 
 
+# --- truths ---
+
+
+def truths(workspace: Workspace, at: float = 99) -> dict[str, float]:
+    frame = known_labels(workspace.store, "digits", as_of=day(at))
+    return dict(zip(frame["id"], frame["truth"], strict=True))
+
+
+def in_words(frame: pd.DataFrame, no: str = "no", yes: str = "yes") -> pd.DataFrame:
+    return frame.assign(even=frame["even"].map({0: no, 1: yes}))
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_rows_that_are_there_may_bring_their_truth_later(
+    workspace: Workspace, definition: ModelDefinition, history: bool
+) -> None:
+    whole = rows(0, 3)
+    early = whole.assign(even=whole["even"].where(whole["when"] < day(1)))
+    assert add(workspace, definition, early, as_of=day(5), history=history).labels == 72
+    receipt = add(workspace, definition, whole, as_of=day(6), history=history)
+    assert (receipt.kept, receipt.duplicates, receipt.labels) == (0, 216, 144)
+    assert truths(workspace) == dict(zip(whole["row"], whole["even"], strict=True))
+    assert len(truths(workspace, 5.9)) == (216 if history else 72)  # of the past, known when it happened
+    again = add(workspace, definition, pd.concat([whole, rows(3, 4)], ignore_index=True), as_of=day(7))
+    assert (again.kept, again.duplicates, again.labels) == (72, 216, 72)
+
+
+def test_an_export_that_is_behind_undoes_no_correction_but_a_new_truth_does(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    frame = rows(0, 1).assign(even=1)
+    frame.loc[5, "even"] = 0
+    add(workspace, definition, frame, as_of=day(1))
+    corrected = pd.DataFrame({"row": ["r0001", "r0002"], "even": [0, 0]})
+    label_frame(workspace.store, definition, corrected, as_of=day(2), author="ann", witness=True)
+    export = pd.concat([frame, rows(1, 2)], ignore_index=True)
+    assert add(workspace, definition, export, as_of=day(3)).labels == 72
+    assert (truths(workspace)["r0001"], truths(workspace)["r0003"]) == (0, 1)
+    export.loc[3, "even"] = 0
+    assert add(workspace, definition, export, as_of=day(4)).labels == 1
+    assert truths(workspace)["r0003"] == 0
+
+
+def test_a_refused_batch_teaches_no_classes(workspace: Workspace, definition: ModelDefinition) -> None:
+    broken = in_words(rows(0, 1), "left", "right").assign(ink_11=99.0)
+    assert add(workspace, definition, broken, as_of=day(1)).verdict == "refused"
+    assert known_coding(workspace.store, definition).classes is None
+    receipt = add(workspace, definition, in_words(rows(0, 1)), as_of=day(1))
+    assert receipt.learnt == ("the classes of even are 'no' and 'yes' (positive): 'no' (51.4%), 'yes' (48.6%)",)
+    assert add(workspace, definition, in_words(rows(1, 2)), as_of=day(2)).learnt == ()
+
+
+def test_the_same_file_under_a_corrected_definition_is_coded_anew(workspace: Workspace) -> None:
+    frame = in_words(rows(0, 2), "late", "on time")
+    add(workspace, define(workspace), frame, as_of=day(2))
+    assert truths(workspace) == dict(zip(frame["row"], (frame["even"] == "on time").astype(float), strict=True))
+    corrected = define(workspace, positive="late")
+    receipt = add(workspace, corrected, frame, as_of=day(3))
+    assert receipt.learnt[1] == "144 labels were coded anew"
+    assert truths(workspace) == dict(zip(frame["row"], (frame["even"] == "late").astype(float), strict=True))
+    assert len(workspace.store.read("digits", "labels")) == 144
+    before = workspace.store.frame("digits", "labels", version=1).set_index("id")["truth"]
+    assert before.to_dict() == {name: 1 - truth for name, truth in truths(workspace).items()}
+    assert add(workspace, corrected, frame, as_of=day(4)).verdict == "known"
+
+
+def test_classes_that_were_learnt_too_early_are_mended_by_declaring_them(workspace: Workspace) -> None:
+    frame = in_words(rows(0, 2))
+    pending = frame.assign(even=frame["even"].where(frame["even"] == "no", "unknown"))
+    add(workspace, define(workspace), pending, as_of=day(2))
+    declared = define(workspace, classes=["no", "yes"])
+    receipt = add(workspace, declared, frame, as_of=day(3))
+    assert receipt.learnt[1].endswith("labels say 'unknown', which is no class any more: taken back")
+    assert (receipt.duplicates, receipt.labels) == (144, (frame["even"] == "yes").sum())
+    assert truths(workspace) == dict(zip(frame["row"], (frame["even"] == "yes").astype(float), strict=True))
+
+
+def test_a_refused_truth_of_a_row_that_is_there_waits_in_quarantine_until_it_is_mended(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    add(workspace, definition, rows(0, 1).drop(columns="even"), as_of=day(1))
+    wrong = rows(0, 1).astype({"even": "object"})
+    wrong.loc[[3, 4], "even"] = "banana"
+    receipt = add(workspace, definition, wrong, as_of=day(2))
+    assert (receipt.duplicates, receipt.quarantined, receipt.labels) == (70, 2, 70)
+    assert "'banana' is neither '0' nor '1' (positive)" in receipt.told[0]
+    mended = add(workspace, definition, rows(0, 1), as_of=day(3))
+    assert (mended.duplicates, mended.labels, mended.superseded) == (72, 2, 2)
+    assert set(entries(workspace.store, definition)["state"]) == {"superseded"}
+
+
 # --- from the source ---
 
 
 def fetch(workspace: Workspace, definition: ModelDefinition, at: float) -> dict[str, int]:
     """What the ingest flow does with the source."""
     found = read_new(workspace.store, definition, as_of=day(at))
-    labels = label_frame(workspace.store, definition, found.truths, as_of=day(at), author="source")
     kept = 0
     if len(found.rows):
         receipt, _ = ingest_batch(
@@ -287,6 +381,7 @@ def fetch(workspace: Workspace, definition: ModelDefinition, at: float) -> dict[
             history=found.history,
         )  # fmt: skip
         kept = receipt.kept
+    labels, _ = add_source_truths(workspace.store, definition, found, as_of=day(at))
     return {"rows": len(found.rows), "kept": kept, "labels": labels.new, "corrected": labels.corrected}
 
 
@@ -345,3 +440,61 @@ def test_features_are_what_is_stored(workspace: Workspace, definition: ModelDefi
     add(workspace, definition, rows(0, 1).assign(secret="x"), as_of=day(1))
     stored = workspace.store.frame("digits", "batches")
     assert {name for name in stored.columns if not name.startswith("_")} == {*NUMERIC, "shade"}
+
+
+def test_truths_that_the_source_has_wrong_are_told_kept_and_closed_once_mended(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    wrong = rows(0, 9).astype({"even": "object"})
+    write_source(workspace, wrong.assign(even=wrong["even"].astype("str")))
+    fetch(workspace, definition, 5)
+    wrong.loc[wrong["row"].isin(["r0400", "r0401"]), "even"] = "banana"
+    write_source(workspace, wrong.assign(even=wrong["even"].astype("str")))
+    found = read_new(workspace.store, definition, as_of=day(7))
+    ingest_batch(workspace.store, definition, found.rows, suite(workspace), source="source", as_of=day(7))
+    receipt, told = add_source_truths(workspace.store, definition, found, as_of=day(7))
+    assert (receipt.new, receipt.unknown) == (142, ())
+    assert told == ("even: no truth of this model (2 rows, such as even: 'banana' is neither '0' nor '1' (positive))",)
+    assert not is_nothing_new(
+        workspace.store, definition, read_new(workspace.store, definition, as_of=day(7)), as_of=day(7)
+    )
+    assert fetch(workspace, definition, 7) == {"rows": 0, "kept": 0, "labels": 0, "corrected": 0}
+    assert entries(workspace.store, definition)["state"].tolist() == ["open", "open"]
+    write_source(workspace, rows(0, 9))
+    assert fetch(workspace, definition, 7)["labels"] == 2
+    assert entries(workspace.store, definition)["state"].tolist() == ["superseded", "superseded"]
+    assert is_nothing_new(
+        workspace.store, definition, read_new(workspace.store, definition, as_of=day(7)), as_of=day(7)
+    )
+
+
+def test_truths_whose_classes_are_not_clear_hold_no_rows_back(workspace: Workspace) -> None:
+    definition = define(workspace)
+    write_source(workspace, rows(0, 9).assign(even=None))
+    fetch(workspace, definition, 5)
+    write_source(workspace, rows(0, 9).assign(even="late"))
+    assert fetch(workspace, definition, 6) == {"rows": 72, "kept": 72, "labels": 0, "corrected": 0}
+    found = entries(workspace.store, definition)
+    assert found["reasons"].str.startswith("even has one class so far, 'late'").all()
+    declared = define(workspace, classes=["on time", "late"])
+    assert fetch(workspace, declared, 6)["labels"] == 74
+    assert known_coding(workspace.store, declared).classes == Classes("on time", "late")
+    # Older ones are not read again: they wait.
+    done = release(workspace.store, declared, suite(workspace), Chosen(), as_of=day(6), by="ann", reason="declared")
+    assert (done.known, done.labels) == (len(found) - 74, len(found) - 74)
+    assert len(truths(workspace)) == len(found)
+
+
+def test_a_correction_by_a_person_stays_although_the_source_says_what_it_said(
+    workspace: Workspace, definition: ModelDefinition
+) -> None:
+    write_source(workspace, rows(0, 9))
+    fetch(workspace, definition, 5)
+    other = 1 - truths(workspace)["r0280"]
+    label_frame(workspace.store, definition, pd.DataFrame({"row": ["r0280"], "even": [int(other)]}), as_of=day(5),
+                author="ann", witness=True)  # fmt: skip
+    found = read_new(workspace.store, definition, as_of=day(5))
+    assert "r0280" in set(found.truths["row"])
+    assert is_nothing_new(workspace.store, definition, found, as_of=day(5))
+    fetch(workspace, definition, 6)
+    assert truths(workspace)["r0280"] == other

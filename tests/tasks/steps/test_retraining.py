@@ -14,9 +14,11 @@ from small_model import RAW, World, add, day, define, merge, retrain, rows
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError
+from perennial.model.truth import Classes
 from perennial.settings import PROJECT_ROOT
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
+from tasks.backtest.past import load_past
 from tasks.learning.fitting import predict_score, training_key
 from tasks.steps import retrain as retraining
 from tasks.steps.score import load_version
@@ -290,3 +292,26 @@ def test_definitions_differ_in_their_key(trained: World) -> None:
     prepared = trained.training.prepared
     assert training_key(trained.definition, prepared.data.digest, day(10), 0) == prepared.key
     assert training_key(other, prepared.data.digest, day(10), 5) != prepared.key
+
+
+def test_what_is_learned_from_is_coded_as_the_definition_says(workspace: Workspace) -> None:
+    frame = rows(0, 6).assign(even=lambda made: made["even"].map({0: "no", 1: "yes"}))
+    add(workspace, define(workspace), frame, as_of=day(6), history=True)
+    turned = define(workspace, positive="no")
+    with pytest.raises(DataError, match="coded with 1 for 'yes' and 0 for 'no'"):
+        load_past(workspace.store, turned)
+    prepared = retraining.prepare(workspace, turned, as_of=day(6))
+    assert prepared.classes == Classes("yes", "no")
+    learned = prepared.frame.merge(frame, on="when")
+    assert (learned["even_x"] == (learned["even_y"] == "no")).all()
+    assert np.isfinite(load_past(workspace.store, turned).label_truth).all()
+
+
+def test_a_champion_is_not_turned_round(trained: World) -> None:
+    turned = trained.definition.model_copy(update={"positive": "0"})
+    with pytest.raises(ConflictError, match="versions of digits answer how likely '1' is and not '0'"):
+        retraining.prepare(trained.workspace, turned, as_of=day(10))
+    with pytest.raises(ConflictError, match="answers how likely '1' is"):
+        load_version(trained.workspace.registry, trained.training.version, turned)
+    same = trained.definition.model_copy(update={"classes": ("false", "true")})  # the same two, written otherwise
+    assert load_version(trained.workspace.registry, trained.training.version, same) is not None

@@ -584,6 +584,12 @@ assert warnings.showwarning is show
 context = v.silent_context()
 assert context.variables.analytics_enabled is False
 assert context.progress_bars == {"globally": False, "metric_calculations": False}
+import pandas
+gx = v.great_expectations()
+validator = gx.Validator(gx.Engine(), data_context=context, batches=[gx.Batch(data=pandas.DataFrame({"a": [1.0]}))])
+assert validator.execution_engine.batch_manager.batch_cache
+v.forget(validator)
+assert not validator.execution_engine.batch_manager.batch_cache
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -129,6 +129,7 @@ def test_the_folder_has_all_that_an_image_needs_and_no_address_of_ours(workspace
     manifest = json.loads((baked.folder / "baked" / "colours" / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["version"], manifest["reason"]) == (2, "never champion")
     assert str(workspace.home) not in json.dumps(manifest)
+    assert "classes" in manifest  # or the API would not know what 0 and 1 mean
     assert f'perennial.digest="{baked.digest}"' in text
     assert f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim" in text
 

@@ -414,7 +414,8 @@ def test_labels_are_kept_checked_and_unknown_ids_named(client: LocalClient, home
     "body",
     [{}, {"labels": []}, {"labels": 1}, [1], {"id": "x"}, {"id": "x", "truth": 2}, {"id": "x", "truth": "late"},
      {"id": "", "truth": 1}, {"id": None, "truth": 1}, {"id": "x", "truth": None}, {"id": "x", "truth": 1, "author": 3},
-     {"id": "x" * 300, "truth": 1}],
+     {"id": "x" * 300, "truth": 1}, {"id": "x", "truth": 1, "labelled_at": "2034-01-01"}, {"id": "x", "truth": [1]},
+     {"id": "x", "truth": 1, "takeback": True}, {"id": "x", "truth": None, "take_back": "yes"}],
 )  # fmt: skip
 def test_bad_labels_are_refused(client: LocalClient, body: Any) -> None:
     answer = client.post("/models/colours/labels", json=body)
@@ -442,6 +443,10 @@ def test_truth_is_taken_in_the_targets_own_words_and_as_the_api_answers_it(clien
         assert refused.json()["rule"] == "'on time' or 'late'"
     taken = client.post("/models/colours/labels", json={"id": answered["ids"][0], "take_back": True})
     assert taken.status_code == 200
+    dated = {"id": answered["ids"][0], "truth": 1, "labelled_at": "2024-01-01"}
+    problem = client.post("/models/colours/labels", json=dated).json()["error"]
+    assert "labelled_at" in problem
+    assert "`perennial label`" in problem
     both = client.post("/models/colours/labels", json={"id": "x", "truth": 1, "take_back": True})
     assert both.status_code == 422
 
