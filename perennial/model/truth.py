@@ -206,7 +206,7 @@ def code_truth(
         assert classes is not None
         return _code_classes(values, definition.data.target, classes)
     coded = _numbers(values)
-    wrong = np.flatnonzero(_given(values) & np.isnan(coded))
+    wrong = np.flatnonzero(given_cells(values) & np.isnan(coded))
     target = definition.data.target
     return coded, {int(row): f"{target}: {_shown(values.iloc[row])} is not a finite number" for row in wrong}
 
@@ -265,7 +265,7 @@ def _numbers(values: pd.Series[Any]) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _given(values: pd.Series[Any]) -> np.ndarray:
+def given_cells(values: pd.Series[Any]) -> np.ndarray:
     """Which cells hold something: neither missing nor an empty text."""
     given: np.ndarray
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":

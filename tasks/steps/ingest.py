@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.truth import code_truth
+from perennial.model.truth import code_truth, given_cells
 from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
 from perennial.workspace import Workspace
 from tasks.intake.quarantine import (
@@ -384,8 +384,9 @@ def _supersede(
     rows, target = judged.spool.take(columns), columns[2:]
     mended = partial(supersede, store, definition, batch_id=receipt.batch_id, source=receipt.source, at=as_of)
     superseded = mended(rows[judged.keep])
-    if target and (told := rows[judged.repeats].dropna(subset=target)).size:
-        superseded += mended(told, only=truth_rule(definition))
+    if target:
+        told = given_cells(rows[target[0]]) & judged.repeats
+        superseded += mended(rows[told], only=truth_rule(definition))
     return superseded
 
 

@@ -32,6 +32,7 @@ from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
 from tasks.intake.quarantine import RELEASES
+from tasks.rows.classes import require_settled
 from tasks.rows.frames import known_labels, require_known_rows, window_rows
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
 from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
@@ -45,8 +46,10 @@ def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datet
     Raises:
         NotFoundError: The model had no champion at that moment.
         DataError: There are rows of the past, but none was known at that moment.
+        ConflictError: The definition means other classes than the champion answers.
     """
     champion = _champion_before(workspace.registry, definition.name, as_of)
+    require_settled(workspace.store, definition)
     require_known_rows(workspace.store, definition.name, as_of=as_of)
     inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
     return check(inputs, definition.monitoring, as_of=as_of)

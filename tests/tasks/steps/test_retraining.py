@@ -21,6 +21,7 @@ from perennial.workspace import Workspace
 from tasks.backtest.past import load_past
 from tasks.learning.fitting import predict_score, training_key
 from tasks.steps import retrain as retraining
+from tasks.steps.monitor import run_check
 from tasks.steps.score import load_version
 
 ELEC2 = PROJECT_ROOT.parent / "shared" / "data" / "elec2" / "elec2.parquet"
@@ -311,6 +312,8 @@ def test_a_champion_is_not_turned_round(trained: World) -> None:
     turned = trained.definition.model_copy(update={"positive": "0"})
     with pytest.raises(ConflictError, match="versions of digits answer how likely '1' is and not '0'"):
         retraining.prepare(trained.workspace, turned, as_of=day(10))
+    with pytest.raises(ConflictError, match="versions of digits answer how likely '1' is"):
+        run_check(trained.workspace, turned, as_of=day(10))
     with pytest.raises(ConflictError, match="answers how likely '1' is"):
         load_version(trained.workspace.registry, trained.training.version, turned)
     same = trained.definition.model_copy(update={"classes": ("false", "true")})  # the same two, written otherwise
