@@ -12,7 +12,9 @@ from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Mo
 from perennial.state.store import ROW_ID
 from prequential.scores import ScoreMatrix
 from prequential.sets import DriftingSet, Floats
+from tasks.check.complaints.complaint import doubted_span, read_complaints
 from tasks.check.decision import CheckInputs
+from tasks.check.estimate.estimates import FEATURE_ROWS
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness
 from tasks.check.history import read_history
@@ -144,7 +146,19 @@ class Replay:
             window_features=self.features(part),
             mature_features=self.features(mature),
             holdout=self.holdout(model),
+            suspects=self.suspects(ledger, log, as_of - delay),
         )
+
+    def suspects(self, ledger: list[dict[str, Any]], log: pd.DataFrame, mature_until: datetime) -> pd.DataFrame | None:
+        """The rows that earlier checks complained of, with what was answered."""
+        decisions = [row for row in ledger[-8:] if row["kind"] == "decision"]
+        span = doubted_span(read_complaints(decisions), mature_until)
+        if span is None:
+            return None
+        first, last = np.searchsorted(self.micros, [moment.timestamp() * 1e6 for moment in span])
+        part = np.arange(first, last)
+        part = part[:: max(1, -(-len(part) // FEATURE_ROWS))]
+        return self.frame.iloc[part].assign(**{ROW_ID: self.ids.iloc[part], "_score": log["score"].iloc[part]})
 
     def features(self, part: slice) -> pd.DataFrame | None:
         """Ids and features, which a regression's estimates read."""

@@ -117,12 +117,13 @@ def check(inputs: CheckInputs, policy: Monitoring, *, as_of: datetime) -> Decisi
     if as_of.tzinfo is None:
         raise DataError(f"as_of {as_of.isoformat()} has no time zone", "Give it in UTC")
     history = read_history(inputs.ledger, as_of)
-    signals, evidence = gather(inputs, policy, history, as_of)
-    found = decide(signals, policy, history, as_of, blind=bool(evidence["blind"]))
     digest = policy_digest(policy)
     identity = "\n".join([inputs.model, as_of.isoformat(), inputs.champion_version, digest])
+    decision_id = str(uuid.uuid5(NAMESPACE, identity))
+    signals, evidence = gather(inputs, policy, history, as_of, decision_id)
+    found = decide(signals, policy, history, as_of, blind=bool(evidence["blind"]))
     return Decision(
-        decision_id=str(uuid.uuid5(NAMESPACE, identity)),
+        decision_id=decision_id,
         model=inputs.model,
         as_of=as_of,
         champion_version=inputs.champion_version,
@@ -148,7 +149,7 @@ def decide(
         as_of: The moment.
         blind: Quality can't be judged on what the drift concerns, so drift may act by itself.
     """
-    broken = [signal for signal in signals if signal.kind == "health" and signal.fired]
+    broken = [signal for signal in signals if signal.kind == "health" and signal.persistent]
     if broken:
         reasons = tuple(signal.detail for signal in broken)
         change = ("hold or better, once these are mended or accepted: " + ", ".join(s.name for s in broken),)

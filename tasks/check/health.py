@@ -8,7 +8,7 @@ concerns, with an example.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.check.reference import PREDICTION, Reference, RunSummary
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.history import moment
+from tasks.check.reference import Reference, RunSummary
 from tasks.check.signal import Signal, finite
 from tasks.check.window import ColumnFacts, WindowFacts
 from tasks.measures.profiles import Column
@@ -30,12 +32,13 @@ DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
 FAR_JUMP = 3.0
 FAR_SHARE = 0.01
+WALKED = 0.25
 STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
-ALIKE_SHARE = 0.99
 LEAST_ROWS = 30
 LEAST_GAPS = 2
 CLOCK_HOURS = 2
+SEARCHED_CHECKS = 40
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("multiplied by 1000", 1000.0, 0.0),
     ("divided by 1000", 0.001, 0.0),
@@ -180,22 +183,13 @@ def check_columns(
     return tuple(found)
 
 
-def check_predictions(reference: Reference, scores: Floats) -> tuple[Signal, ...]:
-    """Predictions that are all alike, where the champion's were not, or no numbers at all."""
-    if len(scores) < LEAST_ROWS:
-        return ()
+def check_predictions(scores: Floats) -> tuple[Signal, ...]:
+    """Predictions that are no numbers."""
     bad = int((~np.isfinite(scores)).sum())
-    if bad:
-        detail = f"{bad} of {len(scores)} predictions are missing or infinite"
-        return (_broken("predictions", bad, 0, "every prediction is a number", detail),)
-    values, counts = np.unique(np.round(scores, 9), return_counts=True)
-    share = float(counts.max() / len(scores))
-    known = reference.column(PREDICTION)
-    varied = known is None or known.bins > 3
-    if share < ALIKE_SHARE or not varied:
+    if len(scores) < LEAST_ROWS or not bad:
         return ()
-    detail = f"{counts.max()} of {len(scores)} predictions are {values[counts.argmax()]:.4g}"
-    return (_broken("predictions alike", share, ALIKE_SHARE, "share of one value; fixed", detail),)
+    detail = f"{bad} of {len(scores)} predictions are missing or infinite"
+    return (_broken("predictions", bad, 0, "every prediction is a number", detail),)
 
 
 def _broken(name: str, value: float | None, threshold: float, source: str, detail: str) -> Signal:
@@ -208,9 +202,24 @@ def _past(name: str, reference: Reference, recent: Sequence[RunSummary], what: s
     return [float(getattr(run.columns[name], what)) for run in runs]
 
 
+def _gaps(name: str, reference: Reference, recent: Sequence[RunSummary]) -> list[float]:
+    """Shares missing before; windows without any value only if they are the newest: a gap that has ended is no custom.
+
+    Values that a training was not to learn from are such a gap.
+    """
+    shares = _past(name, reference, recent, "missing")
+    ended = [position for position, share in enumerate(shares) if share < 1.0]
+    return shares if not ended else [s for at, s in enumerate(shares) if s < 1.0 or at > ended[-1]]
+
+
+def _was_present(column: Column, reference: Reference) -> bool:
+    counts = reference.profile.counts[:, reference.profile.columns.index(column)]
+    return bool(counts[:, :-1].sum())
+
+
 def _missing(column: Column, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
     share = summary.columns[column.name].missing
-    usual = max(_past(column.name, reference, recent, "missing"), default=0.0)
+    usual = max(_gaps(column.name, reference, recent), default=0.0)
     limit = usual + MISSING_RISE
     emptied = share == 1.0 and usual < 1.0 and (1 - usual) * summary.rows >= LEAST_ROWS
     if share <= limit and not emptied:
@@ -225,7 +234,9 @@ def _unseen(
     column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     share = summary.columns[column.name].outside
-    usual = max(_past(column.name, reference, recent, "outside"), default=0.0)
+    if not _was_present(column, reference):
+        return []  # a new question: nobody has learned what is usual
+    usual = max([*_past(column.name, reference, recent, "outside"), reference.novelty(column.name)], default=0.0)
     limit = usual + UNSEEN_RISE
     if share <= limit:
         return []
@@ -275,7 +286,7 @@ def _unit(
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
         return far
-    name, undone = _best_conversion(now, near, scale)
+    name, undone = best_conversion(now, near, scale)
     typical = f"median {now[2]:.4g} after {near[-1][2]:.4g}"
     source = "twice the greatest step between the reference's windows, in its 5–95 % range"
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:
@@ -284,7 +295,9 @@ def _unit(
     # A date or a counter walks through windows much narrower than all of it: far is what lies beyond the whole range.
     whole = max(scale, column.edges[-1] - column.edges[0])
     far_jump, far_limit = jump * scale / whole, max(FAR_JUMP, 10 * ordinary * scale / whole)
-    if far_jump > far_limit:
+    # A rate, a counter, a year: what has left its range, and is still of its own size, has walked.
+    size = max(abs(column.edges[0]), abs(column.edges[-1]))
+    if far_jump > far_limit and jump * scale > WALKED * size:
         source = "three times the reference's whole range, and ten times its greatest step; fixed"
         detail = f"{column.name} left its range at once: {typical} in {summary.rows} rows"
         return [_broken(f"range of {column.name}", far_jump, far_limit, source, detail)]
@@ -313,7 +326,7 @@ def _jump(now: Floats, before: Floats, scale: float) -> float:
     return float(np.abs(now - before).mean() / scale)
 
 
-def _best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[str, float]:
+def best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[str, float]:
     """The conversion that, undone, brings the window closest to the newest ones in order."""
     best = ("", float("inf"))
     for name, factor, shift in CONVERSIONS:
@@ -349,13 +362,38 @@ def _hour_shift(reference: Reference, summary: RunSummary) -> int:
 
 
 def recent_runs(
-    decisions: Sequence[Mapping[str, Any]], accepted: Container[str] = (), count: int = 3
+    decisions: Sequence[Mapping[str, Any]],
+    accepted: Container[str] = (),
+    complaints: Sequence[Complaint] = (),
+    count: int = 3,
 ) -> tuple[RunSummary, ...]:
-    """The window summaries of the newest checks that found the data in order, or that people accepted; oldest first."""
-    fine: list[Any] = []
-    for row in reversed(decisions):  # from the newest on: what is older than the wanted ones need not be read
-        if len(fine) == count:
+    """The window summaries of the newest checks, oldest first, of each column the newest `count` that were in order.
+
+    In order is what no complaint stands against by now: one that its rows' truth dissolved, or a person accepted, is
+    none. A column complained of is left out of its window; rows complained of leave their window out.
+    """
+    found: list[RunSummary] = []
+    standing = [item for item in complaints if item.state in ("open", "confirmed")]
+    known: dict[str, int] = {}
+    for row in reversed(decisions[-SEARCHED_CHECKS:]):  # the text of a row is read last: it costs more than its head
+        if found and min(known.values(), default=count) >= count:
             break
-        if (row["verdict"] != "repair" or row["decision_id"] in accepted) and row["evidence"].get("window"):
-            fine.append(row["evidence"]["window"])
-    return tuple(RunSummary.from_dict(raw) for raw in reversed(fine))
+        evidence = row["evidence"]
+        if not evidence.get("window"):
+            continue
+        broken = row["verdict"] == "repair" and row["decision_id"] not in accepted
+        if broken and ("complaints" not in evidence or evidence.get("facts")):
+            continue
+        start, end = datetime.fromisoformat(evidence["window_start"]), moment(row)
+        inside = [item for item in standing if item.covers(start, end)] if row["decision_id"] not in accepted else []
+        if any(item.column is None for item in inside):
+            continue
+        summary = RunSummary.from_dict(evidence["window"])
+        doubted = {item.name.removeprefix(f"{item.kind} ") for item in inside}
+        for name in summary.columns:
+            known[name] = known.get(name, 0) + (name not in doubted)
+        kept = {
+            name: column for name, column in summary.columns.items() if name not in doubted and known[name] <= count
+        }
+        found.append(replace(summary, columns=kept))
+    return tuple(reversed(found))

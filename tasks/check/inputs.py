@@ -55,6 +55,9 @@ class CheckInputs:
             mature ones, for the estimate of a regression's loss; a class needs none.
         holdout: A sample of what the champion was judged on before its promotion: features, `_score`, `_truth`.
             Estimates rest on it until there are mature labels.
+        suspects: Time, `_id`, features and `_score` (as logged) of a sample of the rows that earlier checks complained
+            of and whose truth is due by now (tasks.check.complaints.complaint.doubted_span). Without them a complaint
+            that truth could judge is confirmed when its time is up.
         gate: By which a new map would be judged.
         metric: The gate's; empty for the task's proper loss.
         seed: Of the gate's resampling.
@@ -81,6 +84,7 @@ class CheckInputs:
     window_features: pd.DataFrame | None = None
     mature_features: pd.DataFrame | None = None
     holdout: pd.DataFrame | None = None
+    suspects: pd.DataFrame | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -107,7 +111,7 @@ def join_with_past(
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
     known = known.sort_values("labelled_at", kind="stable")
     raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
-    truth = _newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
+    truth = newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
     both = both.assign(raw_score=raw, truth=truth)
     past = None if inputs.past is None else both.iloc[len(mine) :]
     joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
@@ -135,7 +139,7 @@ def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
     return float(whole["mean"].max()) if len(whole) else 0.0
 
 
-def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
+def newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
     """Each wanted id's last truth, NaN where it has none; ids are hashed once, which a merge does three times."""
     codes, names = pd.factorize(pd.concat([wanted.astype("str"), ids.astype("str")], ignore_index=True))
     newest = np.full(len(names), np.nan)
