@@ -93,6 +93,7 @@ def run_chooser(replay: Replay, choose: Chooser) -> Run:
 
 def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = None) -> Run:
     """The live check at the end of every window, and what it asks for; with `gate`, as far as the live gate lets it."""
+    replay = replay.run_of_its_own()
     data, run = replay.data, Run()
     court = Court(replay, policy, gate)
     log, ledger = replay.empty_log(), list[dict[str, Any]]()
@@ -116,6 +117,7 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         if decision.verdict == "recalibrate":
             run.act(window, "recalibrate", court.recalibrate(inputs, decision, ledger))
         elif decision.verdict == "retrain" and replay.known(window) > court.model:
+            replay.refuse(decision, replay.known(window))
             trained, let_in = court.retrain(replay.known(window), decision, ledger)
             run.cpu_seconds += trained
             run.act(window, "retrain", let_in)

@@ -16,6 +16,7 @@ from tasks.check.signals.quality import (
     age_signals,
     alike_signals,
     estimate_signal,
+    explained,
     growth_signals,
     is_blind,
     loss_dict,
@@ -43,6 +44,7 @@ def gather(
     maps = map_signals(test, refusal, policy, history, as_of)
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
     quality = quality_signals(inputs, policy, history, loss, covered, judged, drifting, mends)
+    quality = explained(quality, joined, seen.complaints, as_of - inputs.label_delay - policy.window)
     blind = is_blind(inputs, policy, history, covered, judged, as_of)
     estimated = estimate_signal(inputs, policy, history, joined, past, loss.mean if judged else None, as_of)
     signals = (

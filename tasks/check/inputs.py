@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
 from tasks.calibration.fit import Recalibrator
+from tasks.check.complaints.complaint import read_complaints
+from tasks.check.complaints.masks import is_refused
 from tasks.check.health import Freshness
-from tasks.check.history import RECENT_WINDOWS
+from tasks.check.history import RECENT_WINDOWS, read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import microseconds
@@ -96,8 +98,8 @@ def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.
     """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
 
     `score` is what the map in force makes of the raw score: what the champion would answer now. `labelled` says whether
-    a row has a label; the truth of rows too young to have all of theirs is left out, since those that come first are
-    not like the others.
+    a row has a label, and `refused` whether the check before left a complaint standing against it; the truth of rows
+    too young to have all of theirs is left out, since those that come first are not like the others.
     """
     return join_with_past(inputs, policy, as_of)[0]
 
@@ -126,7 +128,9 @@ def join_with_past(
         round(length.total_seconds() * 1e6),
         _reached(past, policy),
     )
-    return joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete)), past
+    doubted = is_refused(joined["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
+    truth = joined["truth"].where(complete)
+    return joined.assign(score=score, labelled=labelled, truth=truth, refused=doubted), past
 
 
 def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
@@ -160,9 +164,10 @@ def require_columns(inputs: CheckInputs) -> None:
 
 
 def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `join_labels` that have both truth and score."""
+    """The rows of `join_labels` that have both truth and score, and that no complaint stands against."""
     known = np.isfinite(joined["truth"].to_numpy(dtype=np.float64))
     known &= np.isfinite(joined["score"].to_numpy(dtype=np.float64))
+    known &= ~joined["refused"].to_numpy(dtype=bool)
     rows: pd.DataFrame = joined[known].reset_index(drop=True)
     return rows
 

@@ -96,7 +96,7 @@ def read_complaints(decisions: Sequence[Mapping[str, Any]]) -> tuple[Complaint, 
 
 
 def doubted_span(complaints: Sequence[Complaint], mature_until: datetime) -> tuple[datetime, datetime] | None:
-    """From when to when rows are wanted with their features, to judge complaints by their truth; None where none are."""
+    """From when to when rows are wanted with their features, to judge complaints by; None where none are."""
     spans = []
     for item in complaints:
         end = min(item.until, mature_until)

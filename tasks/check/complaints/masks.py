@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.check.complaints.complaint import Complaint
 
 
-def without_refused(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -> pd.DataFrame:
-    """The rows of which a training may learn.
-
-    Of a column complained of, the values in question are missing; rows complained of are left out, and of repeated
-    ones all but the first.
+def sound_rows(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -> NDArray[np.bool_]:
+    """Which rows no complaint refuses as a whole, shape (n,); of repeated ones the first is sound.
 
     Args:
-        rows: Features, time and whatever else; any index.
+        rows: Features and time; columns whose names start with an underscore are none of the content.
         time: The time column, in UTC.
         complaints: All; those that refuse nothing change nothing.
     """
-    standing = [item for item in complaints if item.refuses]
-    if not standing:
+    sound = np.ones(len(rows), dtype=bool)
+    for item in complaints:
+        if item.column is not None or not item.refuses:
+            continue
+        inside = _inside(rows, time, item)
+        if item.kind == "duplicated rows" and inside.any():
+            content = [name for name in rows if not str(name).startswith("_") or name == time]
+            inside &= rows.duplicated(content).to_numpy()
+        sound &= ~inside
+    return sound
+
+
+def without_refused(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -> pd.DataFrame:
+    """The rows with the values that complaints refuse as missing."""
+    refused = [item for item in complaints if item.refuses and item.column in rows]
+    if not refused:
         return rows
-    rows, kept = rows.copy(), np.ones(len(rows), dtype=bool)
-    for item in standing:
-        inside = ((rows[time] >= item.since) & (rows[time] < item.until)).to_numpy()
-        if item.column is not None and item.column in rows:
-            rows[item.column] = rows[item.column].mask(inside)
-        elif item.kind == "duplicated rows":
-            content = [name for name in rows if not str(name).startswith("_")] + [time]
-            kept &= ~(inside & rows.duplicated(list(dict.fromkeys(content))).to_numpy())
-        elif item.column is None:
-            kept &= ~inside
-    return rows[kept]
+    masked = {item.column: rows[item.column] for item in refused}
+    for item in refused:
+        masked[item.column] = masked[item.column].mask(_inside(rows, time, item))
+    return rows.assign(**masked)
+
+
+def is_refused(times: pd.Series[Any], complaints: Sequence[Complaint]) -> NDArray[np.bool_]:
+    """Which of the moments lie in rows that a complaint refuses anything of, shape (n,)."""
+    refused = np.zeros(len(times), dtype=bool)
+    for item in complaints:
+        if item.refuses:
+            refused |= ((times >= item.since) & (times < item.until)).to_numpy()
+    return refused
+
+
+def refusal_name(complaints: Sequence[Complaint]) -> str:
+    """Equal for complaints that refuse the same; empty where nothing is refused."""
+    refused = (item for item in complaints if item.refuses)
+    return ";".join(f"{item.column or item.kind} {item.since.isoformat()} {item.until.isoformat()}" for item in refused)
+
+
+def _inside(rows: pd.DataFrame, time: str, complaint: Complaint) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = ((rows[time] >= complaint.since) & (rows[time] < complaint.until)).to_numpy()
+    return inside

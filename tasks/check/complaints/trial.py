@@ -116,7 +116,7 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
 
 
 def hold_trial(
-    suspects: pd.DataFrame, sound: pd.DataFrame, column: str | None, kind: str, *, undo: tuple[float, float] | None
+    suspects: pd.DataFrame, sound: pd.DataFrame, column: str | None, *, undo: tuple[float, float] | None
 ) -> Findings:
     """Fit the small models and compare them.
 

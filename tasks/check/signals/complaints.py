@@ -101,7 +101,7 @@ def _findings(
     undo = None
     if complaint.kind == "unit of" and column is not None and len(sound):
         undo = _conversion(rows[column], sound[column])
-    found = hold_trial(rows[[*features, "_truth"]], sound, column, complaint.kind, undo=undo)
+    found = hold_trial(rows[[*features, "_truth"]], sound, column, undo=undo)
     champion = _champion(complaint, inputs, history, rows)
     return Findings(found.later, found.sound, found.undone, champion, windows)
 

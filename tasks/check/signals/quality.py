@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.complaints.masks import is_refused
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
@@ -128,6 +131,21 @@ def estimate_signal(
     found = estimate_quality(inputs, policy, history, joined, past, newest_loss, as_of)
     lasts = persists(history, inputs.versions, found.signal.name, found.signal.fired, found.extreme, policy)
     return replace(found, signal=replace(found.signal, persistent=found.trusted and lasts))
+
+
+def explained(
+    signals: tuple[Signal, ...], joined: pd.DataFrame, complaints: Sequence[Complaint], newest: datetime
+) -> tuple[Signal, ...]:
+    """A fall of quality on rows that a complaint refuses asks for no training: it is the data's."""
+    times = joined["time"][joined["time"] >= pd.Timestamp(newest)]
+    if not is_refused(times, complaints).any():
+        return signals
+    return tuple(
+        replace(signal, persistent=False, detail=f"{signal.detail}; a complaint stands against these rows")
+        if signal.persistent
+        else signal
+        for signal in signals
+    )
 
 
 def alike_signals(inputs: CheckInputs, joined: pd.DataFrame) -> tuple[Signal, ...]:
