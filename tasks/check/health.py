@@ -21,7 +21,8 @@ from tasks.check.complaints.complaint import Complaint
 from tasks.check.history import moment
 from tasks.check.reference import Reference, RunSummary
 from tasks.check.signal import Signal, finite
-from tasks.check.window import ColumnFacts, WindowFacts
+from tasks.check.window import FAR_SIZES, ColumnFacts, WindowFacts
+from tasks.measures.calendar import is_of_calendar
 from tasks.measures.profiles import Column
 
 Floats = NDArray[np.float64]
@@ -32,7 +33,9 @@ DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
 FAR_JUMP = 3.0
 FAR_SHARE = 0.01
-WALKED = 0.25
+WALKED = 0.7
+SAME_LEVEL = 0.01
+DEGREES = (-150.0, 500.0)
 STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
 LEAST_ROWS = 30
@@ -236,6 +239,8 @@ def _unseen(
     share = summary.columns[column.name].outside
     if not _was_present(column, reference):
         return []  # a new question: nobody has learned what is usual
+    if is_of_calendar([*column.categories, *column.rare, *facts.strange]):
+        return []
     usual = max([*_past(column.name, reference, recent, "outside"), reference.novelty(column.name)], default=0.0)
     limit = usual + UNSEEN_RISE
     if share <= limit:
@@ -260,6 +265,8 @@ def _stuck(
         past = [*past, common]
     if max(past, default=1.0) >= STUCK_SHARE:
         return []
+    if column.kind == "numeric" and column.edges[-1] - column.edges[0] <= SAME_LEVEL * abs(column.edges[-1]):
+        return []  # a rate, a calibration: it hardly moves anyway
     value = facts.first.item() if isinstance(facts.first, np.generic) else facts.first
     detail = f"{column.name} is {value!r} in all {summary.rows} rows; no earlier window had one value only"
     return [_broken(f"constant {column.name}", 1.0, STUCK_SHARE, "the greatest share of one value before", detail)]
@@ -271,7 +278,7 @@ def _unit(
     now = np.array(summary.columns[column.name].quantiles)
     if not len(now):
         return []
-    far = _far_away(column, facts, summary)
+    far = _far_away(column, facts, summary, recent)
     if now[1] == now[3]:
         return far
     series = [np.array(run.columns[column.name].quantiles) for run in reference.runs if column.name in run.columns]
@@ -281,13 +288,14 @@ def _unit(
     scale = _scale(column, series)
     ordinary = max((_jump(later, sooner, scale) for sooner, later in pairwise(series)), default=0.0)
     latest = [np.array(run.columns[column.name].quantiles) for run in recent if column.name in run.columns]
-    near = [values for values in latest if len(values) and values[1] < values[3]] or series[-1:]
+    near = [values for values in latest if len(values) and values[1] < values[3]]
+    near = [*near, series[-1]]  # back to what was learned is no jump, whatever came in between
     jump = min(_jump(now, values, scale) for values in near)
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
         return far
     name, undone = best_conversion(now, near, scale)
-    typical = f"median {now[2]:.4g} after {near[-1][2]:.4g}"
+    typical = f"median {now[2]:.4g} after {near[max(0, len(near) - 2)][2]:.4g}"
     source = "twice the greatest step between the reference's windows, in its 5–95 % range"
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:
         detail = f"{column.name} looks {name}: {typical} in {summary.rows} rows; undone, it is as before"
@@ -295,8 +303,8 @@ def _unit(
     # A date or a counter walks through windows much narrower than all of it: far is what lies beyond the whole range.
     whole = max(scale, column.edges[-1] - column.edges[0])
     far_jump, far_limit = jump * scale / whole, max(FAR_JUMP, 10 * ordinary * scale / whole)
-    # A rate, a counter, a year: what has left its range, and is still of its own size, has walked.
-    size = max(abs(column.edges[0]), abs(column.edges[-1]))
+    # A rate, a counter, a year, a price: what has left its range, and is still of the size it was, has walked.
+    size = max(abs(column.edges[0]), abs(column.edges[-1]), *(abs(float(values[2])) for values in (now, *near)))
     if far_jump > far_limit and jump * scale > WALKED * size:
         source = "three times the reference's whole range, and ten times its greatest step; fixed"
         detail = f"{column.name} left its range at once: {typical} in {summary.rows} rows"
@@ -304,10 +312,13 @@ def _unit(
     return far
 
 
-def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary) -> list[Signal]:
+def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
     present = max(1, facts.finite)
     if facts.example is None or facts.away < max(5.0, FAR_SHARE * present):
         return []
+    sizes = [abs(value) for run in recent if column.name in run.columns for value in run.columns[column.name].quantiles]
+    if abs(facts.example) <= (1 + FAR_SIZES) * max(sizes, default=0.0):
+        return []  # the newest windows in order have walked there
     detail = (
         f"{column.name} lies far outside [{column.edges[0]:.4g}, {column.edges[-1]:.4g}] in {facts.away} of "
         f"{summary.rows} rows, such as {facts.example:.4g}"
@@ -330,6 +341,8 @@ def best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[
     """The conversion that, undone, brings the window closest to the newest ones in order."""
     best = ("", float("inf"))
     for name, factor, shift in CONVERSIONS:
+        if "°" in name and not all(DEGREES[0] <= value <= DEGREES[1] for values in near for value in values):
+            continue
         undone = (now - shift) / factor
         ordered = undone if factor > 0 else undone[::-1]
         alike = [values for values in near if _same_spread(ordered, values)]

@@ -12,7 +12,7 @@ from tasks.check.signal import Signal
 
 WORSE = 2.0  # so many times what was dissolved is another complaint
 KEPT_WINDOWS = 24
-FALSE_BEFORE = 2  # after so many that the truth dissolved, another of the same name holds nothing up
+FALSE_BEFORE = 1  # after so many that the truth dissolved, another of the same name holds nothing up
 
 
 def follow(
@@ -25,6 +25,7 @@ def follow(
     window: timedelta,
     patience: timedelta,
     accepted: Container[str],
+    acceptances: Container[str],
     texts: Sequence[str],
     judge: Callable[[Complaint], Ruling | None],
 ) -> tuple[Complaint, ...]:
@@ -37,6 +38,7 @@ def follow(
         news_since: Rows before it were looked at by an earlier check.
         patience: From its first check on, how long a complaint may wait for the truth: the label delay and a window.
         accepted: Names that people accepted for this champion.
+        acceptances: Decisions that people accepted, under whatever champion.
         texts: The text features.
         judge: What the truth that is known by now says; None where it is too little.
     """
@@ -51,7 +53,7 @@ def follow(
         else:
             del fired[complaint.name]
             complaint = replace(complaint, until=as_of, value=max(complaint.value, _value(signal)))
-        found.append(_settled(complaint, as_of, patience, accepted, judge))
+        found.append(_settled(complaint, as_of, patience, accepted, acceptances, judge))
     for name, signal in fired.items():
         if name not in accepted:
             column = column_of(name, texts)
@@ -86,7 +88,10 @@ def ending(model: str, complaint: Complaint) -> str:
 
 
 def _false_before(complaint: Complaint, complaints: Sequence[Complaint]) -> int:
-    return sum(item.state == "dissolved" and item.name == complaint.name for item in complaints)
+    return sum(
+        item.state == "dissolved" and item.name == complaint.name and complaint.value <= WORSE * item.value
+        for item in complaints
+    )
 
 
 def _kept(complaints: Sequence[Complaint], old: datetime) -> list[Complaint]:
@@ -104,11 +109,12 @@ def _settled(
     as_of: datetime,
     patience: timedelta,
     accepted: Container[str],
+    acceptances: Container[str],
     judge: Callable[[Complaint], Ruling | None],
 ) -> Complaint:
     if not complaint.refuses:
         return complaint
-    if complaint.firing and complaint.name in accepted:
+    if complaint.name in accepted or complaint.decision_id in acceptances:
         return replace(complaint, state="accepted", reason="A person accepted it")
     if complaint.opened == as_of:
         return complaint

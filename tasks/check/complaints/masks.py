@@ -27,7 +27,7 @@ def sound_rows(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -
         inside = _inside(rows, time, item)
         if item.kind == "duplicated rows" and inside.any():
             content = [name for name in rows if not str(name).startswith("_") or name == time]
-            inside &= rows.duplicated(content).to_numpy()
+            inside = inside & rows.duplicated(content).to_numpy()
         sound &= ~inside
     return sound
 

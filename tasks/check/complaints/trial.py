@@ -77,6 +77,7 @@ class Findings:
         sound: The same, on sound rows that were not learned from.
         undone: Of a conversion undone, for a model of sound rows only; None where none fits.
         champion: What the champion does better on the rows in question than elsewhere; negative is worse.
+        decimal: The values look multiplied or divided by ten, a hundred or a thousand: no world moves so.
         windows: How many windows the rows in question span.
     """
 
@@ -84,6 +85,7 @@ class Findings:
     sound: Effect | None = None
     undone: Effect | None = None
     champion: Effect | None = None
+    decimal: bool = False
     windows: float = 1.0
 
 
@@ -107,6 +109,8 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
             "confirmed",
             f"Its rows' truth says it is broken: undone, the loss changes by {_loss(found.undone)}; {told}",
         )
+    if found.decimal and found.later.sigmas < HELP_SIGMAS:
+        return "confirmed", f"Their truth does not say that numbers so far off mean what they did: {told}"
     hurts = any(effect is not None and effect.sigmas < -HARM_SIGMAS for effect in (found.later, found.sound))
     if kind == "constant":
         hurts |= found.champion is not None and found.champion.sigmas < -1.0

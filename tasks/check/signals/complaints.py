@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -44,6 +45,7 @@ def follow_complaints(
         window=policy.window,
         patience=inputs.label_delay + policy.window,
         accepted=history.accepted(inputs.versions),
+        acceptances=history.acceptances,
         texts=tuple(inputs.reference.vocabularies),
         judge=lambda complaint: _judge(complaint, inputs, policy, history, suspects, as_of),
     )
@@ -103,7 +105,8 @@ def _findings(
         undo = _conversion(rows[column], sound[column])
     found = hold_trial(rows[[*features, "_truth"]], sound, column, undo=undo)
     champion = _champion(complaint, inputs, history, rows)
-    return Findings(found.later, found.sound, found.undone, champion, windows)
+    decimal = undo is not None and undo[1] == 0 and (undo[0] >= 10 or 0 < undo[0] <= 0.1)
+    return replace(found, champion=champion, decimal=decimal, windows=windows)
 
 
 def _tried_columns(inputs: CheckInputs, column: str | None) -> list[str]:

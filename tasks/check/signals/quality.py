@@ -162,7 +162,8 @@ def alike_signals(inputs: CheckInputs, joined: pd.DataFrame) -> tuple[Signal, ..
         return ()
     truth = joined["truth"].to_numpy(dtype=np.float64)
     truth = truth[np.isfinite(truth)]
-    varies = len(truth) > 1 and bool(np.ptp(truth) > 0)
+    varied = np.array(inputs.reference.target_runs)
+    varies = bool(np.ptp(truth) > 0) if len(truth) > 1 else bool(len(varied) and np.ptp(varied) > 0)
     detail = f"the model answers {values[counts.argmax()]:.4g} to {counts.max()} of {len(scores)} rows" + (
         ": it has learned nothing, while the truth varies" if varies else "; there is no truth yet that says otherwise"
     )
