@@ -126,9 +126,15 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
 
 
 def standing_complaints(workspace: Workspace, model: str, *, as_of: datetime) -> tuple[Complaint, ...]:
-    """The complaints that refuse something, as the newest check left them."""
-    newest = workspace.ledger(model).newest(as_of=as_of)
-    return tuple(item for item in read_complaints([newest] if newest else []) if item.refuses)
+    """The complaints that refuse something, as the newest check left them, but for what people accepted since."""
+    ledger = workspace.ledger(model)
+    newest = ledger.newest(as_of=as_of)
+    if newest is None:
+        return ()
+    standing = [item for item in read_complaints([newest]) if item.refuses]
+    if newest.get("acceptance"):
+        standing = [item for item in standing if not item.firing]
+    return tuple(item for item in standing if not ledger.entry(item.decision_id, as_of=as_of).get("acceptance"))
 
 
 def _sound(data: LabelledRows, refused: tuple[Complaint, ...]) -> LabelledRows:
