@@ -150,7 +150,8 @@ def measure_null(reference: Profile, window_seconds: float) -> Null:
 def _walk(reference: Profile, sums: Counts, runs: Counts, whole: NDArray[np.bool_]) -> Floats:
     """The roots of the distances of the later runs from all that came before each, shape (runs, columns)."""
     later = np.flatnonzero(whole & (np.arange(len(runs)) >= len(runs) / 2))
-    return np.sqrt(distances(reference.columns, runs[later], sums[later])[0])
+    roots: Floats = np.sqrt(distances(reference.columns, runs[later], sums[later])[0])
+    return roots
 
 
 def limits(

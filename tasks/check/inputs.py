@@ -129,8 +129,8 @@ def join_with_past(
         _reached(past, policy),
     )
     doubted = is_refused(joined["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
-    truth = joined["truth"].where(complete)
-    return joined.assign(score=score, labelled=labelled, truth=truth, refused=doubted), past
+    joined = joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete), refused=doubted)
+    return joined, past
 
 
 def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:

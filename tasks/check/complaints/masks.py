@@ -34,12 +34,13 @@ def sound_rows(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -
 
 def without_refused(rows: pd.DataFrame, time: str, complaints: Sequence[Complaint]) -> pd.DataFrame:
     """The rows with the values that complaints refuse as missing."""
-    refused = [item for item in complaints if item.refuses and item.column in rows]
-    if not refused:
+    refused = [(item.column, item) for item in complaints if item.refuses and item.column is not None]
+    masked = {column: rows[column] for column, _ in refused if column in rows}
+    if not masked:
         return rows
-    masked = {item.column: rows[item.column] for item in refused}
-    for item in refused:
-        masked[item.column] = masked[item.column].mask(_inside(rows, time, item))
+    for column, item in refused:
+        if column in masked:
+            masked[column] = masked[column].mask(_inside(rows, time, item))
     return rows.assign(**masked)
 
 

@@ -119,7 +119,10 @@ def _tried_columns(inputs: CheckInputs, column: str | None) -> list[str]:
 
 def _conversion(now: pd.Series[float], before: pd.Series[float]) -> tuple[float, float] | None:
     """Factor and shift of the conversion that explains best how the values moved."""
-    quantiles = [np.nanquantile(part.to_numpy(dtype=np.float64), QUANTILES) for part in (now, before)]
+    quantiles: list[Floats] = [
+        np.asarray(np.nanquantile(part.to_numpy(dtype=np.float64), QUANTILES), dtype=np.float64)
+        for part in (now, before)
+    ]
     scale = float(quantiles[1][-1] - quantiles[1][0])
     if not all(np.isfinite(part).all() for part in quantiles) or not scale > 0:
         return None
