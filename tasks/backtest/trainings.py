@@ -115,9 +115,7 @@ class Trainings:
         encoded = definition.model_copy(update={"positive": None, "classes": ()})
         split = split_by_time(frame, encoded, moment.as_of, champion_until)
         data = LabelledRows(frame, {}, "")
-        return Prepared(
-            definition, encoded, moment.as_of, "", data, frame, split, None, refused=moment.refused
-        )
+        return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None, refused=moment.refused)
 
     def challenger(self, moment: Moment, prepared: Prepared) -> Costed[ScoredFit]:
         """The model fitted on everything before the holdout; it has scored the holdout."""
