@@ -32,6 +32,7 @@ class Complaint:
         reason: Why it is in this state, with the numbers.
         judged_until: Rows before it have been looked at with their truth.
         numbers: What the ruling rests on.
+        settled: The check at which it came into this state; None while it is open.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Complaint:
     reason: str = ""
     judged_until: datetime | None = None
     numbers: Mapping[str, float] | None = None
+    settled: datetime | None = None
 
     @property
     def kind(self) -> str:
@@ -70,8 +72,8 @@ class Complaint:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Complaint:
         moments = {name: datetime.fromisoformat(raw[name]) for name in ("opened", "since", "until")}
-        judged = raw.get("judged_until")
-        return cls(**{**raw, **moments, "judged_until": datetime.fromisoformat(judged) if judged else None})
+        later = {name: raw[name] and datetime.fromisoformat(raw[name]) for name in ("judged_until", "settled")}
+        return cls(**{**raw, **moments, **later})
 
 
 def is_judgeable(name: str) -> bool:

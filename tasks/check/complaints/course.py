@@ -115,7 +115,7 @@ def _settled(
     if not complaint.refuses:
         return complaint
     if complaint.name in accepted or complaint.decision_id in acceptances:
-        return replace(complaint, state="accepted", reason="A person accepted it")
+        return replace(complaint, state="accepted", reason="A person accepted it", settled=as_of)
     if complaint.opened == as_of:
         return complaint
     ruling = judge(complaint)
@@ -126,10 +126,11 @@ def _settled(
             reason=ruling.reason,
             judged_until=ruling.judged_until,
             numbers=dict(ruling.numbers),
+            settled=complaint.settled if ruling.state == complaint.state else as_of,
         )
     if complaint.state == "open" and as_of - complaint.opened >= patience:
         reason = "The truth that has come is too little to judge it: nothing is learned from it, and the rest goes on"
-        return replace(complaint, state="confirmed", reason=reason)
+        return replace(complaint, state="confirmed", reason=reason, settled=as_of)
     return complaint
 
 
