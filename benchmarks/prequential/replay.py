@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
 from perennial.state.store import ROW_ID
 from prequential.scores import MaskedScores, ScoreMatrix
 from prequential.sets import DriftingSet, Floats
 from tasks.check.complaints.complaint import doubted_span, read_complaints
-from tasks.check.complaints.masks import refusal_name, sound_rows, without_refused
+from tasks.check.complaints.masks import is_refused, refusal_name, sound_rows, without_refused
 from tasks.check.decision import CheckInputs, Decision
 from tasks.check.estimate.estimates import FEATURE_ROWS
 from tasks.check.estimate.record import past_rows
@@ -71,6 +73,12 @@ class Replay:
             sound = sound_rows(self.frame, "time", complaints)
             scores.refuse(name, self.learned.drop(columns="time"), sound)
         scores.kept.add(model)
+
+    def sound(self, part: slice, decisions: Sequence[dict[str, Any]]) -> NDArray[np.bool_]:
+        """Which rows the complaints of the newest of the decisions leave, shape (n,)."""
+        standing = read_complaints([row for row in decisions if row.get("kind", "decision") == "decision"])
+        sound: NDArray[np.bool_] = ~is_refused(self.frame["time"].iloc[part], standing)
+        return sound
 
     def rows(self, first: int, last: int) -> slice:
         """The rows of the windows first to last, the last one included; none where that lies before the first."""

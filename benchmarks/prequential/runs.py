@@ -171,6 +171,7 @@ class Court:
                 "shadow": maps[-1][1].apply(raw) if maps else raw,
             }
         )
+        rows = rows[self.replay.sound(slice(first, last), ledger)]
         report = judge_newcomer(rows, self.gate, version=self.model, former=model, metric=self.replay.loss, seed=0)
         if report.verdict != "roll back":
             return False
@@ -203,6 +204,10 @@ class Court:
         truth = self.replay.data.target[judged]
         answers = self._unseen_map(learnt).apply(self.replay.raw(self.model, learnt, new - 1))
         challenger = self.replay.raw(learnt, learnt, new - 1)
+        times = self.replay.frame["time"].iloc[judged]
+        sound = self.replay.sound(judged, [decision.to_dict()])
+        if self.gate is not None and sound.sum() >= max(self.gate.minimum_rows, len(truth) / 2):
+            truth, answers, challenger, times = truth[sound], answers[sound], challenger[sound], times[sound]
         champion = float(row_losses(truth, answers, self.replay.loss).mean())
         gain = champion - float(row_losses(truth, challenger, self.replay.loss).mean())
         verdict: Any = "promote"
@@ -214,7 +219,7 @@ class Court:
                 champion=answers,
                 baseline=np.full(len(truth), self.replay.data.target[: judged.start].mean()),
                 overlap_rows=0,
-                blocks=self.replay.frame["time"].iloc[judged].dt.floor("D").astype("int64").to_numpy(),
+                blocks=times.dt.floor("D").astype("int64").to_numpy(),
             )
             verdict = judge(evidence, self.gate, task=self.replay.task, metric=self.replay.loss).verdict
         after = decision.as_of + timedelta(seconds=1)

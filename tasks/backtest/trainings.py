@@ -30,7 +30,7 @@ from tasks.learning.search import given_parameters, tune
 from tasks.rows.frames import LabelledRows
 from tasks.rows.split import split_by_time
 from tasks.steps.describe import measure_importance, reference
-from tasks.steps.retrain import Judged, Measured, Prepared
+from tasks.steps.retrain import Judged, Measured, Prepared, without_refused_holdout
 
 T = TypeVar("T")
 
@@ -114,6 +114,7 @@ class Trainings:
         frame = moment.labelled_frame
         encoded = definition.model_copy(update={"positive": None, "classes": ()})
         split = split_by_time(frame, encoded, moment.as_of, champion_until)
+        split = without_refused_holdout(split, frame, encoded, moment.refused)
         data = LabelledRows(frame, {}, "")
         return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None, refused=moment.refused)
 

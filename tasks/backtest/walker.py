@@ -21,6 +21,7 @@ from tasks.backtest.trainings import ScoredFit, Trainings
 from tasks.calibration.fit import Recalibrator
 from tasks.calibration.maps import ReignedMap, judged_score
 from tasks.check.complaints.complaint import doubted_span, read_complaints
+from tasks.check.complaints.masks import is_refused
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
@@ -249,6 +250,8 @@ class Walker:
         rows = moment.between(newcomer.since, moment.as_of)
         rows = rows[(self.version_log[rows] == newcomer.number) & np.isfinite(moment.truth[rows])]
         shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=former.answer(rows)[0])
+        standing = read_complaints([decision.to_dict() for decision in self.decisions[-1:]])
+        shadowed = shadowed[~is_refused(shadowed["time"], standing)].reset_index(drop=True)
         report = judge_newcomer(
             shadowed, gate, version=newcomer.number, former=former.number, metric=self.definition.loss,
             seed=self.definition.training.seed,

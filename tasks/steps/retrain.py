@@ -27,7 +27,7 @@ from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
 from tasks.check.complaints.complaint import Complaint, read_complaints
-from tasks.check.complaints.masks import sound_rows, without_refused
+from tasks.check.complaints.masks import is_refused, sound_rows, without_refused
 from tasks.check.history import outcome_row
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
@@ -121,8 +121,19 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
+    split = without_refused_holdout(split, frame, encoded, refused)
     classes = known_coding(workspace.store, definition).classes
     return Prepared(definition, encoded, as_of, key, data, frame, split, champion, classes, refused)
+
+
+def without_refused_holdout(
+    split: Split, frame: pd.DataFrame, definition: ModelDefinition, refused: tuple[Complaint, ...]
+) -> Split:
+    """Judge on rows that no complaint stands against, where they are as many as the gate wants and half of all."""
+    times = frame[definition.data.time].iloc[split.holdout]
+    sound = split.holdout[~is_refused(times, refused)]
+    enough = len(sound) >= max(definition.gate.minimum_rows, len(split.holdout) / 2)
+    return replace(split, holdout=sound) if enough and len(sound) < len(split.holdout) else split
 
 
 def standing_complaints(workspace: Workspace, model: str, *, as_of: datetime) -> tuple[Complaint, ...]:
