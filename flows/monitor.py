@@ -14,7 +14,7 @@ from flows.recording import announce, announce_reign, moment, publish_markdown, 
 from perennial.definition import ModelDefinition
 from perennial.events import decision_event
 from perennial.workspace import Workspace, open_workspace
-from tasks.check.decision import Decision
+from tasks.check.decision import Decision, is_news
 from tasks.check.text import render_markdown
 from tasks.steps.monitor import open_decisions, record_decision, run_check
 from tasks.steps.probation import check_newcomer, end_probation
@@ -43,11 +43,12 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         if reign := workspace.registry.reign(model):
             announce_reign(model, reign)
     decision = step("check", run_check)(workspace, definition, as_of=at)
+    before = workspace.ledger(model).newest(as_of=at - timedelta(microseconds=1))
     step("record", record_decision)(workspace, decision)
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
     if trigger:
         _ask_for_runs(workspace, definition, decision)
-        if decision.verdict == "repair":
+        if decision.verdict == "repair" and is_news(decision, before):
             _ask_for_a_person(model, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None}

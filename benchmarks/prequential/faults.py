@@ -47,7 +47,7 @@ def measure_false_alarms(replay: Replay) -> dict[str, int]:
 
 
 def measure_faults(replay: Replay) -> dict[str, Any]:
-    """Put each fault at three strengths into single windows, and count the checks that ask for repair.
+    """Put each fault at three strengths into single windows, and count the checks that name it.
 
     Returns:
         named: Per fault and strength (named, injected); checks, repairs: of the same windows untouched.
@@ -66,7 +66,9 @@ def measure_faults(replay: Replay) -> dict[str, Any]:
                     continue
                 decision = check(broken, replay.policy(), as_of=replay.end(window))
                 tally = named.setdefault(kind, {s: [0, 0] for s in STRENGTHS})[strength]
-                tally[0] += decision.verdict == "repair"
+                tally[0] += decision.verdict == "repair" or any(
+                    signal.name == "predictions alike" and signal.persistent for signal in decision.signals
+                )
                 tally[1] += 1
     repairs = sum(decision.verdict == "repair" for decision in untouched)
     return {"named": named, "checks": len(untouched), "repairs": repairs}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
 from perennial.state.store import ROW_ID
-from prequential.scores import ScoreMatrix
+from prequential.scores import MaskedScores, ScoreMatrix
 from prequential.sets import DriftingSet, Floats
-from tasks.check.decision import CheckInputs
+from tasks.check.complaints.complaint import doubted_span, read_complaints
+from tasks.check.complaints.masks import is_refused, refusal_name, sound_rows, without_refused
+from tasks.check.decision import CheckInputs, Decision
+from tasks.check.estimate.estimates import FEATURE_ROWS
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness
 from tasks.check.history import read_history
@@ -42,11 +48,37 @@ class Replay:
         self.frame = data.features.assign(time=times)
         self.ids = pd.Series(np.arange(len(times))).astype("str")
         self.micros = microseconds(self.frame["time"])
+        self.learned = self.frame
         self.references: dict[int, Reference] = {}
 
     @property
     def task(self) -> Any:
         return self.data.task
+
+    def run_of_its_own(self) -> Replay:
+        """The same replay for one run, whose refusals concern no other."""
+        mine, fits = copy(self), self.matrix
+        mine.matrix = ScoreMatrix(MaskedScores(self.data, fits.scores, dict(fits.fit_seconds)), dict(fits.fit_seconds))
+        mine.references = dict(self.references)
+        return mine
+
+    def refuse(self, decision: Decision, model: int) -> None:
+        """Let models fitted from now on learn only what the decision's complaints leave; `model` will serve."""
+        complaints, scores = read_complaints([decision.to_dict()]), self.matrix.scores
+        assert isinstance(scores, MaskedScores)
+        name = refusal_name(complaints)
+        if name != scores.refused:
+            self.references = {number: made for number, made in self.references.items() if number in scores.kept}
+            self.learned = without_refused(self.frame, "time", complaints)
+            sound = sound_rows(self.frame, "time", complaints)
+            scores.refuse(name, self.learned.drop(columns="time"), sound)
+        scores.kept.add(model)
+
+    def sound(self, part: slice, decisions: Sequence[dict[str, Any]]) -> NDArray[np.bool_]:
+        """Which rows the complaints of the newest of the decisions leave, shape (n,)."""
+        standing = read_complaints([row for row in decisions if row.get("kind", "decision") == "decision"])
+        sound: NDArray[np.bool_] = ~is_refused(self.frame["time"].iloc[part], standing)
+        return sound
 
     def rows(self, first: int, last: int) -> slice:
         """The rows of the windows first to last, the last one included; none where that lies before the first."""
@@ -81,7 +113,7 @@ class Replay:
             )
             loss = mean_loss(held)
             self.references[model] = build_reference(
-                self.frame.iloc[part],
+                self.learned.iloc[part],
                 time="time",
                 task=self.task,
                 loss=self.loss,
@@ -144,7 +176,19 @@ class Replay:
             window_features=self.features(part),
             mature_features=self.features(mature),
             holdout=self.holdout(model),
+            suspects=self.suspects(ledger, log, as_of - delay),
         )
+
+    def suspects(self, ledger: list[dict[str, Any]], log: pd.DataFrame, mature_until: datetime) -> pd.DataFrame | None:
+        """The rows that earlier checks complained of, with what was answered."""
+        decisions = [row for row in ledger[-8:] if row["kind"] == "decision"]
+        span = doubted_span(read_complaints(decisions), mature_until)
+        if span is None:
+            return None
+        first, last = np.searchsorted(self.micros, [moment.timestamp() * 1e6 for moment in span])
+        part = np.arange(first, last)
+        part = part[:: max(1, -(-len(part) // FEATURE_ROWS))]
+        return self.frame.iloc[part].assign(**{ROW_ID: self.ids.iloc[part], "_score": log["score"].iloc[part]})
 
     def features(self, part: slice) -> pd.DataFrame | None:
         """Ids and features, which a regression's estimates read."""
@@ -154,7 +198,7 @@ class Replay:
         """What the champion was judged on: its newest window, scored by the model without it."""
         part = self.rows(model - 1, model - 1)
         scores = self.raw(model - 1, model - 1, model - 1)
-        return self.frame.iloc[part].assign(_score=scores, _truth=self.data.target[part])
+        return self.learned.iloc[part].assign(_score=scores, _truth=self.data.target[part])
 
     def empty_log(self) -> pd.DataFrame:
         """A log without predictions; version 0 is nobody's."""

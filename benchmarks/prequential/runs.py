@@ -93,6 +93,7 @@ def run_chooser(replay: Replay, choose: Chooser) -> Run:
 
 def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = None) -> Run:
     """The live check at the end of every window, and what it asks for; with `gate`, as far as the live gate lets it."""
+    replay = replay.run_of_its_own()
     data, run = replay.data, Run()
     court = Court(replay, policy, gate)
     log, ledger = replay.empty_log(), list[dict[str, Any]]()
@@ -116,6 +117,7 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         if decision.verdict == "recalibrate":
             run.act(window, "recalibrate", court.recalibrate(inputs, decision, ledger))
         elif decision.verdict == "retrain" and replay.known(window) > court.model:
+            replay.refuse(decision, replay.known(window))
             trained, let_in = court.retrain(replay.known(window), decision, ledger)
             run.cpu_seconds += trained
             run.act(window, "retrain", let_in)
@@ -169,6 +171,7 @@ class Court:
                 "shadow": maps[-1][1].apply(raw) if maps else raw,
             }
         )
+        rows = rows[self.replay.sound(slice(first, last), ledger)]
         report = judge_newcomer(rows, self.gate, version=self.model, former=model, metric=self.replay.loss, seed=0)
         if report.verdict != "roll back":
             return False
@@ -201,6 +204,10 @@ class Court:
         truth = self.replay.data.target[judged]
         answers = self._unseen_map(learnt).apply(self.replay.raw(self.model, learnt, new - 1))
         challenger = self.replay.raw(learnt, learnt, new - 1)
+        times = self.replay.frame["time"].iloc[judged]
+        sound = self.replay.sound(judged, [decision.to_dict()])
+        if self.gate is not None and sound.sum() >= max(self.gate.minimum_rows, len(truth) / 2):
+            truth, answers, challenger, times = truth[sound], answers[sound], challenger[sound], times[sound]
         champion = float(row_losses(truth, answers, self.replay.loss).mean())
         gain = champion - float(row_losses(truth, challenger, self.replay.loss).mean())
         verdict: Any = "promote"
@@ -212,7 +219,7 @@ class Court:
                 champion=answers,
                 baseline=np.full(len(truth), self.replay.data.target[: judged.start].mean()),
                 overlap_rows=0,
-                blocks=self.replay.frame["time"].iloc[judged].dt.floor("D").astype("int64").to_numpy(),
+                blocks=times.dt.floor("D").astype("int64").to_numpy(),
             )
             verdict = judge(evidence, self.gate, task=self.replay.task, metric=self.replay.loss).verdict
         after = decision.as_of + timedelta(seconds=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from prequential.sets import DriftingSet, Floats
 
@@ -80,6 +81,47 @@ class ScoreMatrix:
 
     scores: dict[int, Floats]
     fit_seconds: dict[int, float]
+
+
+class MaskedScores(dict[int, Floats]):
+    """Scores of a run that may not learn from all: models are fitted when they are asked for.
+
+    Those that serve or have served stay as they are, whatever is refused later.
+    """
+
+    def __init__(self, data: DriftingSet, scores: dict[int, Floats], fit_seconds: dict[int, float]) -> None:
+        super().__init__(scores)
+        self.data, self.plain, self.fit_seconds = data, scores, fit_seconds
+        self.kept: set[int] = {data.start}
+        self.refused = ""
+
+    def refuse(self, name: str, learned: pd.DataFrame, sound: NDArray[np.bool_]) -> None:
+        """From now on learn from these features, of the sound rows; `name` tells one such choice from another."""
+        if name == self.refused:
+            return
+        self.refused = name
+        for model in [model for model in self.plain if model not in self.kept]:
+            self.pop(model, None)
+            if not name:
+                self[model] = self.plain[model]
+        self.learned, self.sound = learned, sound
+
+    def __missing__(self, model: int) -> Floats:
+        """Fit the model on what is sound; it scores the rows as they came."""
+        end = self.data.first_row(model)
+        rows = np.flatnonzero(self.sound[:end])
+        both = replace(
+            self.data,
+            features=pd.concat([self.learned.iloc[rows], self.data.features.iloc[end:]], ignore_index=True),
+            target=np.concatenate([self.data.target[rows], self.data.target[end:]]),
+            window=np.concatenate([self.data.window[rows], self.data.window[end:]]),
+            words=None if self.data.words is None else self.data.words[np.r_[rows, end : len(self.data.target)]],
+        )
+        began = time.process_time()
+        matrix, categories = design_matrix(both)
+        self[model] = fit_scores(both, matrix, categories, model, slice(len(rows), None))
+        self.fit_seconds[model] = time.process_time() - began
+        return self[model]
 
 
 def score_matrix(data: DriftingSet, cache: Path | None) -> ScoreMatrix:

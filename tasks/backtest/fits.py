@@ -11,6 +11,8 @@ from typing import Any
 from perennial.definition import ModelDefinition
 from perennial.state.store import ROW_TIME, ROW_TRUTH
 from tasks.backtest.past import Floats, Past, Positions
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.complaints.masks import without_refused
 from tasks.learning.fitting import FittedModel, fit, predict_score
 from tasks.steps.retrain import one_row_milliseconds
 
@@ -25,6 +27,7 @@ class Order:
         parameters: Hyperparameters.
         first, last: The range of positions to score; `last` None is the end.
         timed: A position for timing one row.
+        refused: The complaints whose values are not learned.
     """
 
     definition: ModelDefinition
@@ -34,6 +37,7 @@ class Order:
     first: int
     last: int | None
     timed: int
+    refused: tuple[Complaint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def carry_out(past: Past, order: Order) -> Made:
     data = order.definition.data
     frame = past.frame.iloc[order.rows].reset_index(drop=True).assign(**{ROW_TRUTH: order.truth})
     frame = frame.rename(columns={ROW_TIME: data.time, ROW_TRUTH: data.target})
+    frame = without_refused(frame, data.time, order.refused)
     fitted = fit(order.definition, frame, order.parameters, order.definition.training.seed, threads=1)
     features = past.features.iloc[order.first : order.last]
     started = time.perf_counter()

@@ -6,6 +6,7 @@ the same is tested against tasks.steps.monitor and tasks.rows.data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,6 +20,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.complaints.masks import sound_rows
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.intake.quarantine import RELEASES
 from tasks.measures.profiles import microseconds
@@ -119,9 +122,10 @@ def load_past(store: Store, definition: ModelDefinition, *, until: datetime | No
 class Moment:
     """The past as it was known at one moment; what several policies ask for is made once."""
 
-    def __init__(self, past: Past, as_of: datetime) -> None:
+    def __init__(self, past: Past, as_of: datetime, refused: tuple[Complaint, ...] = ()) -> None:
         self.past = past
         self.as_of = as_of
+        self.refused = refused
         self.now = micros(as_of)
         self.truth, self.labelled_at = past.labels_until(self.now)
 
@@ -137,7 +141,15 @@ class Moment:
         """The rows that a training may learn from: as tasks.rows.data.labelled_rows finds them."""
         window = self.past.definition.training.window
         rows = self.between(self.as_of - window if window else None, self.as_of)
-        return rows[np.isfinite(self.truth[rows])]
+        rows = rows[np.isfinite(self.truth[rows])]
+        if all(item.column is not None for item in self.refused):
+            return rows
+        return rows[sound_rows(self.past.frame.iloc[rows], ROW_TIME, self.refused)]
+
+    def without(self, complaints: Sequence[Complaint]) -> Moment:
+        """The same moment for a training that may not learn from what complaints stand against."""
+        refused = tuple(item for item in complaints if item.refuses)
+        return Moment(self.past, self.as_of, refused) if refused else self
 
     def labelled_since(self, trained_from: datetime) -> int:
         """How many labelled rows a check counts, as tasks.steps.monitor.count_labelled: since the champion's oldest."""

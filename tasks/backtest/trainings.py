@@ -22,6 +22,7 @@ import numpy as np
 from perennial.definition import ModelDefinition
 from tasks.backtest.fits import Made, Order, carry_out
 from tasks.backtest.past import Floats, Moment, Past, Positions, micros
+from tasks.check.complaints.masks import refusal_name
 from tasks.check.reference import Reference
 from tasks.compute.cluster import Cluster, Shared
 from tasks.learning.fitting import FittedModel
@@ -29,7 +30,7 @@ from tasks.learning.search import given_parameters, tune
 from tasks.rows.frames import LabelledRows
 from tasks.rows.split import split_by_time
 from tasks.steps.describe import measure_importance, reference
-from tasks.steps.retrain import Judged, Measured, Prepared
+from tasks.steps.retrain import Judged, Measured, Prepared, without_refused_holdout
 
 T = TypeVar("T")
 
@@ -113,8 +114,9 @@ class Trainings:
         frame = moment.labelled_frame
         encoded = definition.model_copy(update={"positive": None, "classes": ()})
         split = split_by_time(frame, encoded, moment.as_of, champion_until)
+        split = without_refused_holdout(split, frame, encoded, moment.refused)
         data = LabelledRows(frame, {}, "")
-        return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None)
+        return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None, refused=moment.refused)
 
     def challenger(self, moment: Moment, prepared: Prepared) -> Costed[ScoredFit]:
         """The model fitted on everything before the holdout; it has scored the holdout."""
@@ -194,6 +196,7 @@ class Trainings:
             first=first,
             last=last,
             timed=int(moment.labelled[-1]),
+            refused=prepared.refused,
         )
         if self._cluster is None:
             made = carry_out(self._past, order)
@@ -209,13 +212,13 @@ class Trainings:
     def _parameters(self, moment: Moment, prepared: Prepared) -> Mapping[str, Any]:
         if self._folder is None:
             return given_parameters(prepared.encoded, self._start)
-        folder, name = self._folder, _name(moment.labelled[prepared.split.learning], "")
+        folder, name = self._folder, _name(moment.labelled[prepared.split.learning], refusal_name(prepared.refused))
 
         def search() -> dict[str, Any]:
             workers = prepared.encoded.training.tuning.workers
             with self._cluster.cluster.trials(workers) if self._cluster else contextlib.nullcontext() as executor:
                 found = tune(
-                    prepared.encoded, prepared.frame, prepared.split.folds, storage=folder / "tuning.journal",
+                    prepared.encoded, prepared.learned, prepared.split.folds, storage=folder / "tuning.journal",
                     study_name=name, champion_parameters=self._start, seed=prepared.definition.training.seed,
                     executor=executor,
                 )  # fmt: skip
@@ -228,7 +231,7 @@ class Trainings:
     def _digest(self, moment: Moment, prepared: Prepared, rows: Positions) -> str:
         positions = moment.labelled[rows]
         parameters = json.dumps(self._parameters(moment, prepared), sort_keys=True, default=repr)
-        return _name(positions, parameters, moment.truth[positions])
+        return _name(positions, parameters + refusal_name(prepared.refused), moment.truth[positions])
 
 
 def _name(positions: Positions, parameters: str, *arrays: Floats) -> str:

@@ -20,6 +20,8 @@ from tasks.backtest.policies import Candidate
 from tasks.backtest.trainings import ScoredFit, Trainings
 from tasks.calibration.fit import Recalibrator
 from tasks.calibration.maps import ReignedMap, judged_score
+from tasks.check.complaints.complaint import doubted_span, read_complaints
+from tasks.check.complaints.masks import is_refused
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
@@ -197,7 +199,17 @@ class Walker:
             window_features=self._features_of(own),
             mature_features=self._features_of(mature),
             holdout=self.champion.holdout,
+            suspects=self._suspects(moment, mature_end),
         )
+
+    def _suspects(self, moment: Moment, mature_end: datetime) -> pd.DataFrame | None:
+        """As tasks.steps.monitor reads them."""
+        span = doubted_span(read_complaints([decision.to_dict() for decision in self.decisions[-1:]]), mature_end)
+        if span is None:
+            return None
+        rows = moment.between(*span)
+        rows = rows[sample_ids(self.past.frame[ROW_ID].iloc[rows], FEATURE_ROWS)]
+        return self.past.frame.iloc[rows].assign(_score=self.score_log[rows]).reset_index(drop=True)
 
     def _features_of(self, rows: Positions) -> pd.DataFrame | None:
         if self.definition.task == "classification" or not len(rows):
@@ -238,6 +250,8 @@ class Walker:
         rows = moment.between(newcomer.since, moment.as_of)
         rows = rows[(self.version_log[rows] == newcomer.number) & np.isfinite(moment.truth[rows])]
         shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=former.answer(rows)[0])
+        standing = read_complaints([decision.to_dict() for decision in self.decisions[-1:]])
+        shadowed = shadowed[~is_refused(shadowed["time"], standing)].reset_index(drop=True)
         report = judge_newcomer(
             shadowed, gate, version=newcomer.number, former=former.number, metric=self.definition.loss,
             seed=self.definition.training.seed,
@@ -253,6 +267,7 @@ class Walker:
         self.actions.append(Action(moment.as_of, "roll back", "", report.reason))
 
     def _retrain(self, moment: Moment, decision: Decision) -> None:
+        moment = moment.without(read_complaints([decision.to_dict()]))
         try:
             prepared = self.trainings.prepare(moment, self.definition, self.champion.fit.trained_until)
             report = self._promote(moment, prepared, self.champion, len(self.bases) + 1, decision)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -30,7 +30,8 @@ NEXT_STEPS: dict[str, str] = {
     "hold": "Nothing: the champion goes on answering; the next check looks again.",
     "recalibrate": "The score's map is refitted on the matured labels and goes through the gate; no model is trained.",
     "retrain": "A challenger is trained and goes through the gate; the champion answers until it is beaten.",
-    "repair": "Mend the feed, or accept the data with a name and a reason; nothing is trained until then.",
+    "repair": "Mend the feed, or accept the data: `perennial accept {model} {decision} --reason WHY`. Nothing is "
+    "learned from these rows; their truth, when it has come, says whether they are broken or the world moved.",
 }
 
 
@@ -117,12 +118,13 @@ def check(inputs: CheckInputs, policy: Monitoring, *, as_of: datetime) -> Decisi
     if as_of.tzinfo is None:
         raise DataError(f"as_of {as_of.isoformat()} has no time zone", "Give it in UTC")
     history = read_history(inputs.ledger, as_of)
-    signals, evidence = gather(inputs, policy, history, as_of)
-    found = decide(signals, policy, history, as_of, blind=bool(evidence["blind"]))
     digest = policy_digest(policy)
     identity = "\n".join([inputs.model, as_of.isoformat(), inputs.champion_version, digest])
+    decision_id = str(uuid.uuid5(NAMESPACE, identity))
+    signals, evidence = gather(inputs, policy, history, as_of, decision_id)
+    found = decide(signals, policy, history, as_of, blind=bool(evidence["blind"]))
     return Decision(
-        decision_id=str(uuid.uuid5(NAMESPACE, identity)),
+        decision_id=decision_id,
         model=inputs.model,
         as_of=as_of,
         champion_version=inputs.champion_version,
@@ -132,7 +134,7 @@ def check(inputs: CheckInputs, policy: Monitoring, *, as_of: datetime) -> Decisi
         signals=signals,
         would_change=found.would_change,
         evidence={**evidence, **_allowance(policy, history, as_of)},
-        next_step=NEXT_STEPS[found.verdict],
+        next_step=NEXT_STEPS[found.verdict].format(model=inputs.model, decision=decision_id[:8]),
     )
 
 
@@ -148,7 +150,7 @@ def decide(
         as_of: The moment.
         blind: Quality can't be judged on what the drift concerns, so drift may act by itself.
     """
-    broken = [signal for signal in signals if signal.kind == "health" and signal.fired]
+    broken = [signal for signal in signals if signal.kind == "health" and signal.persistent]
     if broken:
         reasons = tuple(signal.detail for signal in broken)
         change = ("hold or better, once these are mended or accepted: " + ", ".join(s.name for s in broken),)
@@ -234,9 +236,20 @@ def _bound(signal: Signal, word: str) -> str:
     return f"{signal.name} were {word} {signal.threshold:.4g} (it is {signal.value:.4g})"
 
 
+def is_news(decision: Decision, before: Mapping[str, Any] | None) -> bool:
+    """Whether the decision asks for a person because of something that the check before it did not."""
+    told = set() if before is None or before["verdict"] != "repair" else _blocking(before["signals"])
+    return bool(_blocking([signal.to_dict() for signal in decision.signals]) - told)
+
+
+def _blocking(signals: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {signal["name"] for signal in signals if signal["kind"] == "health" and signal["persistent"]}
+
+
 def _with_context(reasons: tuple[str, ...], signals: tuple[Signal, ...]) -> tuple[str, ...]:
     """The reasons, then what the other main signals say: quality, drift, growth, recalibration, age."""
     order = {"quality": 0, "drift": 1, "growth": 2, "recalibration": 3, "schedule": 4, "estimate": 5}
+    known = tuple(s.detail for s in signals if s.kind == "health" and s.fired and s.detail not in reasons)
     told = [signal for signal in signals if signal.kind in order and (signal.kind != "drift" or signal.name == "drift")]
     rest = (signal.detail for signal in sorted(told, key=lambda s: order[s.kind]))
-    return (*reasons, *(detail for detail in rest if detail not in reasons)) or ("nothing could be measured",)
+    return (*reasons, *known, *(detail for detail in rest if detail not in reasons)) or ("nothing could be measured",)

@@ -25,6 +25,7 @@ Counts = NDArray[np.int64]
 MINIMUM_RUNS = 5
 LEAST_WEIGHT = 0.1
 LARGEST = 0.5
+WALK_DEVIATIONS = 2.0
 _NULL_ARRAYS = ("mean", "deviation", "missing_deviation")
 
 
@@ -105,14 +106,21 @@ def distances(columns: Sequence[Column], current: Counts, rest: Counts) -> Float
             gaps = np.cumsum(mine - theirs, axis=-1)[..., :-1]
             apart[..., position] = np.sqrt(np.mean(gaps**2, axis=-1)) if column.bins > 1 else 0.0
         else:
-            apart[..., position] = np.sqrt(np.clip(1 - np.sqrt(mine * theirs).sum(axis=-1), 0, 1))
+            # Rare and unseen ones together: where a share of values comes once, new ones of them are no news.
+            shared = np.sqrt(mine[..., :-2] * theirs[..., :-2]).sum(axis=-1)
+            shared += np.sqrt(mine[..., -2:].sum(axis=-1) * theirs[..., -2:].sum(axis=-1))
+            apart[..., position] = np.sqrt(np.clip(1 - shared, 0, 1))
     empty = (values.sum(axis=-1) == 0) | (others.sum(axis=-1) == 0)
     missing = current[..., -1] / np.maximum(total, 1) - rest[..., -1] / np.maximum(other_total, 1)
     return np.stack([np.where(empty, 0.0, apart), np.abs(missing)])
 
 
 def measure_null(reference: Profile, window_seconds: float) -> Null:
-    """Compare every contiguous run of the window's length with the rest of the reference."""
+    """Compare every contiguous run of the window's length with the rest of the reference.
+
+    A column that walks (a counter, a rate, categories with turnover) lies further from what came before it than from
+    the rest, always: of such a one, runs are compared with what came before them, as a new window is.
+    """
     blocks = max(1, round(window_seconds / reference.block_seconds))
     dense = _dense(reference)
     nothing = np.zeros(len(reference.columns))
@@ -121,7 +129,9 @@ def measure_null(reference: Profile, window_seconds: float) -> Null:
     sums = np.concatenate([np.zeros((1, *dense.shape[1:]), dtype=np.int64), np.cumsum(dense, axis=0)])
     runs = sums[blocks:] - sums[:-blocks]
     rows = runs[:, 0].sum(axis=-1)
-    runs = runs[rows >= 0.5 * np.median(rows)]
+    whole = rows >= 0.5 * np.median(rows)
+    walk = _walk(reference, sums, runs, whole)
+    runs = runs[whole]
     rows = np.maximum(runs[:, 0].sum(axis=-1), 1)
     apart, missing = distances(reference.columns, runs, sums[-1] - runs)
     roots = np.sqrt(apart)
@@ -129,7 +139,19 @@ def measure_null(reference: Profile, window_seconds: float) -> Null:
     beyond_chance = np.mean(missing**2, axis=0) - share * (1 - share) * np.mean(1 / rows)
     fitting = max(1, min(len(dense) // blocks, len(runs)))
     deviation = roots.std(axis=0, ddof=1) if len(runs) > 1 else nothing
-    return Null(roots.mean(axis=0), deviation, np.sqrt(np.maximum(beyond_chance, 0.0)), fitting)
+    mean = roots.mean(axis=0)
+    if len(walk) > 1:
+        walks = walk.mean(axis=0) > mean + WALK_DEVIATIONS * deviation
+        mean = np.where(walks, walk.mean(axis=0), mean)
+        deviation = np.where(walks, np.maximum(walk.std(axis=0, ddof=1), deviation), deviation)
+    return Null(mean, deviation, np.sqrt(np.maximum(beyond_chance, 0.0)), fitting)
+
+
+def _walk(reference: Profile, sums: Counts, runs: Counts, whole: NDArray[np.bool_]) -> Floats:
+    """The roots of the distances of the later runs from all that came before each, shape (runs, columns)."""
+    later = np.flatnonzero(whole & (np.arange(len(runs)) >= len(runs) / 2))
+    roots: Floats = np.sqrt(distances(reference.columns, runs[later], sums[later])[0])
+    return roots
 
 
 def limits(
@@ -153,7 +175,8 @@ def limits(
     if null.runs < MINIMUM_RUNS:
         return np.full(len(columns), np.nan), np.full(len(columns), np.nan)
     factor = stats.t.isf(rate, null.runs - 1) * np.sqrt(1 + 1 / null.runs)
-    learned = np.minimum((null.mean + factor * null.deviation) ** 2, LARGEST)
+    largest = np.where(null.mean**2 > LARGEST / 2, 1.0, LARGEST)  # what is ordinarily far can't be limited so
+    learned = np.minimum((null.mean + factor * null.deviation) ** 2, largest)
     total = reference.counts.sum(axis=0)
     share = np.maximum((total[:, -1] + 1) / (total.sum(axis=-1) + 2), 1 / window_rows)
     learned_missing = factor * null.missing_deviation

@@ -6,14 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from perennial.definition import Monitoring
+from tasks.check.complaints.complaint import is_judgeable
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs, join_with_past, require_columns
 from tasks.check.signal import Signal
-from tasks.check.signals.columns import drift_signals, label_shift_signals, window_signals
+from tasks.check.signals.columns import drift_signals, label_shift_signals, look
 from tasks.check.signals.maps import map_signals, map_test
 from tasks.check.signals.quality import (
     age_signals,
+    alike_signals,
     estimate_signal,
+    explained,
     growth_signals,
     is_blind,
     loss_dict,
@@ -24,7 +27,7 @@ from tasks.check.window import WindowFacts, read_facts
 
 
 def gather(
-    inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime
+    inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime, decision_id: str
 ) -> tuple[tuple[Signal, ...], dict[str, Any]]:
     """All signals, the strongest kind first, and the evidence for the record."""
     require_columns(inputs)
@@ -32,7 +35,8 @@ def gather(
     window = inputs.window
     if not isinstance(window, WindowFacts):
         window = read_facts(inputs.reference, window, inputs.time)
-    data, summary, counts = window_signals(inputs, window, policy, history, as_of)
+    seen = look(inputs, window, policy, history, as_of, decision_id)
+    data, summary, counts = seen.signals, seen.summary, seen.counts
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
     drift = drift_signals(inputs, window.rows, policy, history, counts)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
@@ -40,11 +44,13 @@ def gather(
     maps = map_signals(test, refusal, policy, history, as_of)
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
     quality = quality_signals(inputs, policy, history, loss, covered, judged, drifting, mends)
+    quality = explained(quality, joined, seen.complaints, as_of - inputs.label_delay - policy.window)
     blind = is_blind(inputs, policy, history, covered, judged, as_of)
     estimated = estimate_signal(inputs, policy, history, joined, past, loss.mean if judged else None, as_of)
     signals = (
         *data,
         *quality,
+        *alike_signals(inputs, joined),
         estimated.signal,
         *drift,
         *label_shift_signals(inputs.reference, joined),
@@ -65,6 +71,8 @@ def gather(
         "loss": loss_dict(loss, inputs.reference),
         "estimate": estimated.evidence,
         "recalibration": {"method": test.method, "gain": test.gain, "rows": test.rows},
+        "complaints": [complaint.to_dict() for complaint in seen.complaints],
+        "facts": [s.name for s in data if s.kind == "health" and s.persistent and not is_judgeable(s.name)],
         "labelled_rows": inputs.labelled_rows,
         "trained_rows": inputs.reference.trained_rows,
         "trained_until": inputs.reference.trained_until.isoformat(),

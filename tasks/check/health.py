@@ -8,7 +8,7 @@ concerns, with an example.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,9 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.check.reference import PREDICTION, Reference, RunSummary
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.history import moment
+from tasks.check.reference import Reference, RunSummary
 from tasks.check.signal import Signal, finite
-from tasks.check.window import ColumnFacts, WindowFacts
+from tasks.check.window import FAR_SIZES, ColumnFacts, WindowFacts
+from tasks.measures.calendar import is_of_calendar
 from tasks.measures.profiles import Column
 
 Floats = NDArray[np.float64]
@@ -30,12 +33,15 @@ DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
 FAR_JUMP = 3.0
 FAR_SHARE = 0.01
+WALKED = 0.7
+SAME_LEVEL = 0.01
+DEGREES = (-150.0, 500.0)
 STUCK_SHARE = 0.7
 FEW_ROWS = 0.1
-ALIKE_SHARE = 0.99
 LEAST_ROWS = 30
 LEAST_GAPS = 2
 CLOCK_HOURS = 2
+SEARCHED_CHECKS = 40
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("multiplied by 1000", 1000.0, 0.0),
     ("divided by 1000", 0.001, 0.0),
@@ -180,22 +186,13 @@ def check_columns(
     return tuple(found)
 
 
-def check_predictions(reference: Reference, scores: Floats) -> tuple[Signal, ...]:
-    """Predictions that are all alike, where the champion's were not, or no numbers at all."""
-    if len(scores) < LEAST_ROWS:
-        return ()
+def check_predictions(scores: Floats) -> tuple[Signal, ...]:
+    """Predictions that are no numbers."""
     bad = int((~np.isfinite(scores)).sum())
-    if bad:
-        detail = f"{bad} of {len(scores)} predictions are missing or infinite"
-        return (_broken("predictions", bad, 0, "every prediction is a number", detail),)
-    values, counts = np.unique(np.round(scores, 9), return_counts=True)
-    share = float(counts.max() / len(scores))
-    known = reference.column(PREDICTION)
-    varied = known is None or known.bins > 3
-    if share < ALIKE_SHARE or not varied:
+    if len(scores) < LEAST_ROWS or not bad:
         return ()
-    detail = f"{counts.max()} of {len(scores)} predictions are {values[counts.argmax()]:.4g}"
-    return (_broken("predictions alike", share, ALIKE_SHARE, "share of one value; fixed", detail),)
+    detail = f"{bad} of {len(scores)} predictions are missing or infinite"
+    return (_broken("predictions", bad, 0, "every prediction is a number", detail),)
 
 
 def _broken(name: str, value: float | None, threshold: float, source: str, detail: str) -> Signal:
@@ -208,9 +205,24 @@ def _past(name: str, reference: Reference, recent: Sequence[RunSummary], what: s
     return [float(getattr(run.columns[name], what)) for run in runs]
 
 
+def _gaps(name: str, reference: Reference, recent: Sequence[RunSummary]) -> list[float]:
+    """Shares missing before; windows without any value only if they are the newest: a gap that has ended is no custom.
+
+    Values that a training was not to learn from are such a gap.
+    """
+    shares = _past(name, reference, recent, "missing")
+    ended = [position for position, share in enumerate(shares) if share < 1.0]
+    return shares if not ended else [s for at, s in enumerate(shares) if s < 1.0 or at > ended[-1]]
+
+
+def _was_present(column: Column, reference: Reference) -> bool:
+    counts = reference.profile.counts[:, reference.profile.columns.index(column)]
+    return bool(counts[:, :-1].sum())
+
+
 def _missing(column: Column, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
     share = summary.columns[column.name].missing
-    usual = max(_past(column.name, reference, recent, "missing"), default=0.0)
+    usual = max(_gaps(column.name, reference, recent), default=0.0)
     limit = usual + MISSING_RISE
     emptied = share == 1.0 and usual < 1.0 and (1 - usual) * summary.rows >= LEAST_ROWS
     if share <= limit and not emptied:
@@ -225,7 +237,11 @@ def _unseen(
     column: Column, reference: Reference, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]
 ) -> list[Signal]:
     share = summary.columns[column.name].outside
-    usual = max(_past(column.name, reference, recent, "outside"), default=0.0)
+    if not _was_present(column, reference):
+        return []  # a new question: nobody has learned what is usual
+    if is_of_calendar([*column.categories, *column.rare, *facts.strange]):
+        return []
+    usual = max([*_past(column.name, reference, recent, "outside"), reference.novelty(column.name)], default=0.0)
     limit = usual + UNSEEN_RISE
     if share <= limit:
         return []
@@ -249,6 +265,8 @@ def _stuck(
         past = [*past, common]
     if max(past, default=1.0) >= STUCK_SHARE:
         return []
+    if column.kind == "numeric" and column.edges[-1] - column.edges[0] <= SAME_LEVEL * abs(column.edges[-1]):
+        return []  # a rate, a calibration: it hardly moves anyway
     value = facts.first.item() if isinstance(facts.first, np.generic) else facts.first
     detail = f"{column.name} is {value!r} in all {summary.rows} rows; no earlier window had one value only"
     return [_broken(f"constant {column.name}", 1.0, STUCK_SHARE, "the greatest share of one value before", detail)]
@@ -260,7 +278,7 @@ def _unit(
     now = np.array(summary.columns[column.name].quantiles)
     if not len(now):
         return []
-    far = _far_away(column, facts, summary)
+    far = _far_away(column, facts, summary, recent)
     if now[1] == now[3]:
         return far
     series = [np.array(run.columns[column.name].quantiles) for run in reference.runs if column.name in run.columns]
@@ -270,13 +288,14 @@ def _unit(
     scale = _scale(column, series)
     ordinary = max((_jump(later, sooner, scale) for sooner, later in pairwise(series)), default=0.0)
     latest = [np.array(run.columns[column.name].quantiles) for run in recent if column.name in run.columns]
-    near = [values for values in latest if len(values) and values[1] < values[3]] or series[-1:]
+    near = [values for values in latest if len(values) and values[1] < values[3]]
+    near = [*near, series[-1]]  # back to what was learned is no jump, whatever came in between
     jump = min(_jump(now, values, scale) for values in near)
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
         return far
-    name, undone = _best_conversion(now, near, scale)
-    typical = f"median {now[2]:.4g} after {near[-1][2]:.4g}"
+    name, undone = best_conversion(now, near, scale)
+    typical = f"median {now[2]:.4g} after {near[max(0, len(near) - 2)][2]:.4g}"
     source = "twice the greatest step between the reference's windows, in its 5–95 % range"
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:
         detail = f"{column.name} looks {name}: {typical} in {summary.rows} rows; undone, it is as before"
@@ -284,17 +303,22 @@ def _unit(
     # A date or a counter walks through windows much narrower than all of it: far is what lies beyond the whole range.
     whole = max(scale, column.edges[-1] - column.edges[0])
     far_jump, far_limit = jump * scale / whole, max(FAR_JUMP, 10 * ordinary * scale / whole)
-    if far_jump > far_limit:
+    # A rate, a counter, a year, a price: what has left its range, and is still of the size it was, has walked.
+    size = max(abs(column.edges[0]), abs(column.edges[-1]), *(abs(float(values[2])) for values in (now, *near)))
+    if far_jump > far_limit and jump * scale > WALKED * size:
         source = "three times the reference's whole range, and ten times its greatest step; fixed"
         detail = f"{column.name} left its range at once: {typical} in {summary.rows} rows"
         return [_broken(f"range of {column.name}", far_jump, far_limit, source, detail)]
     return far
 
 
-def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary) -> list[Signal]:
+def _far_away(column: Column, facts: ColumnFacts, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
     present = max(1, facts.finite)
     if facts.example is None or facts.away < max(5.0, FAR_SHARE * present):
         return []
+    sizes = [abs(value) for run in recent if column.name in run.columns for value in run.columns[column.name].quantiles]
+    if abs(facts.example) <= (1 + FAR_SIZES) * max(sizes, default=0.0):
+        return []  # the newest windows in order have walked there
     detail = (
         f"{column.name} lies far outside [{column.edges[0]:.4g}, {column.edges[-1]:.4g}] in {facts.away} of "
         f"{summary.rows} rows, such as {facts.example:.4g}"
@@ -313,10 +337,12 @@ def _jump(now: Floats, before: Floats, scale: float) -> float:
     return float(np.abs(now - before).mean() / scale)
 
 
-def _best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[str, float]:
+def best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[str, float]:
     """The conversion that, undone, brings the window closest to the newest ones in order."""
     best = ("", float("inf"))
     for name, factor, shift in CONVERSIONS:
+        if "°" in name and not all(DEGREES[0] <= value <= DEGREES[1] for values in near for value in values):
+            continue
         undone = (now - shift) / factor
         ordered = undone if factor > 0 else undone[::-1]
         alike = [values for values in near if _same_spread(ordered, values)]
@@ -349,13 +375,38 @@ def _hour_shift(reference: Reference, summary: RunSummary) -> int:
 
 
 def recent_runs(
-    decisions: Sequence[Mapping[str, Any]], accepted: Container[str] = (), count: int = 3
+    decisions: Sequence[Mapping[str, Any]],
+    accepted: Container[str] = (),
+    complaints: Sequence[Complaint] = (),
+    count: int = 3,
 ) -> tuple[RunSummary, ...]:
-    """The window summaries of the newest checks that found the data in order, or that people accepted; oldest first."""
-    fine: list[Any] = []
-    for row in reversed(decisions):  # from the newest on: what is older than the wanted ones need not be read
-        if len(fine) == count:
+    """The window summaries of the newest checks, oldest first, of each column the newest `count` that were in order.
+
+    In order is what no complaint stands against by now: one that its rows' truth dissolved, or a person accepted, is
+    none. A column complained of is left out of its window; rows complained of leave their window out.
+    """
+    found: list[RunSummary] = []
+    standing = [item for item in complaints if item.state in ("open", "confirmed")]
+    known: dict[str, int] = {}
+    for row in reversed(decisions[-SEARCHED_CHECKS:]):  # the text of a row is read last: it costs more than its head
+        if found and min(known.values(), default=count) >= count:
             break
-        if (row["verdict"] != "repair" or row["decision_id"] in accepted) and row["evidence"].get("window"):
-            fine.append(row["evidence"]["window"])
-    return tuple(RunSummary.from_dict(raw) for raw in reversed(fine))
+        evidence = row["evidence"]
+        if not evidence.get("window"):
+            continue
+        broken = row["verdict"] == "repair" and row["decision_id"] not in accepted
+        if broken and ("complaints" not in evidence or evidence.get("facts")):
+            continue
+        start, end = datetime.fromisoformat(evidence["window_start"]), moment(row)
+        inside = [item for item in standing if item.covers(start, end)] if row["decision_id"] not in accepted else []
+        if any(item.column is None for item in inside):
+            continue
+        summary = RunSummary.from_dict(evidence["window"])
+        doubted = {item.name.removeprefix(f"{item.kind} ") for item in inside}
+        for name in summary.columns:
+            known[name] = known.get(name, 0) + (name not in doubted)
+        kept = {
+            name: column for name, column in summary.columns.items() if name not in doubted and known[name] <= count
+        }
+        found.append(replace(summary, columns=kept))
+    return tuple(reversed(found))

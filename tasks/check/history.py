@@ -134,6 +134,15 @@ class History:
             since = moment(row)
         return since
 
+    def first_of_row(self, signal: str) -> Row | None:
+        """The first of the checks in an unbroken row, up to the newest, that asked for repair because of a signal."""
+        first = None
+        for row in reversed(self.decisions):
+            if row["verdict"] != "repair" or not any(s["name"] == signal and s["persistent"] for s in row["signals"]):
+                break
+            first = row
+        return first
+
     @property
     def attempts(self) -> tuple[datetime, ...]:
         """When retrainings were asked for or ran without being asked, oldest first."""

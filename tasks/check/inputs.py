@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
 from tasks.calibration.fit import Recalibrator
+from tasks.check.complaints.complaint import read_complaints
+from tasks.check.complaints.masks import is_refused
 from tasks.check.health import Freshness
-from tasks.check.history import RECENT_WINDOWS
+from tasks.check.history import RECENT_WINDOWS, read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import microseconds
@@ -55,6 +57,9 @@ class CheckInputs:
             mature ones, for the estimate of a regression's loss; a class needs none.
         holdout: A sample of what the champion was judged on before its promotion: features, `_score`, `_truth`.
             Estimates rest on it until there are mature labels.
+        suspects: Time, `_id`, features and `_score` (as logged) of a sample of the rows that earlier checks complained
+            of and whose truth is due by now (tasks.check.complaints.complaint.doubted_span). Without them a complaint
+            that truth could judge is confirmed when its time is up.
         gate: By which a new map would be judged.
         metric: The gate's; empty for the task's proper loss.
         seed: Of the gate's resampling.
@@ -81,6 +86,7 @@ class CheckInputs:
     window_features: pd.DataFrame | None = None
     mature_features: pd.DataFrame | None = None
     holdout: pd.DataFrame | None = None
+    suspects: pd.DataFrame | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -92,8 +98,8 @@ def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.
     """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
 
     `score` is what the map in force makes of the raw score: what the champion would answer now. `labelled` says whether
-    a row has a label; the truth of rows too young to have all of theirs is left out, since those that come first are
-    not like the others.
+    a row has a label, and `refused` whether the check before left a complaint standing against it; the truth of rows
+    too young to have all of theirs is left out, since those that come first are not like the others.
     """
     return join_with_past(inputs, policy, as_of)[0]
 
@@ -107,7 +113,7 @@ def join_with_past(
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
     known = known.sort_values("labelled_at", kind="stable")
     raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
-    truth = _newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
+    truth = newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
     both = both.assign(raw_score=raw, truth=truth)
     past = None if inputs.past is None else both.iloc[len(mine) :]
     joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
@@ -122,7 +128,9 @@ def join_with_past(
         round(length.total_seconds() * 1e6),
         _reached(past, policy),
     )
-    return joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete)), past
+    doubted = is_refused(joined["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
+    joined = joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete), refused=doubted)
+    return joined, past
 
 
 def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
@@ -135,7 +143,7 @@ def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
     return float(whole["mean"].max()) if len(whole) else 0.0
 
 
-def _newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
+def newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:
     """Each wanted id's last truth, NaN where it has none; ids are hashed once, which a merge does three times."""
     codes, names = pd.factorize(pd.concat([wanted.astype("str"), ids.astype("str")], ignore_index=True))
     newest = np.full(len(names), np.nan)
@@ -156,9 +164,10 @@ def require_columns(inputs: CheckInputs) -> None:
 
 
 def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `join_labels` that have both truth and score."""
+    """The rows of `join_labels` that have both truth and score, and that no complaint stands against."""
     known = np.isfinite(joined["truth"].to_numpy(dtype=np.float64))
     known &= np.isfinite(joined["score"].to_numpy(dtype=np.float64))
+    known &= ~joined["refused"].to_numpy(dtype=bool)
     rows: pd.DataFrame = joined[known].reset_index(drop=True)
     return rows
 

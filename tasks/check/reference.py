@@ -37,6 +37,7 @@ FORMAT = 1
 BLOCKS_PER_WINDOW = 7
 MOST_BLOCKS = 1_400
 MOST_RUNS = 60
+LEAST_RUN_ROWS = 30
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -132,6 +133,27 @@ class Reference:
     holdout_error: float = float("nan")
     holdout_rows: int = 0
     target_runs: tuple[float, ...] = ()
+
+    def novelty(self, name: str) -> float:
+        """The greatest share of values of a category, in one run, that no run before it had; 0 with less than two.
+
+        Months, versions and numbers that come once are new by nature.
+        """
+        position = next(i for i, column in enumerate(self.profile.columns) if column.name == name)
+        column, blocks = self.profile.columns[position], self.profile
+        counts = blocks.counts[:, position, : column.bins]
+        runs = (
+            ((blocks.starts - blocks.starts[-1]) * blocks.block_seconds) // self.window_seconds if len(counts) else []
+        )
+        _, place = np.unique(runs, return_inverse=True)
+        table = np.zeros((place.max(initial=-1) + 1, column.bins), dtype=np.int64)
+        np.add.at(table, place, counts)
+        before = np.cumsum(table, axis=0)[:-1]
+        new = np.where(before == 0, table[1:], 0)
+        new[:, -2:] = table[1:, -2:]  # rare values and unseen ones are counted together: all may be new
+        size = table[1:].sum(axis=1)
+        enough = size >= LEAST_RUN_ROWS
+        return float((new.sum(axis=1)[enough] / size[enough]).max(initial=0.0))
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.check.complaints.complaint import read_complaints
 from tasks.check.decision import Decision
 from tasks.check.signal import Signal
 
@@ -69,6 +70,18 @@ def evidence_lines(decision: Decision) -> list[str]:
     if count := known["fruitless_retrainings"]:
         told = "the newest retraining" if count == 1 else f"{count} retrainings in a row"
         lines.append(f"{told} brought nothing: the bar is raised")
+    return [*lines, *_complaint_lines(decision)]
+
+
+def _complaint_lines(decision: Decision) -> list[str]:
+    """What became of complaints at this check, and which wait for the truth of their rows."""
+    lines = []
+    for item in read_complaints([decision.to_dict()]):
+        name = f"complaint of {item.opened:%Y-%m-%d %H:%M} ({item.name})"
+        if item.settled == decision.as_of:
+            lines.append(f"{name}: {item.state}. {item.reason}")
+        elif item.state == "open":
+            lines.append(f"{name}: from {item.since:%Y-%m-%d} on its rows teach nothing until their truth has come")
     return lines
 
 

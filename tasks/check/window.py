@@ -19,6 +19,7 @@ from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, d
 
 Floats = NDArray[np.float64]
 FAR_RANGES = 5.0
+FAR_SIZES = 9.0
 FAR_MULTIPLE = 100.0
 _MOST_STRANGE = 1_000
 
@@ -156,7 +157,9 @@ def add_up(parts: Iterable[WindowFacts]) -> WindowFacts:
 def far_limits(column: Column) -> tuple[float, float] | None:
     """Below and above which a value lies far outside the reference's range; None for a column without a range."""
     low, high = column.edges[0], column.edges[-1]
-    reach = FAR_RANGES * (high - low) or FAR_MULTIPLE * max(abs(low), abs(high))
+    size = max(abs(low), abs(high))
+    # Prices, budgets and rates outgrow a narrow range and stay of their own size.
+    reach = max(FAR_RANGES * (high - low), FAR_SIZES * size) if high > low else FAR_MULTIPLE * size
     return (low - reach, high + reach) if reach else None
 
 

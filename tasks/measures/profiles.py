@@ -27,6 +27,7 @@ NUMERIC_BINS = 20
 CATEGORIES = 40
 VOCABULARY = 5_000
 SAMPLE_ROWS = 50_000
+SAME_NUMBER = 1e-6
 _WORD = re.compile(r"\w+")
 
 
@@ -63,6 +64,8 @@ class Column:
         if self.kind == "numeric":
             numbers = as_numbers(values)
             codes = np.searchsorted(np.asarray(self.edges), numbers, side="right").astype(np.int64)
+            if len(self.edges) == 1:  # a constant: what another program adds to its last digits is none of its value
+                codes[np.isclose(numbers, self.edges[0], rtol=SAME_NUMBER, atol=0.0)] = 0
             if self.edges:
                 codes[numbers == self.edges[-1]] = len(self.edges) - 1
             codes[np.isnan(numbers)] = self.bins

@@ -115,7 +115,7 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
     loss = additive_loss(definition.loss, definition.task)
     promised = mean_loss(losses_per_row(judged.truth, judged.challenger, loss))
     return build_reference(
-        prepared.frame,
+        prepared.learned,
         time=definition.data.time,
         task=definition.task,
         loss=loss,
@@ -212,7 +212,7 @@ def training_sample(prepared: Prepared, judged: Judged) -> pd.DataFrame:
     """Rows over the whole training window, with the scores of those that the challenger had not seen as `_score`."""
     scores = np.full(len(prepared.frame), np.nan)
     scores[prepared.split.holdout] = judged.challenger
-    frame = prepared.frame.assign(_score=scores).drop(columns=ROW_ID)
+    frame = prepared.learned.assign(_score=scores).drop(columns=ROW_ID)
     return _spread(frame, prepared.definition.monitoring.report_rows)
 
 

@@ -23,11 +23,12 @@ from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
 from perennial.workspace import Workspace
 from tasks.calibration.maps import map_in_force, same_model
+from tasks.check.complaints.complaint import doubted_span, read_complaints
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness, repeating_deliveries
-from tasks.check.history import read_history
+from tasks.check.history import History, read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
@@ -73,13 +74,16 @@ def gather_inputs(
     mature = _predictions(store, model, mature_start, mature_end, as_of)
     predictions = _predictions(store, model, start, as_of, as_of)
     ledger = tuple(workspace.ledger(model).rows(as_of=as_of))
+    history = read_history(ledger, as_of)
     past = past_rows(
-        read_history(ledger, as_of),
+        history,
         policy.window,
         mature_end,
         lambda first, last: _predictions(store, model, first, last, as_of),
     )
-    judged_ids = mature["id"] if past is None else pd.concat([mature["id"], past["id"]], ignore_index=True)
+    suspects = _suspects(store, definition, history, mature_end, as_of)
+    judged = [mature["id"], *([] if past is None else [past["id"]]), *([] if suspects is None else [suspects[ROW_ID]])]
+    judged_ids = pd.concat(judged, ignore_index=True)
     same = same_model(workspace.registry, champion)
     own = predictions[predictions["version"].astype(str).isin({str(champion.number), *same})]
     reference = champion_reference(workspace.registry, champion)
@@ -105,7 +109,22 @@ def gather_inputs(
         window_features=_features_of(store, definition, own["id"], start, as_of, as_of),
         mature_features=_features_of(store, definition, mature["id"], mature_start, mature_end, as_of),
         holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
+        suspects=suspects,
     )
+
+
+def _suspects(
+    store: Store, definition: ModelDefinition, history: History, mature_until: datetime, known_at: datetime
+) -> pd.DataFrame | None:
+    """A sample of the rows that earlier checks complained of and whose truth is due, with what was answered."""
+    span = doubted_span(read_complaints(history.decisions), mature_until)
+    if span is None:
+        return None
+    answers = _predictions(store, definition.name, *span, known_at)[["id", "score"]].drop_duplicates("id")
+    rows = window_rows(store, definition, start=span[0], end=span[1], known_at=known_at)
+    rows = rows.iloc[sample_ids(rows[ROW_ID], FEATURE_ROWS)]
+    scores = rows[ROW_ID].map(answers.set_index("id")["score"])
+    return rows.assign(_score=scores).reset_index(drop=True)
 
 
 def _features_of(

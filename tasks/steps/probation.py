@@ -1,7 +1,8 @@
 """After a promotion: the former champion scores the same rows in the shadow, and a worse newcomer is rolled back.
 
 The shadow is computed from the ingested rows when the check runs: the same answers that it would have logged, at no
-cost to whoever asks the champion. Judged are only rows that the newcomer answered live and whose truth is known.
+cost to whoever asks the champion. Judged are only rows that the newcomer answered live, whose truth is known
+and that no complaint stands against.
 The rule is in `tasks.gate.probation`.
 """
 
@@ -17,6 +18,8 @@ from perennial.model.features import feature_frame
 from perennial.state.registry import Reign
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
+from tasks.check.complaints.complaint import read_complaints
+from tasks.check.complaints.masks import is_refused
 from tasks.check.history import rollback_row
 from tasks.gate.probation import PROMOTIONS, ProbationReport, judge_newcomer
 from tasks.learning.fitting import predict_score
@@ -65,7 +68,9 @@ def was_rolled_back(history: list[Reign], version: int) -> bool:
 def _shadowed(workspace: Workspace, definition: ModelDefinition, reign: Reign, as_of: datetime) -> pd.DataFrame:
     store, model = workspace.store, definition.name
     logged = predictions_between(store, model, start=reign.at, end=as_of, known_at=as_of)
-    logged = logged[logged["version"] == reign.version]
+    newest = workspace.ledger(model).newest(as_of=as_of)
+    doubted = is_refused(logged["time"], read_complaints([newest] if newest else []))
+    logged = logged[(logged["version"] == reign.version).to_numpy() & ~doubted]
     truth = known_labels(store, model, as_of=as_of, ids=logged["id"])[["id", "truth"]]
     known = logged.merge(truth, on="id", how="inner")
     if not len(known) or reign.previous is None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import pickle
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
+from tasks.check.complaints.complaint import Complaint, read_complaints
+from tasks.check.complaints.masks import is_refused, sound_rows, without_refused
 from tasks.check.history import outcome_row
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
@@ -35,6 +38,7 @@ from tasks.learning.search import TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
 from tasks.rows.classes import known_coding, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
+from tasks.rows.normal_form import batch_digest
 from tasks.rows.split import Split, split_by_time
 from tasks.steps.promote import let_in
 from tasks.steps.score import load_version, raw_score
@@ -51,6 +55,7 @@ class Prepared:
         frame: Labelled rows under the definition's names, beside `_id`.
         champion: The version to beat; None for a first model.
         classes: What 0 and 1 mean in the target; None for regression.
+        refused: The complaints of the data as they stood; rows that they refuse as a whole are not in the frame.
     """
 
     definition: ModelDefinition
@@ -62,9 +67,15 @@ class Prepared:
     split: Split
     champion: Version | None
     classes: Classes | None = None
+    refused: tuple[Complaint, ...] = ()
 
     def rows(self, index: np.ndarray) -> pd.DataFrame:
         return self.frame.iloc[index]
+
+    @cached_property
+    def learned(self) -> pd.DataFrame:
+        """The frame as models learn from it: values that complaints refuse are missing."""
+        return without_refused(self.frame, self.definition.data.time, self.refused)
 
 
 @dataclass(frozen=True)
@@ -104,14 +115,46 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     """
     coding = known_coding(workspace.store, definition)
     settle(workspace.store, definition, coding, at=as_of, batch_id="")
-    data = labelled_rows(workspace.store, definition, as_of=as_of)
+    refused = standing_complaints(workspace, definition.name, as_of=as_of)
+    data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = _champion_to_beat(workspace, definition.name, key, as_of)
     encoded = definition.model_copy(update={"positive": None, "classes": ()})
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
-    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, coding.classes)
+    split = without_refused_holdout(split, frame, encoded, refused)
+    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused)
+
+
+def without_refused_holdout(
+    split: Split, frame: pd.DataFrame, definition: ModelDefinition, refused: tuple[Complaint, ...]
+) -> Split:
+    """Judge on rows that no complaint stands against, where they are as many as the gate wants and half of all."""
+    times = frame[definition.data.time].iloc[split.holdout]
+    sound = split.holdout[~is_refused(times, refused)]
+    enough = len(sound) >= max(definition.gate.minimum_rows, len(split.holdout) / 2)
+    return replace(split, holdout=sound) if enough and len(sound) < len(split.holdout) else split
+
+
+def standing_complaints(workspace: Workspace, model: str, *, as_of: datetime) -> tuple[Complaint, ...]:
+    """The complaints that refuse something, as the newest check left them, but for what people accepted since."""
+    ledger = workspace.ledger(model)
+    newest = ledger.newest(as_of=as_of)
+    if newest is None:
+        return ()
+    standing = [item for item in read_complaints([newest]) if item.refuses]
+    if newest.get("acceptance"):
+        standing = [item for item in standing if not item.firing]
+    return tuple(item for item in standing if not ledger.entry(item.decision_id, as_of=as_of).get("acceptance"))
+
+
+def _sound(data: LabelledRows, refused: tuple[Complaint, ...]) -> LabelledRows:
+    """Without the rows that are refused; the digest says what is learned from."""
+    if not refused:
+        return data
+    frame = data.frame[sound_rows(data.frame, ROW_TIME, refused)].reset_index(drop=True)
+    return replace(data, frame=frame, digest=batch_digest(without_refused(frame, ROW_TIME, refused)))
 
 
 def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
@@ -121,7 +164,7 @@ def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
     with tuning_executor(prepared.definition) as executor:
         return tune(
             prepared.encoded,
-            prepared.frame,
+            prepared.learned,
             prepared.split.folds,
             storage=workspace.work_folder(prepared.definition.name, prepared.key) / "tuning.journal",
             study_name=prepared.key,
@@ -135,7 +178,10 @@ def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
 def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
     """Fit the challenger on everything before the holdout."""
     return fit(
-        prepared.encoded, prepared.rows(prepared.split.learning), tuning.parameters, prepared.definition.training.seed
+        prepared.encoded,
+        prepared.learned.iloc[prepared.split.learning],
+        tuning.parameters,
+        prepared.definition.training.seed,
     )
 
 
@@ -208,7 +254,7 @@ def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
     Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
     the procedure and its parameters on them already.
     """
-    rows = prepared.rows(np.concatenate([prepared.split.learning, prepared.split.holdout]))
+    rows = prepared.learned.iloc[np.concatenate([prepared.split.learning, prepared.split.holdout])]
     return fit(prepared.encoded, rows, tuning.parameters, prepared.definition.training.seed)
 
 

@@ -27,9 +27,10 @@ def accept(model: str, decision_id: str, by: str | None, reason: str, as_json: b
     workspace.definition(model)
     ledger, now = workspace.ledger(model), datetime.now(UTC)
     found = [entry for entry in ledger.entries() if entry["decision_id"].startswith(decision_id)]
-    if len(found) != 1 or found[0]["verdict"] != "repair":
+    if len(found) != 1 or not any(s["kind"] == "health" and s["fired"] for s in found[0]["signals"]):
         raise NotFoundError(
-            f"{decision_id!r} names no decision of {model} that asks for repair", f"See `perennial ledger {model}`"
+            f"{decision_id!r} names no decision of {model} that complains of its data",
+            f"See `perennial ledger {model}`",
         )
     entry = found[0]
     at = max(now, datetime.fromisoformat(entry["as_of"]))

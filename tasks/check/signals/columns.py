@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -9,11 +11,14 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from tasks.check import health
+from tasks.check.complaints.complaint import Complaint, is_judgeable, read_complaints
+from tasks.check.complaints.course import tell
 from tasks.check.drift import ColumnDrift, measure_drift
-from tasks.check.history import History
+from tasks.check.history import History, moment
 from tasks.check.inputs import CheckInputs, Floats
 from tasks.check.reference import PREDICTION, Reference, RunSummary
 from tasks.check.signal import Signal, finite
+from tasks.check.signals.complaints import follow_complaints
 from tasks.check.signals.persistence import accepted_signal, persists
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import Counts
@@ -24,27 +29,60 @@ DRIFT_SOURCE = "windows of the training data, each against the rest of it"
 TOLD_COLUMNS = 10
 
 
-def window_signals(
-    inputs: CheckInputs, window: WindowFacts, policy: Monitoring, history: History, as_of: datetime
-) -> tuple[tuple[Signal, ...], RunSummary | None, Counts | None]:
-    """Health signals, and for a readable window its summary and its counts (columns, width)."""
+@dataclass(frozen=True)
+class Seen:
+    """What a check saw of its window.
+
+    Attributes:
+        signals: Of its health, as complaints and acceptances have it.
+        complaints: All, after this check.
+        summary, counts: Of a readable window: its summary, and its counts of shape (columns, width).
+    """
+
+    signals: tuple[Signal, ...]
+    complaints: tuple[Complaint, ...]
+    summary: RunSummary | None
+    counts: Counts | None
+
+
+def look(
+    inputs: CheckInputs, window: WindowFacts, policy: Monitoring, history: History, as_of: datetime, decision_id: str
+) -> Seen:
+    """The window's health and its counts."""
     reference = inputs.reference
     stale_after = policy.stale_after or policy.window
     found = [*health.check_feed(reference, window.rows, inputs.freshness, as_of, stale_after)]
     found += health.check_schema(window)
     mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
     scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
-    found += health.check_predictions(reference, scores)
+    found += health.check_predictions(scores)
     summary, counts = None, None
     if window.readable:
         summary = window.summary(reference.columns)
         if window.rows >= policy.minimum_rows:
-            recent = health.recent_runs(history.decisions, history.acceptances)
+            standing = read_complaints(history.decisions)
+            recent = health.recent_runs(history.decisions, history.acceptances, standing)
             found += health.check_rows(reference, summary, recent)
             found += health.check_columns(reference, window, summary, recent)
         counts = _counts(reference, window, scores)
     accepted = history.accepted(inputs.versions)
-    return tuple(accepted_signal(signal, accepted) for signal in found), summary, counts
+    told = [accepted_signal(signal, accepted) for signal in found]
+    complaints = follow_complaints(inputs, policy, history, told, as_of, decision_id)
+    signals = (_told(signal, complaints, inputs, history, decision_id) for signal in told)
+    return Seen(tuple(signals), complaints, summary, counts)
+
+
+def _told(
+    signal: Signal, complaints: Sequence[Complaint], inputs: CheckInputs, history: History, decision_id: str
+) -> Signal:
+    """As its complaint has it; a fact that lasts says so."""
+    if is_judgeable(signal.name) or not signal.persistent:
+        return tell(signal, complaints, inputs.model, decision_id)
+    first = history.first_of_row(signal.name)
+    if first is None:
+        return signal
+    since = f"still, since {moment(first):%Y-%m-%d %H:%M} (decision {first['decision_id'][:8]})"
+    return replace(signal, detail=f"{since}: {signal.detail}")
 
 
 def _counts(reference: Reference, window: WindowFacts, scores: Floats) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,14 +11,19 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.complaints.masks import is_refused
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
-from tasks.check.reference import Reference
+from tasks.check.reference import PREDICTION, Reference
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.persistence import persists
 from tasks.measures.profiles import microseconds
 from tasks.measures.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
+
+ALIKE_SHARE = 0.99
+LEAST_ALIKE_ROWS = 30
 
 
 def newest_mature(
@@ -125,6 +131,44 @@ def estimate_signal(
     found = estimate_quality(inputs, policy, history, joined, past, newest_loss, as_of)
     lasts = persists(history, inputs.versions, found.signal.name, found.signal.fired, found.extreme, policy)
     return replace(found, signal=replace(found.signal, persistent=found.trusted and lasts))
+
+
+def explained(
+    signals: tuple[Signal, ...], joined: pd.DataFrame, complaints: Sequence[Complaint], newest: datetime
+) -> tuple[Signal, ...]:
+    """A fall of quality on rows that a complaint refuses asks for no training: it is the data's."""
+    times = joined["time"][joined["time"] >= pd.Timestamp(newest)]
+    if not is_refused(times, complaints).any():
+        return signals
+    return tuple(
+        replace(signal, persistent=False, detail=f"{signal.detail}; a complaint stands against these rows")
+        if signal.persistent
+        else signal
+        for signal in signals
+    )
+
+
+def alike_signals(inputs: CheckInputs, joined: pd.DataFrame) -> tuple[Signal, ...]:
+    """A champion that answers one value to all, while the truth varies: what is broken is the model."""
+    mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
+    scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
+    scores = scores[np.isfinite(scores)]
+    if len(scores) < LEAST_ALIKE_ROWS:
+        return ()
+    values, counts = np.unique(np.round(scores, 9), return_counts=True)
+    share = float(counts.max() / len(scores))
+    known = inputs.reference.column(PREDICTION)
+    if share < ALIKE_SHARE or (known is not None and known.bins <= 3):
+        return ()
+    truth = joined["truth"].to_numpy(dtype=np.float64)
+    truth = truth[np.isfinite(truth)]
+    varied = np.array(inputs.reference.target_runs)
+    varies = bool(np.ptp(truth) > 0) if len(truth) > 1 else bool(len(varied) and np.ptp(varied) > 0)
+    detail = f"the model answers {values[counts.argmax()]:.4g} to {counts.max()} of {len(scores)} rows" + (
+        ": it has learned nothing, while the truth varies" if varies else "; there is no truth yet that says otherwise"
+    )
+    source = "share of one answer, while the truth varies; fixed"
+    return (Signal("predictions alike", "quality", share, ALIKE_SHARE, source, varies, varies, detail),)
 
 
 def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[Signal, ...]:

@@ -185,7 +185,7 @@ def test_nothing_new_is_told_without_a_run(run: Run, workspace: Workspace, monke
         (("check", "digits", "--as-of", "yesterday"), 2, "no ISO 8601 time"),
         (("approve", "digits", "--reason", "because"), 1, "waits for approval"),
         (("approve", "digits"), 2, "--reason"),
-        (("accept", "digits", "0000", "--reason", "a strike"), 1, "no decision of digits that asks for repair"),
+        (("accept", "digits", "0000", "--reason", "a strike"), 1, "no decision of digits that complains of its data"),
     ],
 )
 def test_what_can_not_be_done_is_told_with_its_remedy(

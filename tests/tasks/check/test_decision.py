@@ -349,7 +349,7 @@ def test_laws_of_the_verdict(
     policy = Monitoring(retrains_per_month=budget, cooldown=timedelta(days=cooldown))
     found = decide(signals, policy, _history(rows), MOMENT, blind=blind)
     assert found == decide(signals, policy, _history(rows), MOMENT, blind=blind)
-    broken = any(s.kind == "health" and s.fired for s in signals)
+    broken = any(s.kind == "health" and s.persistent for s in signals)
     assert (found.verdict == "repair") == broken
     assert found.reasons
     retrained = [days for verdict, days in rows if verdict == "retrain"]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tasks.check.drift import distances, importance_shares, measure_drift, measure_null
+from tasks.check.reference import build_reference
 from tasks.measures.profiles import Column, make_columns, profile
 
 DAY = 86_400_000_000
@@ -121,3 +122,42 @@ def test_importance_is_shared_with_a_least_part_for_each() -> None:
     assert shares[1] == pytest.approx(shares[2])
     assert shares[1] > 0
     assert importance_shares(["a", "b"], {}).tolist() == pytest.approx([0.5, 0.5])
+
+
+def _limit_ratio(frame: pd.DataFrame, window: pd.DataFrame, kind: str) -> float:
+    """How far the column x of the window lies beyond its limit."""
+    numeric, categorical = (("x",), ()) if kind == "numeric" else ((), ("x",))
+    made = build_reference(
+        frame, time="time", task="regression", loss="mse", window_seconds=7 * 86_400, numeric=numeric,
+        categorical=categorical,
+    )  # fmt: skip
+    counts = profile(window, np.zeros(len(window), dtype=np.int64), made.profile.columns, 1.0).counts.sum(axis=0)
+    wide = np.zeros(made.profile.counts.shape[1:], dtype=np.int64)
+    wide[:, : counts.shape[1] - 1], wide[:, -1] = counts[:, :-1], counts[:, -1]
+    return measure_drift(made.profile, made.null, wide, {}, 0.01)[0].ratio
+
+
+@pytest.mark.parametrize("nature", ["counter", "walk", "turnover", "float noise"])
+def test_what_moves_on_by_nature_is_no_drift(nature: str) -> None:
+    rng, rows = np.random.default_rng(3), 200 * 21
+    time = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 7 / 200, unit="D"))
+    week = np.arange(rows) // 200
+    values = {
+        "counter": np.arange(rows, dtype=np.float64),
+        "walk": np.cumsum(rng.normal(size=21))[week] + 0.1 * rng.normal(size=rows),
+        "turnover": np.where(rng.random(rows) < 0.4, np.arange(rows), week * 5 + rng.integers(0, 20, rows)).astype(str),
+        "float noise": 1.0 + np.where(week < 20, 0.0, 1e-7 * rng.normal(size=rows)),
+    }[nature]
+    series = pd.Series(values, dtype="str" if nature == "turnover" else "float64")
+    frame = pd.DataFrame({"time": time.astype("datetime64[us, UTC]"), "x": series})
+    ratio = _limit_ratio(frame[week < 20], frame[week == 20], "categorical" if nature == "turnover" else "numeric")
+    assert ratio <= 1.0
+
+
+def test_a_level_that_moved_once_is_drift_still() -> None:
+    rng, rows = np.random.default_rng(4), 200 * 21
+    time = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 7 / 200, unit="D"))
+    week = np.arange(rows) // 200
+    values = rng.normal(size=rows) + np.where(week == 20, 1.5, 0.0)
+    frame = pd.DataFrame({"time": time.astype("datetime64[us, UTC]"), "x": values})
+    assert _limit_ratio(frame[week < 20], frame[week == 20], "numeric") > 1.5

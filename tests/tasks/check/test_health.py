@@ -102,13 +102,26 @@ def test_feed_signals() -> None:
     assert "monday.csv" in decision.reasons[0]
 
 
-def test_predictions_all_alike_or_missing() -> None:
+def test_predictions_that_are_no_numbers_are_a_fault() -> None:
     inputs = _inputs()
-    alike = replace(inputs, predictions=inputs.predictions.assign(score=0.25))
-    assert _fired(_check(alike)) == ["predictions alike"]
     holes = replace(inputs, predictions=inputs.predictions.assign(score=np.nan))
     assert _fired(_check(holes)) == ["predictions"]
-    assert check_predictions(REFERENCE, np.full(5, 0.5)) == ()
+    assert check_predictions(np.full(5, np.nan)) == ()
+
+
+def test_a_model_that_answers_one_value_is_trained_anew_at_once() -> None:
+    inputs = _inputs()
+    alike = replace(inputs, predictions=inputs.predictions.assign(score=0.25))
+    decision = _check(alike)
+    assert decision.verdict == "retrain"
+    assert "answers 0.25 to" in decision.reasons[0]
+
+
+def test_a_model_that_answers_one_value_stays_while_the_truth_is_one_value_too() -> None:
+    inputs = _inputs()
+    same = replace(inputs, predictions=inputs.predictions.assign(score=0.25), labels=inputs.labels.assign(truth=0.0))
+    alike = next(signal for signal in _check(same).signals if signal.name == "predictions alike")
+    assert not alike.fired
 
 
 def test_people_can_accept_what_was_called_broken() -> None:

@@ -19,6 +19,8 @@ from perennial.settings import PROJECT_ROOT
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.backtest.past import load_past
+from tasks.check.complaints.complaint import Complaint
+from tasks.check.history import acceptance_row
 from tasks.learning.fitting import predict_score, training_key
 from tasks.steps import retrain as retraining
 from tasks.steps.monitor import run_check
@@ -93,6 +95,26 @@ def test_a_next_one_is_judged_beside_the_champion_on_new_rows(workspace: Workspa
     assert outcomes[1]["gain"] == pytest.approx(losses["champion"] - losses["challenger"])
     assert second.judged.report.verdict == "promote"
     assert second.version.tag("beaten_version") == "1"
+
+
+def test_what_a_complaint_refuses_is_not_learned_until_somebody_accepts_it(workspace: Workspace) -> None:
+    definition = define(workspace)
+    add(workspace, definition, rows(0, 8), as_of=day(8), history=True)
+    plain = retraining.prepare(workspace, definition, as_of=day(8))
+    column = Complaint("range of ink_11", "ink_11", "why", day(4), day(2), day(3), state="confirmed")
+    whole = Complaint("clock shifted", None, "why", day(4), day(3), day(4), state="confirmed", firing=False)
+    evidence = {"complaints": [column.to_dict(), whole.to_dict()]}
+    decision = {"decision_id": "why", "as_of": day(8).isoformat(), "verdict": "hold", "evidence": evidence}
+    workspace.ledger("digits").record(decision, recorded_at=day(8))
+    prepared = retraining.prepare(workspace, definition, as_of=day(8))
+    assert len(prepared.frame) == len(plain.frame) - len(rows(3, 4))
+    refused = prepared.learned["when"].between(day(2), day(3), inclusive="left")
+    assert prepared.learned["ink_11"].isna().equals(refused)
+    assert prepared.frame["ink_11"].notna().all()
+    assert prepared.key != plain.key
+    accepted = acceptance_row("why", day(8), by="Ada", reason="new pens")
+    workspace.ledger("digits").accept(accepted, recorded_at=day(8))
+    assert retraining.prepare(workspace, definition, as_of=day(8)).key == plain.key
 
 
 def test_a_worse_challenger_is_kept_out_and_on_record(workspace: Workspace) -> None:
