@@ -24,9 +24,28 @@ def let_in(
     workspace: Workspace, definition: ModelDefinition, version: Version, report: GateReport, *,
     beaten: Version | None, action: str, at: datetime, by: str, decision_id: str | None,
 ) -> Reign | None:  # fmt: skip
-    """Make the version the champion if the gate let it in, nobody's approval is needed, and it never failed live.
+    """Make the version the champion if the gate let it in; let it wait, marked as waiting, if the gate is in doubt.
+
+    The rest is as of `enter`.
+    """
+    if report.verdict == "wait" and not version.tag("waiting"):
+        workspace.registry.set_tags(version, {"waiting": "for evidence"})
+    if report.verdict != "promote":
+        return None
+    reason = report.reasons[0] if report.reasons else report.verdict
+    return enter(
+        workspace, definition, version, reason, beaten=beaten, action=action, at=at, by=by, decision_id=decision_id
+    )
+
+
+def enter(
+    workspace: Workspace, definition: ModelDefinition, version: Version, reason: str, *,
+    beaten: Version | None, action: str, at: datetime, by: str, decision_id: str | None,
+) -> Reign | None:  # fmt: skip
+    """Make a version that has won the champion if nobody's approval is needed, and it never failed live.
 
     Args:
+        reason: Why it was let in.
         beaten: The champion that it was judged against.
         action: What the history calls it: promote, recalibrate.
         at: The moment of its data.
@@ -36,7 +55,7 @@ def let_in(
         RegistryError: What was stored does not predict what was trained.
     """
     model, registry = definition.name, workspace.registry
-    if report.verdict != "promote" or was_rolled_back(registry.history(model), version.number):
+    if was_rolled_back(registry.history(model), version.number):
         return None
     current, expected = registry.champion(model), beaten.number if beaten else None
     if current is not None and current.number not in (expected, version.number):
@@ -49,13 +68,7 @@ def let_in(
         ask(registry, version)
         return None
     return registry.promote(
-        version,
-        action=action,
-        at=at,
-        recorded_at=datetime.now(UTC),
-        by=by,
-        reason=report.reasons[0] if report.reasons else report.verdict,
-        decision_id=decision_id,
+        version, action=action, at=at, recorded_at=datetime.now(UTC), by=by, reason=reason, decision_id=decision_id
     )
 
 

@@ -28,7 +28,7 @@ from tasks.calibration.maps import judged_note, judged_score, reigned_maps
 from tasks.check.history import outcome_row
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
-from tasks.gate.evidence import Evidence
+from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
@@ -139,14 +139,21 @@ def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
 
 
 def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
-    """Let the gate compare challenger and champion on the holdout, which neither has seen, nor the champion's map."""
+    """Let the gate compare challenger and champion on the holdout, which neither has seen.
+
+    Both behind maps made alike; where the definition makes no maps, the champion is judged by one that it has from
+    elsewhere only as far as that has not seen the holdout.
+    """
     measured, champion, definition = measure_challenger(prepared, challenger), prepared.champion, prepared.definition
     if champion is None:
         return judge_measured(prepared, measured, champion_score=None, champion_until=None)
     raw = raw_score(load_version(workspace.registry, champion, definition), _holdout_features(prepared), definition)
-    maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
-    score = judged_score(raw, maps, prepared.split.holdout_from)
-    until, note = datetime.fromisoformat(champion.tag("trained_until")), judged_note(maps, prepared.split.holdout_from)
+    score, note = raw, ""
+    if not definition.monitoring.recalibrate:
+        maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
+        score = judged_score(raw, maps, prepared.split.holdout_from)
+        note = judged_note(maps, prepared.split.holdout_from)
+    until = datetime.fromisoformat(champion.tag("trained_until"))
     return judge_measured(prepared, measured, champion_score=score, champion_until=until, champion_note=note)
 
 
@@ -172,7 +179,7 @@ def judge_measured(
     """The gate's verdict, given both models' scores on the holdout.
 
     Args:
-        champion_score: On the holdout's rows, in their order; None for a first model.
+        champion_score: Its own, before a map, on the holdout's rows, in their order; None for a first model.
         champion_until: The newest time that the champion has learned from.
         champion_note: What the report tells of the champion's score.
     """
@@ -196,13 +203,15 @@ def judge_measured(
         champion_note=champion_note,
         separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
     )
-    seed = definition.training.seed
+    monitoring, seed = definition.monitoring, definition.training.seed
+    if monitoring.recalibrate:
+        evidence = behind_fair_maps(evidence, definition.task, monitoring.recalibration_strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
-    """The twin of the challenger that is registered in its place if it wins: it has learned from the holdout too.
+    """The twin of the challenger that is registered in its place if it wins or waits: it has learned from the holdout.
 
     Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
     the procedure and its parameters on them already.

@@ -96,6 +96,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
     last = entries[-1] if entries else None
     store = workspace.store
     waiting = [version.number for version in pending(workspace.registry, model)]
+    doubted = [v for v in workspace.registry.versions(model)[-1:] if v.tag("waiting") == "for evidence"]
     return {
         "model": model,
         "champion": reign.version if reign else None,
@@ -108,6 +109,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],
         "waiting": ", ".join(str(number) for number in waiting),
+        "in_doubt": ", ".join(str(version.number) for version in doubted),
         "fast_path": _fast_path(workspace, model, reign.version) if reign else None,
     }
 
