@@ -14,7 +14,7 @@ import pandas as pd
 from perennial.definition import GatePolicy, Monitoring
 from prequential.replay import Replay
 from prequential.sets import Floats
-from tasks.calibration.fit import Recalibrator
+from tasks.calibration.fit import Recalibrator, carried_strength
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.history import outcome_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.signals.maps import map_court, refit_map
@@ -271,7 +271,8 @@ class Court:
             blocks=self.replay.frame["time"].iloc[judged].dt.floor("D").astype("int64").to_numpy(),
         )
         if self.definition.monitoring.recalibrate:
-            evidence = behind_fair_maps(evidence, self.replay.task, self.definition.monitoring.recalibration_strength)
+            monitoring, late = self.definition.monitoring, self.definition.data.label_delay
+            evidence = behind_fair_maps(evidence, self.replay.task, carried_strength(monitoring, late))
         else:
             evidence = replace(evidence, champion=self._unseen_map(learnt).apply(np.asarray(evidence.champion)))
         champion, challenger = (

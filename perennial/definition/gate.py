@@ -46,7 +46,7 @@ class GatePolicy(Section):
     resamples: int = Field(2000, ge=100)
     holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
     holdout_window: Duration | None = Field(None, description="Instead of a share: this much of the newest time.")
-    minimum_rows: int = Field(50, ge=2, description="On fewer rows than this nobody is judged.")
+    minimum_rows: int = Field(50, ge=1, description="On fewer rows than this nobody is judged.")
     slices: tuple[str, ...] = ()
     slice_margin: float = Field(0.05, ge=0, description="A slice that is surely worse, and by more than this, blocks.")
     slice_minimum_rows: int = Field(200, ge=1)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from perennial.definition import Monitoring
 from perennial.errors import DataError
 from perennial.model.calibrated import apply_map, map_inputs
 from tasks.measures.quality import row_losses
@@ -177,6 +179,16 @@ def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength
         fitted = fit_recalibration(truth[kept], score[kept], task, method=method, strength=strength)
         mapped[left] = fitted.apply(score[left])
     return mapped
+
+
+def carried_strength(policy: Monitoring, label_delay: timedelta) -> float:
+    """How much of the way to the newest labels' map is gone, where labels come so late.
+
+    `recalibration_strength` holds for labels that are a window late. What is learned from older ones says less of the
+    rows to come: the strength falls by half as many powers as windows go by.
+    """
+    late = label_delay / policy.window
+    return float(policy.recalibration_strength ** max(1.0, (1 + late) / 2))
 
 
 def fair_answers(truth: Floats, score: Floats, task: Task, strength: float) -> Floats:

@@ -7,8 +7,8 @@ so that promotions don't add up to a decline. A challenger truly worse by the ma
 (1 - confidence) / 2 at the most, whatever the noise; `benchmarks/gate.py` measures it.
 
 Small holdouts leave most good challengers in doubt. `doubt: wait`, the default, lets in who is ahead, on probation, and
-has who is not looked at again on later rows (`tasks.gate.probation`). `doubt: promote` lets in whoever is not surely worse
-than the champion and the baseline. In both, what guards the champion's place is the probation after the promotion
+has who is not looked at again on later rows (`tasks.gate.probation`). `doubt: promote` lets in whoever is not surely
+worse than the champion and the baseline. In both, what guards the champion's place is the probation after the promotion
 (`tasks.steps.probation`). Every other check stays as it is.
 """
 
@@ -44,8 +44,8 @@ _DOUBT = "That is in doubt, and gate.doubt lets it in, on probation."
 _WAITS = "That is in doubt: it waits, and is looked at again on rows that neither has seen."
 
 
-# What later rows can settle: of these checks, one that is not known yet is no reason to throw a challenger away.
-_SETTLED_LATER = frozenset({"rows", "classes", "varying_scores", "better_than_champion", "better_than_baseline"})
+# What later looks settle: they compare, and ask for no limit, slice or leak again.
+_SETTLED_LATER = frozenset({"better_than_champion", "better_than_baseline"})
 
 
 _LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
@@ -55,7 +55,7 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     """The verdict on a challenger, with every check's value, limit and interval.
 
     - *keep*: a blocking check failed;
-    - *wait*: none failed, but one that later rows can settle is not known yet, and `policy.doubt` is `wait`;
+    - *wait*: none failed, and the comparison alone is in doubt, and `policy.doubt` is `wait`;
     - *insufficient evidence*: the same otherwise, or of a first model: too few rows, one class, a wide interval;
     - *promote*: every blocking check passed.
 

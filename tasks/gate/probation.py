@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import GatePolicy, ModelDefinition
-from tasks.calibration.fit import Task, fair_answers
+from tasks.calibration.fit import Task, carried_strength, fair_answers
 from tasks.gate.evidence import bad_scores
 from tasks.measures.bootstrap import Interval, loss_value, paired_improvement
 
@@ -57,7 +57,9 @@ class Bout:
             maps_alone: The two differ by nothing but the map of their score, which is then what is judged.
         """
         monitoring = definition.monitoring
-        strength = None if maps_alone or not monitoring.recalibrate else monitoring.recalibration_strength
+        strength = carried_strength(monitoring, definition.data.label_delay)
+        if maps_alone or not monitoring.recalibrate:
+            return cls(definition.gate, definition.task, definition.loss, definition.training.seed, None)
         seed = definition.training.seed
         return cls(definition.gate, definition.task, definition.loss, seed, strength)
 

@@ -24,6 +24,7 @@ from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
+from tasks.calibration.fit import carried_strength
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
 from tasks.check.history import outcome_row
 from tasks.compute.cluster import tuning_executor
@@ -205,7 +206,8 @@ def judge_measured(
     )
     monitoring, seed = definition.monitoring, definition.training.seed
     if monitoring.recalibrate:
-        evidence = behind_fair_maps(evidence, definition.task, monitoring.recalibration_strength)
+        strength = carried_strength(monitoring, definition.data.label_delay)
+        evidence = behind_fair_maps(evidence, definition.task, strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
