@@ -13,8 +13,10 @@ from tasks.check.signals.columns import drift_signals, label_shift_signals, wind
 from tasks.check.signals.maps import map_signals, map_test
 from tasks.check.signals.quality import (
     age_signals,
+    await_truth,
     estimate_signal,
     growth_signals,
+    in_flight,
     is_blind,
     loss_dict,
     newest_mature,
@@ -35,6 +37,7 @@ def gather(
     data, summary, counts = window_signals(inputs, window, policy, history, as_of)
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
     drift = drift_signals(inputs, window.rows, policy, history, counts)
+    since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = map_test(inputs, policy, joined)
     maps = map_signals(test, refusal, policy, history, as_of)
@@ -45,8 +48,7 @@ def gather(
     signals = (
         *data,
         *quality,
-        estimated.signal,
-        *drift,
+        *await_truth((estimated.signal, *drift), inputs, history, since),
         *label_shift_signals(inputs.reference, joined),
         *growth_signals(inputs, policy, history),
         *age_signals(inputs, policy, as_of),

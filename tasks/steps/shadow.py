@@ -57,7 +57,7 @@ def _own_scores(
 ) -> np.ndarray:  # fmt: skip
     """The version's own score of each row: as it was logged, or made and logged now."""
     known = _logged(workspace, definition.name, version, start, as_of)
-    scores = rows[ROW_ID].map(known).to_numpy(dtype=np.float64)
+    scores = rows[ROW_ID].map(known).to_numpy(dtype=np.float64, copy=True)
     absent = np.isnan(scores)
     if absent.any():
         unscored = rows[absent].drop(columns=["id", "truth"]).reset_index(drop=True)

@@ -27,7 +27,8 @@ def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recal
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
     truth, raw, _ = labelled_scores(join_labels(inputs, policy, as_of))
     task = inputs.reference.task
-    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=carried_strength(policy, inputs.label_delay))
+    strength = carried_strength(policy, inputs.label_delay)
+    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=strength)
 
 
 def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:

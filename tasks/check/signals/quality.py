@@ -146,6 +146,37 @@ def age_signals(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> tup
     return (Signal("age", "schedule", days, most, "monitoring.maximum_age, days", age > limit, age > limit, detail),)
 
 
+def in_flight(inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime) -> datetime | None:
+    """When the newest training was asked for, if no label has shown yet what it brought; None otherwise.
+
+    It has been shown by the first mature window that lies wholly after it.
+    """
+    newest = history.attempts[-1] if history.attempts else None
+    return newest if newest is not None and newest > as_of - inputs.label_delay - policy.window else None
+
+
+def await_truth(
+    signals: tuple[Signal, ...], inputs: CheckInputs, history: History, since: datetime | None
+) -> tuple[Signal, ...]:
+    """Signals that rest on no label, without their word where a training could learn nothing new, or is in flight.
+
+    They would ask again on what the last training has learned from already, until its truth comes.
+
+    Args:
+        since: As of `in_flight`.
+    """
+    if inputs.labelled_rows <= max(inputs.reference.trained_rows, history.tried_rows):
+        told = "; no label is newer than those of the last training"
+    elif since is not None:
+        told = f"; no label has shown yet what the training of {since:%Y-%m-%d %H:%M} brought"
+    else:
+        return signals
+    return tuple(
+        replace(signal, persistent=False, detail=signal.detail + told) if signal.persistent else signal
+        for signal in signals
+    )
+
+
 def loss_dict(loss: MeanLoss, reference: Reference) -> dict[str, Any]:
     low, high = loss.interval() if loss.rows else (float("nan"), float("nan"))
     return {
