@@ -20,6 +20,7 @@ from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
 from tasks.steps.probation import check_newcomer, end_probation
+from tasks.steps.realise import record_gains
 from tasks.steps.report import write_report
 from tasks.steps.waiting import look_again, settle
 
@@ -46,6 +47,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         if reign := workspace.registry.reign(model):
             announce_reign(model, reign)
     settled = _settle(workspace, definition, at)
+    step("gains", record_gains)(workspace, definition, as_of=at)
     decision = step("check", run_check)(workspace, definition, as_of=at)
     step("record", record_decision)(workspace, decision)
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])

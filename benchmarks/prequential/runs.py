@@ -16,7 +16,7 @@ from prequential.replay import Replay
 from prequential.sets import Floats
 from tasks.calibration.fit import Recalibrator, carried_strength
 from tasks.check.decision import CheckInputs, Decision, check
-from tasks.check.history import outcome_row, recalibration_row, rollback_row, settlement_row
+from tasks.check.history import outcome_row, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
@@ -112,6 +112,7 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
             run.moments.append((window, "rolled back"))
         if settled := court.settle(window, ledger):
             run.moments.append((window, f"after waiting: {settled}"))
+        court.realise(window, ledger)
         inputs = replace(replay.inputs(window, court.model, log, ledger), recalibrator=court.recalibrator)
         decision = check(inputs, policy, as_of=replay.end(window))
         run.decisions.append(decision)
@@ -151,6 +152,7 @@ class Court:
         self.mapped: tuple[datetime, str] | None = None  # when the newest map was let in, and by which decision
         self.probation: _Trial | None = None
         self.waiting: _Trial | None = None
+        self.crowned: list[_Trial] = []
         self.former_maps: list[tuple[datetime, Recalibrator]] = []
         self.definition = replay.definition(policy, gate or GatePolicy())
 
@@ -159,9 +161,27 @@ class Court:
         """The map in force."""
         return self.maps[-1][1] if self.maps else Recalibrator(self.replay.task, "identity")
 
+    def realise(self, window: int, ledger: list[dict[str, Any]]) -> None:
+        """Write down what promotions have brought whose probation is over: as tasks.steps.realise does live."""
+        as_of, length = self.replay.end(window), probation_length(self.definition)
+        for trial in [each for each in self.crowned if each.since + length < as_of]:
+            self.crowned.remove(trial)
+            rows = self._both(trial, window, trial.former, until=trial.since + length)
+            report = judge_newcomer(
+                rows, Bout.of(self.definition), version=trial.newcomer, former=trial.former
+            )
+            if report.interval is not None:
+                gain = report.interval.estimate
+                row = realised_row(
+                    trial.decision_id, as_of, version=trial.newcomer, former=trial.former, gain=gain, low=None, high=None,
+                    rows=report.rows,
+                )  # fmt: skip
+                ledger.append(row)
+
     def _crown(self, model: int, since: datetime, decision_id: str) -> None:
         """Make a model the champion; the one before goes on in the shadow."""
         self.probation = _Trial(model, self.model, since, decision_id)
+        self.crowned.append(self.probation)
         self.former_maps, self.maps, self.mapped, self.waiting = self.maps, [], None, None
         self.model = model
 
@@ -185,7 +205,8 @@ class Court:
         if trial is None or as_of - trial.since > length:
             return False
         report = judge_newcomer(
-            self._both(trial, window), Bout.of(self.definition), version=trial.newcomer, former=trial.former
+            self._both(trial, window, trial.former), Bout.of(self.definition),
+            version=trial.newcomer, former=trial.former,
         )
         if report.verdict != "roll back":
             return False
@@ -201,7 +222,7 @@ class Court:
         if trial is None:
             return ""
         report = judge_waiting(
-            self._both(trial, window), Bout.of(self.definition), version=trial.newcomer, former=self.model,
+            self._both(trial, window, self.model), Bout.of(self.definition), version=trial.newcomer, former=self.model,
             time_is_up=as_of - trial.since > waiting_length(self.definition),
         )  # fmt: skip
         if report.verdict not in ("promote", "give up"):
@@ -217,11 +238,12 @@ class Court:
             self._crown(trial.newcomer, as_of, trial.decision_id)
         return str(report.verdict)
 
-    def _both(self, trial: _Trial, window: int) -> pd.DataFrame:
+    def _both(self, trial: _Trial, window: int, former: int, until: datetime | None = None) -> pd.DataFrame:
         """The rows whose truth is known and that neither of the models has learned from, with what both say."""
         first = int(self.replay.first[trial.newcomer])
-        former = trial.former if trial is self.probation else self.model
         raw = pd.Series(self._raw(trial.newcomer, slice(first, None)), index=np.arange(first, len(self.replay.micros)))
+        if until is not None:
+            window = min(window, self._window_of(until) + self.replay.label_delay)
         return self._known(first, window, raw, lambda part: self._raw(former, part))
 
     def _raw(self, model: int, part: slice) -> Floats:
@@ -295,6 +317,9 @@ class Court:
         elif verdict == "wait":
             self.waiting = _Trial(new, self.model, decision.as_of, decision.decision_id)
         return seconds, str(verdict)
+
+    def _window_of(self, as_of: datetime) -> int:
+        return round((as_of - self.replay.origin) / self.replay.window) - 1
 
     def _learnt(self, new: int) -> int:
         """Before which window the judged challenger's training ends: never earlier than the champion's."""

@@ -22,7 +22,7 @@ from perennial.state.store import Store
 
 # Under which key of a decision's entry a later row of that kind stands.
 _FACETS = {"outcome": "outcome", "recalibration": "outcome", "acceptance": "acceptance", "rollback": "rollback",
-           "settlement": "settlement"}  # fmt: skip
+           "settlement": "settlement", "realised": "realised"}  # fmt: skip
 
 
 @dataclass(frozen=True)

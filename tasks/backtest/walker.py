@@ -23,7 +23,7 @@ from tasks.calibration.maps import ReignedMap, judged_score
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
-from tasks.check.history import read_history, recalibration_row, rollback_row, settlement_row
+from tasks.check.history import read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.reference import Reference
 from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import judge_mapped
@@ -131,6 +131,7 @@ class Walker:
         self.cpu_seconds = 0.0
         self.note = ""
         self.waiting: tuple[Champion, Decision] | None = None
+        self.crowned: list[Champion] = []
 
     @property
     def policy(self) -> Monitoring:
@@ -152,6 +153,7 @@ class Walker:
         started = self.trainings.clock()
         self._end_probation(moment)
         self._settle(moment)
+        self._realise(moment)
         inputs = self.inputs(moment)
         decision = check(inputs, self.policy, as_of=moment.as_of)
         self.ledger.append(decision.to_dict())
@@ -280,10 +282,13 @@ class Walker:
         self.actions.append(Action(moment.as_of, "roll back", "", report.reason))
         return True
 
-    def _both(self, moment: Moment, newcomer: Champion, former: Champion) -> pd.DataFrame:
+    def _both(
+        self, moment: Moment, newcomer: Champion, former: Champion, until: datetime | None = None
+    ) -> pd.DataFrame:
         """As tasks.steps.shadow.rows_of_both."""
         learned = max(newcomer.fit.trained_until, former.fit.trained_until) + timedelta(microseconds=1)
-        end = max(learned, moment.as_of - self.definition.data.label_delay)
+        end = moment.as_of - self.definition.data.label_delay
+        end = max(learned, end if until is None else min(end, until))
         rows = moment.between(learned, end)
         rows = rows[np.isfinite(moment.truth[rows])]
         found = {"truth": moment.truth[rows], "score": newcomer.fit.on(rows), "shadow": former.fit.on(rows)}
@@ -311,7 +316,32 @@ class Walker:
         self.actions.append(Action(moment.as_of, "settle", "promote" if won else "keep", report.reason))
         self.waiting = None
         if won:
-            self.champion = challenger.crown(self.champion, moment.as_of, decision.decision_id)
+            self._crown(challenger, self.champion, moment.as_of, decision.decision_id)
+
+    def _crown(self, newcomer: Champion, beaten: Champion | None, as_of: datetime, decision_id: str | None) -> None:
+        self.champion, self.waiting = newcomer.crown(beaten, as_of, decision_id), None
+        if beaten is not None:
+            self.crowned.append(self.champion)
+
+    def _realise(self, moment: Moment) -> None:
+        """What tasks.steps.realise does live: what a promotion has brought is written down when its probation ends."""
+        length = probation_length(self.definition)
+        for newcomer in list(self.crowned):
+            if newcomer.beaten is None or newcomer.since + length >= moment.as_of:
+                continue
+            self.crowned.remove(newcomer)
+            former = newcomer.beaten
+            rows = self._both(moment, newcomer, former, newcomer.since + length)
+            report = judge_newcomer(rows, Bout.of(self.definition), version=newcomer.number, former=former.number)
+            if report.interval is None:
+                continue
+            low, high = (report.interval.low, report.interval.high) if report.interval.known else (None, None)
+            self.ledger.append(
+                realised_row(
+                    newcomer.decision_id, moment.as_of, version=newcomer.number, former=former.number,
+                    gain=report.interval.estimate, low=low, high=high, rows=report.rows,
+                )
+            )  # fmt: skip
 
     def _retrain(self, moment: Moment, decision: Decision) -> None:
         try:
@@ -352,8 +382,7 @@ class Walker:
             if verdict == "wait" and champion is not None and decision is not None:
                 self.waiting = (newcomer, decision)
             else:
-                self.champion = newcomer.crown(champion, moment.as_of, decision.decision_id if decision else None)
-                self.waiting = None
+                self._crown(newcomer, champion, moment.as_of, decision.decision_id if decision else None)
         elif decision is not None:
             self.waiting = None  # a newer training's outcome takes its place
         return judged.report

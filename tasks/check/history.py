@@ -5,6 +5,7 @@ Rows are plain dictionaries, oldest first, told apart by `kind`:
   `outcome`: what a retraining brought, see `outcome_row`.
   `recalibration`: what became of a new map for the champion's score, see `recalibration_row`.
   `rollback`: what a retraining brought was undone: probation showed that it was worse, see `rollback_row`.
+  `realised`: what a promotion has brought by later rows, see `realised_row`.
   `settlement`: what became of a challenger that the gate had left in doubt, see `settlement_row`.
   `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
 Rows of other kinds are ignored. So are rows that are not strictly older than the check: one of the past sees what it
@@ -94,6 +95,31 @@ def rollback_row(decision_id: str | None, as_of: datetime, *, version: int, form
     }
 
 
+def realised_row(
+    decision_id: str | None, as_of: datetime, *, version: int, former: int, gain: float, low: float | None,
+    high: float | None, rows: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What a newcomer has brought beside the champion before it, on rows that neither had learned from.
+
+    Args:
+        decision_id: The decision that it came from; None for one started by hand.
+        as_of: The moment of the check that looked.
+        gain: As a share of the former champion's loss; positive is better.
+        low, high: Its interval; None where there is none.
+    """
+    return {
+        "kind": "realised",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "version": version,
+        "former": former,
+        "gain": gain,
+        "low": low,
+        "high": high,
+        "rows": rows,
+    }
+
+
 def settlement_row(
     decision_id: str | None, as_of: datetime, gate_verdict: Literal["promote", "keep"], *, version: int, former: int,
     reason: str,
@@ -130,6 +156,7 @@ class History:
         outcomes: Earlier trainings' outcomes, oldest first.
         maps: What became of earlier recalibrations, oldest first.
         undone: The decisions whose newcomers were rolled back.
+        realised: What later rows said of promotions, as shares of the loss, by what `_origin` says of their training.
         settled: What became of the challengers that waited, by what `_origin` says of their training.
         acceptances: By decision id.
     """
@@ -140,6 +167,7 @@ class History:
     undone: frozenset[str]
     acceptances: Mapping[str, Row]
     settled: Mapping[str, str] = field(default_factory=dict)
+    realised: Mapping[str, float] = field(default_factory=dict)
 
     def of_versions(self, versions: Container[str]) -> tuple[Row, ...]:
         """The checks of one champion, under all the versions that differ in the score's map only."""
@@ -182,6 +210,18 @@ class History:
                 break
             count += verdict != "wait"
         return count
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """What each training brought as a share of the champion's loss, oldest first: by later rows, or by the gate."""
+        found = []
+        for row in self.outcomes:
+            gain, loss = row["gain"], row["champion_loss"]
+            if (later := self.realised.get(_origin(row))) is not None:
+                found.append(later)
+            elif gain is not None and loss is not None and loss > 0:
+                found.append(float(gain) / float(loss))
+        return tuple(found)
 
     @property
     def waiting(self) -> Row | None:
@@ -237,15 +277,22 @@ class History:
 def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
     """Sort a ledger's rows, and leave out what is not strictly older than `as_of`."""
     older = [row for row in ledger if moment(row) < as_of]
-    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "recalibration": [], "rollback": [], "settlement": [],
-                                   "acceptance": []}  # fmt: skip
+    named = ("decision", "outcome", "recalibration", "realised", "rollback", "settlement", "acceptance")
+    kinds: dict[str, list[Row]] = {kind: [] for kind in named}
     for row in sorted(older, key=moment):
         kinds.setdefault(row.get("kind", "decision"), []).append(row)
     accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
     undone = frozenset(str(row["decision_id"]) for row in kinds["rollback"] if row["decision_id"])
     settled = {_origin(row): str(row["gate_verdict"]) for row in kinds["settlement"]}
+    realised = {_origin(row): float(row["gain"]) for row in kinds["realised"]}
     return History(
-        tuple(kinds["decision"]), tuple(kinds["outcome"]), tuple(kinds["recalibration"]), undone, accepted, settled
+        tuple(kinds["decision"]),
+        tuple(kinds["outcome"]),
+        tuple(kinds["recalibration"]),
+        undone,
+        accepted,
+        settled,
+        realised,
     )
 
 

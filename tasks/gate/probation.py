@@ -31,7 +31,7 @@ MODEL_PROMOTIONS = ("promote", "approve")
 _TIGHTEST_DAYS = 14  # where the boundary is closest: the middle of an ordinary probation
 
 
-_PROBATION_WINDOWS, _LEAST_PROBATION = 4, timedelta(days=28)
+PROBATION_WINDOWS, _LEAST_PROBATION = 4, timedelta(days=28)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def look_confidence(days: int, error: float) -> float:
 def probation_length(definition: ModelDefinition) -> timedelta:
     """How long after a promotion rows are looked at: labels that come late lengthen it."""
     own = definition.gate.probation
-    length = max(_LEAST_PROBATION, _PROBATION_WINDOWS * definition.monitoring.window) if own is None else own
+    length = max(_LEAST_PROBATION, PROBATION_WINDOWS * definition.monitoring.window) if own is None else own
     return length + definition.data.label_delay
 
 

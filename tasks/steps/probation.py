@@ -58,13 +58,13 @@ def crowning(registry: Registry, model: str, lines: list[Reign]) -> Reign | None
 
 
 def judge_reign(
-    workspace: Workspace, definition: ModelDefinition, crowned: Reign, *, as_of: datetime
+    workspace: Workspace, definition: ModelDefinition, crowned: Reign, *, as_of: datetime, until: datetime | None = None
 ) -> ProbationReport:
-    """The model of a reign beside the one that it followed, on the rows known at a moment."""
+    """The model of a reign beside the one that it followed, on the rows known at a moment, or those before `until`."""
     newcomer, former = (
         workspace.registry.version(definition.name, number) for number in (crowned.version, crowned.previous or 0)
     )
-    rows = rows_of_both(workspace, definition, newcomer, former, as_of=as_of)
+    rows = rows_of_both(workspace, definition, newcomer, former, as_of=as_of, until=until)
     return judge_newcomer(rows, Bout.of(definition), version=newcomer.number, former=former.number)
 
 

@@ -26,17 +26,22 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def rows_of_both(
-    workspace: Workspace, definition: ModelDefinition, newcomer: Version, former: Version, *, as_of: datetime
-) -> pd.DataFrame:
+    workspace: Workspace, definition: ModelDefinition, newcomer: Version, former: Version, *, as_of: datetime,
+    until: datetime | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Mature rows since both versions' training, with what the models themselves say, before any map.
 
     Of a row that one of them has answered live, that answer counts.
+
+    Args:
+        until: Only rows before it; all that are mature by default.
 
     Returns:
         time, truth, score (the newcomer's) and shadow (the former's), in order of time.
     """
     learned = max(datetime.fromisoformat(version.tag("trained_until")) for version in (newcomer, former))
     start, end = learned + _INSTANT, as_of - definition.data.label_delay
+    end = end if until is None else min(end, until)
     nothing = pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})
     if end <= start:
         return nothing

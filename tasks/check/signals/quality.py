@@ -11,6 +11,7 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
+from tasks.check.gains import expected_gain
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
 from tasks.check.reference import Reference
@@ -128,12 +129,21 @@ def estimate_signal(
 
 
 def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[Signal, ...]:
+    """How much is new, beside how much must be.
+
+    After fruitless trainings more must be, unless the model's retrainings have shown that one is worth its price.
+    """
     basis = max(inputs.reference.trained_rows, history.tried_rows, 1)
     ratio = inputs.labelled_rows / basis
-    limit = 1 + (policy.growth - 1) * policy.backoff**history.fruitless
+    expected = expected_gain(history)
+    dear = history.fruitless > 0 and expected.mean < policy.training_price
+    limit = 1 + (policy.growth - 1) * (policy.backoff**history.fruitless if dear else 1)
     fired = ratio >= limit
     detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
-    source = "monitoring.growth" + (f", raised: fruitless trainings {history.fruitless}" if history.fruitless else "")
+    detail += f"; {expected.told()}" if expected.trainings else ""
+    source = "monitoring.growth"
+    if dear:
+        source += f", raised: fruitless trainings {history.fruitless}, less expected than monitoring.training_price"
     return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
 
 
