@@ -163,7 +163,8 @@ def whole_path(world: World, change: float, policy: GatePolicy, seed: int) -> Fa
                 return Fate(first, None, False)
             entered = window if verdict == "promote" else None
         elif window <= entered + PROBATION_WINDOWS:
-            if judge_newcomer(known, bout, version=2, former=1).verdict == "roll back":
+            last = window == entered + PROBATION_WINDOWS
+            if judge_newcomer(known, bout, version=2, former=1, last=last).verdict == "roll back":
                 return Fate(first, entered, False)
     return Fate(first, entered, entered is not None)
 
@@ -274,7 +275,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--tasks", nargs="+", default=["classification", "regression"])
     parser.add_argument("--margin", type=float, default=GatePolicy().margin)
-    parser.add_argument("--doubt", choices=("wait", "keep", "promote"), default="wait", help="the gate's answer to doubt")
+    parser.add_argument(
+        "--doubt", choices=("wait", "keep", "promote"), default="wait", help="the gate's answer to doubt"
+    )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--loops", type=int, default=200)

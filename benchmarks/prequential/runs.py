@@ -21,7 +21,7 @@ from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.map_court import judge_mapped
-from tasks.gate.probation import Bout, judge_newcomer, judge_waiting, probation_length, waiting_length
+from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
 from tasks.measures.quality import row_losses
 from tasks.steps.recalibrate import cross_fitted_map
 
@@ -167,16 +167,14 @@ class Court:
         for trial in [each for each in self.crowned if each.since + length < as_of]:
             self.crowned.remove(trial)
             rows = self._both(trial, window, trial.former, until=trial.since + length)
-            report = judge_newcomer(
-                rows, Bout.of(self.definition), version=trial.newcomer, former=trial.former
-            )
+            report = judge_newcomer(rows, Bout.of(self.definition), version=trial.newcomer, former=trial.former)
             if report.interval is not None:
-                gain = report.interval.estimate
-                row = realised_row(
-                    trial.decision_id, as_of, version=trial.newcomer, former=trial.former, gain=gain, low=None, high=None,
-                    rows=report.rows,
+                ledger.append(
+                    realised_row(
+                        trial.decision_id, as_of, version=trial.newcomer, former=trial.former,
+                        gain=report.interval.estimate, low=None, high=None, rows=report.rows,
+                    )
                 )  # fmt: skip
-                ledger.append(row)
 
     def _crown(self, model: int, since: datetime, decision_id: str) -> None:
         """Make a model the champion; the one before goes on in the shadow."""
@@ -206,8 +204,8 @@ class Court:
             return False
         report = judge_newcomer(
             self._both(trial, window, trial.former), Bout.of(self.definition),
-            version=trial.newcomer, former=trial.former,
-        )
+            version=trial.newcomer, former=trial.former, last=is_last_look(self.definition, trial.since, as_of),
+        )  # fmt: skip
         if report.verdict != "roll back":
             return False
         ledger.append(

@@ -27,7 +27,7 @@ from tasks.check.history import read_history, realised_row, recalibration_row, r
 from tasks.check.reference import Reference
 from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import judge_mapped
-from tasks.gate.probation import Bout, judge_newcomer, judge_waiting, probation_length, waiting_length
+from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
 from tasks.gate.report import GateReport
 from tasks.steps.describe import training_sample
 from tasks.steps.recalibrate import cross_fitted_map
@@ -263,13 +263,16 @@ class Walker:
         if champion.beaten is None or champion.crowned is None or moment.as_of - champion.crowned > length:
             return
         both = self._both(moment, champion, champion.beaten)
-        self._rolled_back(moment, both, champion.beaten, champion.crowned_by)
+        last = is_last_look(self.definition, champion.crowned, moment.as_of)
+        self._rolled_back(moment, both, champion.beaten, champion.crowned_by, last=last)
 
-    def _rolled_back(self, moment: Moment, rows: pd.DataFrame, former: Champion, decision_id: str | None) -> bool:
+    def _rolled_back(
+        self, moment: Moment, rows: pd.DataFrame, former: Champion, decision_id: str | None, *, last: bool = False
+    ) -> bool:
         """Whether the champion was surely worse than the one before, which is champion again then."""
         newcomer = self.champion
         bout = Bout.of(self.definition, maps_alone=former.base == newcomer.base)
-        report = judge_newcomer(rows, bout, version=newcomer.number, former=former.number)
+        report = judge_newcomer(rows, bout, version=newcomer.number, former=former.number, last=last)
         if report.verdict != "roll back":
             return False
         # Whoever was rolled back to is new to nobody.

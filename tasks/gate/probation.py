@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -129,25 +129,34 @@ def probation_length(definition: ModelDefinition) -> timedelta:
     return length + definition.data.label_delay
 
 
+def is_last_look(definition: ModelDefinition, since: datetime, as_of: datetime) -> bool:
+    """Whether a probation that began at `since` is over a window from now."""
+    return as_of + definition.monitoring.window > since + probation_length(definition)
+
+
 def waiting_length(definition: ModelDefinition) -> timedelta:
     """How long a challenger waits, at most: labels that come late lengthen it."""
     return definition.gate.wait_windows * definition.monitoring.window + definition.data.label_delay
 
 
-def judge_newcomer(rows: pd.DataFrame, bout: Bout, *, version: int, former: int) -> ProbationReport:
+def judge_newcomer(rows: pd.DataFrame, bout: Bout, *, version: int, former: int, last: bool = False) -> ProbationReport:
     """Compare a newcomer with the champion before it on the same mature rows.
 
     A newcomer that is no worse is rolled back with a chance of 1 - `policy.confidence` at the most in its whole
-    probation, however often it is looked at.
+    probation, however often it is looked at. At the end the burden of proof turns round: who is behind then goes,
+    however surely. So a challenger may go in on little evidence, and none stays for good that has not been ahead.
 
     Args:
         rows: time, truth, score (the newcomer's) and shadow (the former champion's); any order.
+        last: Whether the probation ends before the next look.
     """
     found = _look(rows, bout, version, former, "reigns")
     if found.verdict == "too early" or found.interval is None:
         return found
     if found.interval.high < 0:
         return replace(found, verdict="roll back", reason=f"{found.reason}: it is surely worse")
+    if last and found.interval.estimate < 0:
+        return replace(found, verdict="roll back", reason=f"{found.reason}: it is behind at the end of its probation")
     return replace(found, verdict="stay")
 
 

@@ -19,7 +19,7 @@ from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version
 from tasks.check.history import rollback_row
-from tasks.gate.probation import MODEL_PROMOTIONS, Bout, ProbationReport, judge_newcomer, probation_length
+from tasks.gate.probation import MODEL_PROMOTIONS, Bout, ProbationReport, is_last_look, judge_newcomer, probation_length
 from tasks.learning.fitting import predict_score
 from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.score import load_version, predictions_between
@@ -65,7 +65,8 @@ def judge_reign(
         workspace.registry.version(definition.name, number) for number in (crowned.version, crowned.previous or 0)
     )
     rows = rows_of_both(workspace, definition, newcomer, former, as_of=as_of, until=until)
-    return judge_newcomer(rows, Bout.of(definition), version=newcomer.number, former=former.number)
+    last = until is None and is_last_look(definition, crowned.at, as_of)
+    return judge_newcomer(rows, Bout.of(definition), version=newcomer.number, former=former.number, last=last)
 
 
 def end_probation(

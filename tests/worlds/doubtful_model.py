@@ -16,16 +16,18 @@ CHAMPION_AT, CHALLENGER_AT, LATER_AT = small_model.day(13), small_model.day(19),
 
 
 def define(workspace: Workspace, name: str = "digits", **gate: object) -> ModelDefinition:
-    return small_model.define(workspace, name=name, gate={"slices": [], **gate}, monitoring={"recalibrate": False})
+    return small_model.define(
+        workspace, name=name, gate={"slices": [], "confidence": 0.999, **gate}, monitoring={"recalibrate": False}
+    )
 
 
-def fill(workspace: Workspace, definition: ModelDefinition, *, turned_later: bool = True) -> None:
+def fill(workspace: Workspace, definition: ModelDefinition, *, labelled_later: bool = True) -> None:
     """All rows up to day 24.5 with their labels, each known when it came.
 
     Args:
-        turned_later: Whether what the challenger has learned comes true after its training.
+        labelled_later: Whether the truth of what comes after the second training comes too.
     """
-    turned = [(12.0, 15.0), *([(18.0, 24.5)] if turned_later else [])]
+    turned = [(13.8, 15.0), (18.0, 24.5)]
     frame = small_model.rows(0, 24.5)
     dark = frame["shade"] == "dark"
     for first, last in turned:
@@ -37,4 +39,5 @@ def fill(workspace: Workspace, definition: ModelDefinition, *, turned_later: boo
         new = frame[(frame["when"] >= small_model.day(first)) & (frame["when"] < small_model.day(last))]
         new = new.reset_index(drop=True)
         small_model.add(workspace, definition, new.drop(columns="even"), as_of=small_model.day(last))
-        label_frame(workspace.store, definition, new, as_of=small_model.day(last), author="test")
+        if labelled_later or last == 18:
+            label_frame(workspace.store, definition, new, as_of=small_model.day(last), author="test")

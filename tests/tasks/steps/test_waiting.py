@@ -1,4 +1,4 @@
-"""Doubt is settled by later rows: who waits is looked at again, and wins, is given up, or makes room for a newer one."""
+"""Doubt is settled by later rows: who waits is looked at again, and wins or is given up."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tasks.steps.realise import record_gains
 from tasks.steps.waiting import look_again, settle, waiting_outcome
 
 
-def wait(workspace: Workspace, *, turned_later: bool = True, **gate: object) -> small_model.Trained:
+def wait(workspace: Workspace, *, labelled_later: bool = True, **gate: object) -> small_model.Trained:
     definition = doubtful_model.define(workspace, **gate)
-    doubtful_model.fill(workspace, definition, turned_later=turned_later)
+    doubtful_model.fill(workspace, definition, labelled_later=labelled_later)
     assert small_model.retrain(workspace, definition, as_of=CHAMPION_AT).reign
     return small_model.retrain(workspace, definition, as_of=CHALLENGER_AT, decision_id=None)
 
@@ -31,7 +31,7 @@ def test_a_challenger_in_doubt_wins_on_rows_that_neither_has_seen(workspace: Wor
     assert trained.reign is None
     version = registry.version("digits", trained.version.number)
     assert (version.tag("gate.verdict"), version.tag("waiting")) == ("wait", "for evidence")
-    assert registry.client.get_registered_model("digits").aliases[CHALLENGER] == str(version.number)
+    assert registry.client.get_registered_model("digits").aliases[CHALLENGER] == version.number
     assert int(version.tag("trained_rows")) == len(trained.prepared.frame), "the twin has learned from the holdout too"
     assert look_again(workspace, definition, as_of=CHALLENGER_AT) is None, "its own moment knows nothing of it yet"
 
@@ -68,12 +68,12 @@ def test_a_challenger_in_doubt_wins_on_rows_that_neither_has_seen(workspace: Wor
     assert history.gains[-1] == pytest.approx(gain["gain"])
 
 
-def test_a_challenger_that_stays_behind_is_given_up_when_its_time_is_up(workspace: Workspace) -> None:
-    trained = wait(workspace, turned_later=False)
+def test_a_challenger_of_which_no_label_tells_is_given_up_when_its_time_is_up(workspace: Workspace) -> None:
+    trained = wait(workspace, labelled_later=False)
     definition = trained.prepared.definition
     report = look_again(workspace, definition, as_of=LATER_AT)
     assert report is not None
-    assert report.verdict in ("wait", "give up")
+    assert (report.verdict, report.rows) == ("wait", 0)
     late = CHALLENGER_AT + waiting_length(definition) + definition.monitoring.window
     report = look_again(workspace, definition, as_of=late)
     assert report is not None
