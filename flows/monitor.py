@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from flows.recording import announce, announce_reign, moment, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError
-from perennial.events import GIVEN_UP, decision_event
+from perennial.events import REFUSED, decision_event
 from perennial.workspace import Workspace, open_workspace
 from tasks.check.decision import Decision
 from tasks.check.text import render_markdown
@@ -83,7 +83,7 @@ def _settle(workspace: Workspace, definition: ModelDefinition, at: datetime) -> 
             "model": model, "version": report.version, "reason": report.reason,
             "subject": f"{model}: version {report.version} {told}", "text": f"{report.reason}.",
         }  # fmt: skip
-        announce(GIVEN_UP, model, payload)
+        announce(REFUSED, model, payload)
     return report
 
 

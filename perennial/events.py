@@ -12,7 +12,6 @@ ROLLED_BACK = "perennial.model.rolled-back"
 REFUSED = "perennial.gate.refused"
 WAITING = "perennial.gate.waiting"
 IN_DOUBT = "perennial.gate.in-doubt"
-GIVEN_UP = "perennial.gate.given-up"
 
 
 def decision_event(verdict: str) -> str:

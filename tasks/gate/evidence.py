@@ -81,7 +81,7 @@ def behind_fair_maps(evidence: Evidence, task: Task, strength: float) -> Evidenc
     if not np.isfinite(truth).all() or any(each.shape != truth.shape or bad_scores(each, task) for each in own):
         return evidence  # the court says what is wrong with them
     challenger, champion = (fair_answers(truth, each, task, strength) for each in own)
-    return replace(evidence, challenger=challenger, champion=champion, unmapped=own)
+    return replace(evidence, challenger=challenger, champion=champion, unmapped=(own[0], own[1]))
 
 
 def bad_scores(scores: FloatArray, task: Task) -> int:

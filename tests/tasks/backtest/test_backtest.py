@@ -218,7 +218,7 @@ class TestMeasure:
             first = next(action for action in later if action.verdict == verdict)
             assert first.as_of <= day(70), name
             assert first.told, name
-            assert 0.5 < result.kept < 1, name
+            assert 0.5 < result.kept < 1.1, name  # maps may bring more than always-retraining without them
             assert 0 < result.retrains < 12
             assert result.cpu_seconds > 0
         assert found.result("maps only").retrains == 0
