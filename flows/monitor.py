@@ -19,10 +19,10 @@ from tasks.check.decision import Decision
 from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
-from tasks.steps.probation import check_newcomer, end_probation
-from tasks.steps.realise import record_gains
 from tasks.steps.report import write_report
-from tasks.steps.waiting import look_again, settle
+from tasks.steps.trial.probation import check_newcomer, end_probation
+from tasks.steps.trial.realise import record_gains
+from tasks.steps.trial.waiting import look_again, settle
 
 _EVENT_PATIENCE = timedelta(minutes=5)
 

@@ -162,7 +162,7 @@ class Court:
         return self.maps[-1][1] if self.maps else Recalibrator(self.replay.task, "identity")
 
     def realise(self, window: int, ledger: list[dict[str, Any]]) -> None:
-        """Write down what promotions have brought whose probation is over: as tasks.steps.realise does live."""
+        """Write down what promotions have brought whose probation is over: as tasks.steps.trial.realise does live."""
         as_of, length = self.replay.end(window), probation_length(self.definition)
         for trial in [each for each in self.crowned if each.since + length < as_of]:
             self.crowned.remove(trial)

@@ -251,7 +251,7 @@ class Walker:
         return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
 
     def _end_probation(self, moment: Moment) -> None:
-        """What tasks.steps.probation does live: a newcomer that is surely worse than its shadow goes."""
+        """What tasks.steps.trial.probation does live: a newcomer that is surely worse than its shadow goes."""
         champion, length = self.champion, probation_length(self.definition)
         new_map = champion.former is not None and champion.former.base == champion.base
         if champion.former is not None and new_map and moment.as_of - champion.since <= length:
@@ -288,7 +288,7 @@ class Walker:
     def _both(
         self, moment: Moment, newcomer: Champion, former: Champion, until: datetime | None = None
     ) -> pd.DataFrame:
-        """As tasks.steps.shadow.rows_of_both."""
+        """As tasks.steps.trial.shadow.rows_of_both."""
         learned = max(newcomer.fit.trained_until, former.fit.trained_until) + timedelta(microseconds=1)
         end = moment.as_of - self.definition.data.label_delay
         end = max(learned, end if until is None else min(end, until))
@@ -298,7 +298,7 @@ class Walker:
         return log_frame(self.past, rows, found)
 
     def _settle(self, moment: Moment) -> None:
-        """What tasks.steps.waiting does live: a challenger in doubt is looked at again."""
+        """What tasks.steps.trial.waiting does live: a challenger in doubt is looked at again."""
         if self.waiting is None:
             return
         challenger, decision = self.waiting
@@ -327,7 +327,7 @@ class Walker:
             self.crowned.append(self.champion)
 
     def _realise(self, moment: Moment) -> None:
-        """What tasks.steps.realise does live: what a promotion has brought is written down when its probation ends."""
+        """What tasks.steps.trial.realise does live: what a promotion brought is written down after its probation."""
         length = probation_length(self.definition)
         for newcomer in list(self.crowned):
             if newcomer.beaten is None or newcomer.since + length >= moment.as_of:

@@ -9,7 +9,7 @@ so that promotions don't add up to a decline. A challenger truly worse by the ma
 Small holdouts leave most good challengers in doubt. `doubt: wait`, the default, lets in who is ahead, on probation, and
 has who is not looked at again on later rows (`tasks.gate.probation`). `doubt: promote` lets in whoever is not surely
 worse than the champion and the baseline. In both, what guards the champion's place is the probation after the promotion
-(`tasks.steps.probation`). Every other check stays as it is.
+(`tasks.steps.trial.probation`). Every other check stays as it is.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ confidence sequences", Annals of Statistics 2021), for means whose variance is e
 Sinha, Kennedy and Ramdas ("Time-uniform central limit theory and asymptotic confidence sequences", Annals of
 Statistics 2024), with a day as the unit of time. It needs no record of earlier looks.
 
-Pure: no I/O. Which rows are looked at is `tasks.steps.shadow`'s.
+Pure: no I/O. Which rows are looked at is `tasks.steps.trial.shadow`'s.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from perennial.state.registry import Reign, Version
 from perennial.workspace import Workspace
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import predict_score
-from tasks.steps.probation import was_rolled_back
 from tasks.steps.register import GOLDEN_FILE
 from tasks.steps.score import load_version
 
@@ -70,6 +69,11 @@ def enter(
     return registry.promote(
         version, action=action, at=at, recorded_at=datetime.now(UTC), by=by, reason=reason, decision_id=decision_id
     )
+
+
+def was_rolled_back(history: list[Reign], version: int) -> bool:
+    """Whether a version was champion once and was rolled back: the same data is not tried again."""
+    return any(line.action == "rollback" and line.previous == version for line in history)
 
 
 def require_golden(workspace: Workspace, definition: ModelDefinition, version: Version) -> float:

@@ -36,9 +36,9 @@ from tasks.steps import retrain as retraining
 from tasks.steps.describe import describe, with_twin
 from tasks.steps.ingest import ingest_batch
 from tasks.steps.monitor import gather_inputs, record_decision, run_check
-from tasks.steps.probation import check_newcomer, end_probation
 from tasks.steps.register import register_training
 from tasks.steps.score import load_version, require_champion, score_unscored
+from tasks.steps.trial.probation import check_newcomer, end_probation
 
 WEEK = timedelta(days=7)
 

@@ -1,8 +1,8 @@
 """After a promotion: the former champion goes on in the shadow, and a newcomer that is surely worse is rolled back.
 
-A retrained newcomer is compared with the champion before it behind maps made alike (`tasks.steps.shadow`), on all rows
-that neither has learned from; maps that it is given meanwhile don't end its probation. A new map is compared with the
-map before it, by what was answered live. The rule is in `tasks.gate.probation`.
+A retrained newcomer is compared with the champion before it behind maps made alike, on all rows that neither has
+learned from (`tasks.steps.trial.shadow`); maps that it is given meanwhile don't end its probation. A new map is
+compared with the map before it, by what was answered live. The rule is in `tasks.gate.probation`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tasks.gate.probation import MODEL_PROMOTIONS, Bout, ProbationReport, is_las
 from tasks.learning.fitting import predict_score
 from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.score import load_version, predictions_between
-from tasks.steps.shadow import rows_of_both
+from tasks.steps.trial.shadow import rows_of_both
 
 
 def check_newcomer(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> ProbationReport | None:
@@ -87,11 +87,6 @@ def end_probation(
     key = f"rollback:{undone.sequence if undone else 0}"
     workspace.ledger(definition.name).close(body, "probation", key=key, recorded_at=datetime.now(UTC), kind="rollback")
     return True
-
-
-def was_rolled_back(history: list[Reign], version: int) -> bool:
-    """Whether a version was champion once and was rolled back: the same data is not tried again."""
-    return any(line.action == "rollback" and line.previous == version for line in history)
 
 
 def _until(registry: Registry, model: str, as_of: datetime) -> list[Reign]:

@@ -10,7 +10,7 @@ from perennial.state.registry import Reign
 from perennial.workspace import Workspace
 from tasks.check.history import realised_row
 from tasks.gate.probation import MODEL_PROMOTIONS, probation_length
-from tasks.steps.probation import judge_reign
+from tasks.steps.trial.probation import judge_reign
 
 
 def record_gains(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from perennial.state.registry import CHALLENGER
 from perennial.workspace import Workspace
 from tasks.check.history import read_history
 from tasks.gate.probation import probation_length, waiting_length
-from tasks.steps.probation import check_newcomer
-from tasks.steps.realise import record_gains
-from tasks.steps.waiting import look_again, settle, waiting_outcome
+from tasks.steps.trial.probation import check_newcomer
+from tasks.steps.trial.realise import record_gains
+from tasks.steps.trial.waiting import look_again, settle, waiting_outcome
 
 
 def wait(workspace: Workspace, *, labelled_later: bool = True, **gate: object) -> small_model.Trained:

@@ -15,7 +15,7 @@ from perennial.workspace import Workspace
 from tasks.check.history import moment, read_history, settlement_row
 from tasks.gate.probation import Bout, ProbationReport, judge_waiting, waiting_length
 from tasks.steps.promote import enter
-from tasks.steps.shadow import rows_of_both
+from tasks.steps.trial.shadow import rows_of_both
 
 BY = "evidence"
 

@@ -17,9 +17,10 @@ from tasks.gate.probation import Bout, ProbationReport, judge_newcomer, judge_wa
 from tasks.gate.report import GateReport
 from tasks.measures.bootstrap import paired_improvement
 from tasks.rows.labels import label_frame
-from tasks.steps.probation import check_newcomer, end_probation, was_rolled_back
+from tasks.steps.promote import was_rolled_back
 from tasks.steps.retrain import promote
 from tasks.steps.score import log_predictions
+from tasks.steps.trial.probation import check_newcomer, end_probation
 
 POLICY = GatePolicy(minimum_rows=100)
 AS_ANSWERED = Bout(POLICY, "classification", "log_loss", 0, None)
