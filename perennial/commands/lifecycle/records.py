@@ -29,6 +29,7 @@ def status(model: str | None, as_json: bool) -> None:
         return
     shown = (
         "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
+        "in_doubt",
         "fast_path",
     )  # fmt: skip
     print_table(shown, [[row[column] for column in shown] for row in rows])

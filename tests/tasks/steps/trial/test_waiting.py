@@ -97,3 +97,10 @@ def test_a_winner_waits_for_a_person_where_one_is_asked(workspace: Workspace) ->
     assert settle(workspace, definition, report, as_of=LATER_AT) is None
     assert [version.number for version in pending(workspace.registry, "digits")] == [2]
     assert waiting_outcome(workspace, "digits", as_of=small_model.day(25)) is None
+
+
+def test_the_status_names_who_waits_for_evidence(workspace: Workspace) -> None:
+    from perennial.commands.lifecycle.records import _status
+
+    assert wait(workspace).judged.report.verdict == "wait"
+    assert _status(workspace, "digits")["in_doubt"] == "2"
