@@ -11,7 +11,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, RegistryError
 from perennial.model.known import stored_frame
 from perennial.state.approval import ask
-from perennial.state.registry import Reign, Version
+from perennial.state.registry import Registry, Reign, Version
 from perennial.workspace import Workspace
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import predict_score
@@ -27,6 +27,8 @@ def let_in(
 
     The rest is as of `enter`.
     """
+    if action == "promote":
+        _make_room(workspace.registry, version)
     if report.verdict == "wait" and not version.tag("waiting"):
         workspace.registry.set_tags(version, {"waiting": "for evidence"})
     if report.verdict != "promote":
@@ -35,6 +37,13 @@ def let_in(
     return enter(
         workspace, definition, version, reason, beaten=beaten, action=action, at=at, by=by, decision_id=decision_id
     )
+
+
+def _make_room(registry: Registry, newer: Version) -> None:
+    """An older challenger that waits for evidence waits no longer: a newer training has been judged."""
+    for version in registry.versions(newer.model):
+        if version.number < newer.number and version.tag("waiting") == "for evidence":
+            registry.set_tags(version, {"waiting": "replaced"})
 
 
 def enter(

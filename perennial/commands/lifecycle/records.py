@@ -29,8 +29,7 @@ def status(model: str | None, as_json: bool) -> None:
         return
     shown = (
         "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
-        "in_doubt",
-        "fast_path",
+        "in_doubt", "fast_path",
     )  # fmt: skip
     print_table(shown, [[row[column] for column in shown] for row in rows])
 
@@ -97,7 +96,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
     last = entries[-1] if entries else None
     store = workspace.store
     waiting = [version.number for version in pending(workspace.registry, model)]
-    doubted = [v for v in workspace.registry.versions(model)[-1:] if v.tag("waiting") == "for evidence"]
+    doubted = [version for version in workspace.registry.versions(model) if version.tag("waiting") == "for evidence"]
     return {
         "model": model,
         "champion": reign.version if reign else None,
