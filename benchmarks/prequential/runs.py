@@ -16,7 +16,8 @@ from prequential.replay import Replay
 from prequential.sets import Floats
 from tasks.calibration.fit import Recalibrator, carried_strength
 from tasks.check.decision import CheckInputs, Decision, check
-from tasks.check.history import outcome_row, realised_row, recalibration_row, rollback_row, settlement_row
+from tasks.check.gains import warning
+from tasks.check.history import outcome_row, read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
@@ -220,7 +221,9 @@ class Court:
         if trial is None:
             return ""
         report = judge_waiting(
-            self._both(trial, window, self.model), Bout.of(self.definition), version=trial.newcomer, former=self.model,
+            self._both(trial, window, self.model),
+            Bout.of(self.definition, prior=warning(read_history(ledger, as_of))),
+            version=trial.newcomer, former=self.model,
             time_is_up=as_of - trial.since > waiting_length(self.definition),
         )  # fmt: skip
         if report.verdict not in ("promote", "give up"):
@@ -295,6 +298,8 @@ class Court:
             evidence = behind_fair_maps(evidence, self.replay.task, carried_strength(monitoring, late))
         else:
             evidence = replace(evidence, champion=self._unseen_map(learnt).apply(np.asarray(evidence.champion)))
+        prior = warning(read_history(ledger, decision.as_of))
+        evidence = replace(evidence, prior=prior)
         champion, challenger = (
             float(row_losses(truth, np.asarray(scores), self.replay.loss).mean())
             for scores in (evidence.champion, evidence.challenger)

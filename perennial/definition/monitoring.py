@@ -71,7 +71,9 @@ class Monitoring(Section):
     )
     backoff: float = Field(1.5, ge=1, description="After a fruitless retraining, the bar for the next is this higher.")
     training_price: float = Field(
-        0.01, ge=0, description="What a training must be expected to save of the loss for the bar not to rise so."
+        0.0,
+        ge=0,
+        description="Share of the loss that a training must be expected to save; else the bar rises.",
     )
     maximum_age: Duration | None = Field(None, description="Retrain a champion whose training data ended so long ago.")
     triggers: Triggers = Triggers()

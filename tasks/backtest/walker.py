@@ -23,6 +23,7 @@ from tasks.calibration.maps import ReignedMap, judged_score
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
+from tasks.check.gains import warning
 from tasks.check.history import read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.reference import Reference
 from tasks.check.signals.maps import map_court
@@ -303,7 +304,8 @@ class Walker:
             return
         challenger, decision = self.waiting
         report = judge_waiting(
-            self._both(moment, challenger, self.champion), Bout.of(self.definition),
+            self._both(moment, challenger, self.champion),
+            Bout.of(self.definition, prior=warning(read_history(self.ledger, moment.as_of))),
             version=challenger.number, former=self.champion.number,
             time_is_up=moment.as_of - decision.as_of > waiting_length(self.definition),
         )  # fmt: skip
@@ -372,6 +374,7 @@ class Walker:
             measured,
             champion_score=champion.judged(moment.labelled[prepared.split.holdout], prepared) if champion else None,
             champion_until=champion.fit.trained_until if champion else None,
+            prior=warning(read_history(self.ledger, moment.as_of)),
         )
         self.cpu_seconds += self.trainings.clock() - started
         self.bases[number] = number

@@ -8,12 +8,14 @@ training: one refusal does not undo three good ones, and a model whose retrainin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.check.history import History
 
 RECENT = 4
 _USUAL, _SPREAD = 0.02, 0.05  # of the known sets' retrainings, as shares of the loss: `benchmarks/decisions.py`
+_LEAST_ERROR, _LEAST_REALISED = 0.01, 2
 _LARGEST = 0.5  # no single training counts for more: shares of a loss are unbounded below
 
 
@@ -40,7 +42,21 @@ class ExpectedGain:
 
 def expected_gain(history: History) -> ExpectedGain:
     """From the newest trainings in the ledger whose gain is known."""
-    found = [max(-_LARGEST, min(_LARGEST, gain)) for gain in history.gains[-RECENT:]]
+    return _shrunk(history.gains)
+
+
+def warning(history: History) -> tuple[float, float] | None:
+    """Mean and error where less than nothing is to be expected of a promotion: the gate asks for more then.
+
+    It rests on what later rows said of at least two promotions: a single holdout may be of another season.
+    """
+    later = tuple(history.realised.values())
+    found = _shrunk(later)
+    return (found.mean, max(found.error, _LEAST_ERROR)) if len(later) >= _LEAST_REALISED and found.mean < 0 else None
+
+
+def _shrunk(gains: Sequence[float]) -> ExpectedGain:
+    found = [max(-_LARGEST, min(_LARGEST, gain)) for gain in gains[-RECENT:]]
     count = len(found)
     mean = (_USUAL + sum(found)) / (count + 1)
     squares = _SPREAD**2 + sum((gain - mean) ** 2 for gain in found)

@@ -25,7 +25,7 @@ from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
 from tasks.gate.evidence import ALLOW_LEAKAGE, Evidence, bad_scores, budget_checks, integrity_checks, unusable_scores
 from tasks.gate.report import Check, GateReport, Verdict, interval_text, number
-from tasks.measures.bootstrap import Interval, block_codes, loss_value, paired_improvement
+from tasks.measures.bootstrap import Interval, block_codes, is_ahead, loss_value, paired_improvement
 from tasks.measures.leakage import LEAST_ROWS
 from tasks.measures.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
 
@@ -111,6 +111,7 @@ class _Court:
     slices: Mapping[str, npt.ArrayLike]
     metrics: dict[str, dict[str, float]]
     unmapped: tuple[FloatArray, FloatArray] | None
+    prior: tuple[float, float] | None
 
     @classmethod
     def prepare(cls, evidence: Evidence, policy: GatePolicy, task: Task, metric: str, seed: int) -> _Court | None:
@@ -136,7 +137,7 @@ class _Court:
         own = evidence.unmapped and tuple(np.asarray(each, dtype=np.float64) for each in evidence.unmapped)
         return cls(
             policy, task, metric, seed, truth, weights, codes, challenger, champion, broken, baseline, evidence.slices,
-            metrics, own,  # type: ignore[arg-type]
+            metrics, own, evidence.prior,  # type: ignore[arg-type]
         )  # fmt: skip
 
     @property
@@ -218,6 +219,8 @@ class _Court:
         if passed is not True and self._lets_in(interval):
             passed, says = True, f"{says} {_DOUBT}"
         elif passed is not True and self._waits(interval):
+            if interval.estimate > 0 and self.prior is not None:
+                says += f" Promotions of this model have brought {self.prior[0]:.1%}: so little is not enough."
             passed, says = None, f"{says} {_WAITS}"
         says = f"{self._compared('champion', interval)} {says}"
         if np.array_equal(self.challenger, self.champion):
@@ -251,7 +254,7 @@ class _Court:
         """
         if self.champion is None or not doubted.known or not doubted.high > 0:
             return False
-        return self.policy.doubt == "promote" or (self.policy.doubt == "wait" and doubted.estimate > 0)
+        return self.policy.doubt == "promote" or (self.policy.doubt == "wait" and is_ahead(doubted, self.prior))
 
     def _waits(self, doubted: Interval) -> bool:
         """Whether later rows may still show that the challenger is better."""

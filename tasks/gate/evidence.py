@@ -41,6 +41,8 @@ class Evidence:
             the baseline does not block: it must not keep out the map that brings a fallen champion back a part of the
             way.
         separations: How well each feature alone tells the truth; see `tasks.measures.leakage.separations`.
+        prior: What this model's retrainings have been found to bring (mean and standard error, as shares of the loss),
+            where that is less than nothing: then to be ahead by a little is not enough. None otherwise.
         unmapped: The challenger's and the champion's own scores, where they are judged behind maps; see
             `behind_fair_maps`.
     """
@@ -61,6 +63,7 @@ class Evidence:
     champion_note: str = ""
     same_model: bool = False
     separations: Mapping[str, float] = field(default_factory=dict)
+    prior: tuple[float, float] | None = None
     unmapped: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
 
 

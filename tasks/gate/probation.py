@@ -23,7 +23,7 @@ import pandas as pd
 from perennial.definition import GatePolicy, ModelDefinition
 from tasks.calibration.fit import Task, carried_strength, fair_answers
 from tasks.gate.evidence import bad_scores
-from tasks.measures.bootstrap import Interval, loss_value, paired_improvement
+from tasks.measures.bootstrap import Interval, is_ahead, loss_value, paired_improvement
 
 MODEL_PROMOTIONS = ("promote", "approve")
 
@@ -41,6 +41,7 @@ class Bout:
     Attributes:
         metric, task, seed: The gate's.
         strength: Of the maps behind which both are judged; None compares what they answer as it is.
+        prior: As in `tasks.gate.evidence.Evidence`.
     """
 
     policy: GatePolicy
@@ -48,12 +49,16 @@ class Bout:
     metric: str
     seed: int
     strength: float | None
+    prior: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, definition: ModelDefinition, *, maps_alone: bool = False) -> Bout:
+    def of(
+        cls, definition: ModelDefinition, *, maps_alone: bool = False, prior: tuple[float, float] | None = None
+    ) -> Bout:
         """As a definition says it.
 
         Args:
+            prior: As in `tasks.gate.evidence.Evidence`.
             maps_alone: The two differ by nothing but the map of their score, which is then what is judged.
         """
         monitoring = definition.monitoring
@@ -61,7 +66,7 @@ class Bout:
         if maps_alone or not monitoring.recalibrate:
             return cls(definition.gate, definition.task, definition.loss, definition.training.seed, None)
         seed = definition.training.seed
-        return cls(definition.gate, definition.task, definition.loss, seed, strength)
+        return cls(definition.gate, definition.task, definition.loss, seed, strength, prior)
 
     def interval(self, rows: pd.DataFrame, confidence: float) -> Interval:
         """The newcomer's improvement, as a share of the other's loss, by blocks of days.
@@ -173,7 +178,7 @@ def judge_waiting(rows: pd.DataFrame, bout: Bout, *, version: int, former: int, 
     if found.verdict != "too early" and found.interval is not None:
         if found.interval.high < 0:
             return replace(found, verdict="give up", reason=f"{found.reason}: it is surely worse")
-        if found.interval.estimate > 0:
+        if is_ahead(found.interval, bout.prior):
             return replace(found, verdict="promote", reason=f"{found.reason}: it is ahead, and goes in on probation")
     if time_is_up:
         return replace(found, verdict="give up", reason=f"{found.reason}: it has waited long enough")

@@ -26,7 +26,8 @@ from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
 from tasks.calibration.fit import carried_strength
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
-from tasks.check.history import outcome_row
+from tasks.check.gains import warning
+from tasks.check.history import outcome_row, read_history
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
@@ -155,7 +156,10 @@ def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: Fitte
         score = judged_score(raw, maps, prepared.split.holdout_from)
         note = judged_note(maps, prepared.split.holdout_from)
     until = datetime.fromisoformat(champion.tag("trained_until"))
-    return judge_measured(prepared, measured, champion_score=score, champion_until=until, champion_note=note)
+    prior = warning(read_history(workspace.ledger(definition.name).rows(as_of=prepared.as_of), prepared.as_of))
+    return judge_measured(
+        prepared, measured, champion_score=score, champion_until=until, champion_note=note, prior=prior
+    )
 
 
 def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
@@ -175,7 +179,7 @@ def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
 
 def judge_measured(
     prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None,
-    champion_note: str = "",
+    champion_note: str = "", prior: tuple[float, float] | None = None,
 ) -> Judged:  # fmt: skip
     """The gate's verdict, given both models' scores on the holdout.
 
@@ -183,6 +187,7 @@ def judge_measured(
         champion_score: Its own, before a map, on the holdout's rows, in their order; None for a first model.
         champion_until: The newest time that the champion has learned from.
         champion_note: What the report tells of the champion's score.
+        prior: What promotions of this model have been found to bring, see `tasks.check.gains.warning`.
     """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
@@ -202,6 +207,7 @@ def judge_measured(
         challenger_newest=measured.trained_until,
         champion_newest=champion_until,
         champion_note=champion_note,
+        prior=prior,
         separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
     )
     monitoring, seed = definition.monitoring, definition.training.seed

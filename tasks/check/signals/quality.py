@@ -11,7 +11,7 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
-from tasks.check.gains import expected_gain
+from tasks.check.gains import RECENT, expected_gain
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
 from tasks.check.reference import Reference
@@ -136,14 +136,15 @@ def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) ->
     basis = max(inputs.reference.trained_rows, history.tried_rows, 1)
     ratio = inputs.labelled_rows / basis
     expected = expected_gain(history)
-    dear = history.fruitless > 0 and expected.mean < policy.training_price
-    limit = 1 + (policy.growth - 1) * (policy.backoff**history.fruitless if dear else 1)
+    failed = max(history.fruitless, sum(gain < 0 for gain in history.gains[-RECENT:]))
+    dear = failed > 0 and expected.mean < policy.training_price
+    limit = 1 + (policy.growth - 1) * (policy.backoff**failed if dear else 1)
     fired = ratio >= limit
     detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
     detail += f"; {expected.told()}" if expected.trainings else ""
     source = "monitoring.growth"
     if dear:
-        source += f", raised: fruitless trainings {history.fruitless}, less expected than monitoring.training_price"
+        source += f", raised: {failed} trainings brought nothing, less expected than monitoring.training_price"
     return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from perennial.definition import ModelDefinition
 from perennial.state.registry import Reign
 from perennial.workspace import Workspace
+from tasks.check.gains import warning
 from tasks.check.history import moment, read_history, settlement_row
 from tasks.gate.probation import Bout, ProbationReport, judge_waiting, waiting_length
 from tasks.steps.promote import enter
@@ -33,9 +34,10 @@ def look_again(workspace: Workspace, definition: ModelDefinition, *, as_of: date
     if outcome is None or champion is None or outcome["version"] == champion.number:
         return None
     challenger = workspace.registry.version(definition.name, int(outcome["version"]))
+    history = read_history(workspace.ledger(definition.name).rows(as_of=as_of), as_of)
     rows = rows_of_both(workspace, definition, challenger, champion, as_of=as_of)
     return judge_waiting(
-        rows, Bout.of(definition), version=challenger.number, former=champion.number,
+        rows, Bout.of(definition, prior=warning(history)), version=challenger.number, former=champion.number,
         time_is_up=as_of - moment(outcome) > waiting_length(definition),
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ from perennial.errors import DataError
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import Check, GateReport, render_markdown
+from tasks.measures.bootstrap import Interval, is_ahead
 from tasks.measures.leakage import separations, shared_rows
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +121,27 @@ def test_by_default_who_is_ahead_goes_in_and_who_is_not_waits() -> None:
     assert decide(evidence(latency_ms=None), doubt="wait", latency_ms=5).verdict == "insufficient evidence"
     first = replace(evidence(rows=40), champion=None)
     assert decide(first, doubt="wait").verdict == "insufficient evidence", "a first model has nobody to wait behind"
+
+
+def test_what_promotions_have_brought_asks_for_more() -> None:
+    doubtful = evidence(rows=600, better=0.5, worse=0.6, seed=1)
+    assert decide(doubtful, margin=0.001, doubt="wait").verdict == "promote"
+    warned = decide(replace(doubtful, prior=(-0.05, 0.01)), margin=0.001, doubt="wait")
+    assert warned.verdict == "wait"
+    assert "Promotions of this model have brought -5.0%" in warned.reasons[0]
+    clear = replace(evidence(), prior=(-0.05, 0.01))
+    assert decide(clear, doubt="wait").verdict == "promote", "what is surely not worse goes in all the same"
+
+
+@given(estimate=st.floats(-0.2, 0.2), width=st.floats(0.001, 0.5), mean=st.floats(-0.3, 0.3))
+def test_a_prior_shifts_who_is_ahead_the_more_the_less_is_known(estimate: float, width: float, mean: float) -> None:
+    found = Interval(estimate, estimate - width, estimate + width, 0.95, 0, 9, "")
+    alone, with_prior = is_ahead(found), is_ahead(found, (mean, 0.02))
+    assert alone == (estimate > 0)
+    if (estimate > 0) == (mean > 0) and estimate and mean:
+        assert with_prior == alone
+    certain = Interval(estimate, estimate, estimate, 0.95, 0, 9, "")
+    assert is_ahead(certain, (mean, 0.02)) == alone
 
 
 def test_a_gain_of_a_third_on_192_rows_is_let_in() -> None:
