@@ -1,6 +1,6 @@
 """How fast and how right the gate is: interval time beside a plain loop, and promotion rates under known truth.
 
-    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--tasks regression] [--doubt promote] [--json FILE]
+    python benchmarks/gate.py [--repeats 200] [--margin 0.02] [--tasks regression] [--doubt keep] [--json FILE]
 
 Rates: rows of days with their own hidden level (and, where said, days that follow each other), models that are wrong
 in their own way on each row and on whole days, so that the truth about their expected loss is known: worse than the
@@ -13,18 +13,20 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.special import expit, logit
 
 from perennial.definition import Doubt, GatePolicy
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence
+from tasks.gate.probation import PROBATION_WINDOWS, Bout, judge_newcomer, judge_waiting
 from tasks.measures.bootstrap import paired_improvement
 
 Floats = npt.NDArray[np.float64]
@@ -32,6 +34,9 @@ Task = Literal["classification", "regression"]
 CHAMPION_ERROR = 0.45
 NOISE = 1.0
 KINDS = ("worse", "better")
+WEEK = 7
+WINDOWS = 13  # of later rows: the longest wait, and a probation after it
+SOON = 4  # windows within which a truly better challenger should be in
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,80 @@ def promotion_rate(world: World, change: float, policy: GatePolicy, repeats: int
     return sum(verdict == "promote" for verdict in verdicts) / repeats
 
 
+@dataclass(frozen=True)
+class Fate:
+    """What became of a challenger from the gate to the end of its probation.
+
+    Attributes:
+        first: The gate's verdict.
+        entered: After how many windows of later rows it was let in; None if never.
+        stays: Whether it is champion in the end.
+    """
+
+    first: str
+    entered: int | None
+    stays: bool
+
+
+def whole_path(world: World, change: float, policy: GatePolicy, seed: int) -> Fate:
+    """The same challenger judged, looked at again each week while it waits, and on probation once it is in."""
+    at_gate = simulate(world, change, seed)
+    metric = "log_loss" if world.task == "classification" else "mse"
+    first = judge(at_gate, policy, task=world.task, metric=metric, seed=seed).verdict
+    later = simulate(replace(world, days=WINDOWS * WEEK), change, seed + 500_000)
+    day = np.repeat(np.arange(WINDOWS * WEEK), world.rows_per_day)
+    rows = pd.DataFrame(
+        {
+            "time": pd.Timestamp("2026-01-05", tz="UTC") + pd.to_timedelta(day, unit="D"),
+            "truth": later.truth, "score": later.challenger, "shadow": later.champion,
+        }
+    )  # fmt: skip
+    bout = Bout(policy, world.task, metric, seed, None)
+    entered = 0 if first == "promote" else None
+    if first not in ("promote", "wait"):
+        return Fate(first, None, False)
+    for window in range(1, WINDOWS + 1):
+        known = rows[day < window * WEEK]
+        if entered is None:
+            up = window > policy.wait_windows
+            verdict = judge_waiting(known, bout, version=2, former=1, time_is_up=up).verdict
+            if verdict == "give up":
+                return Fate(first, None, False)
+            entered = window if verdict == "promote" else None
+        elif window <= entered + PROBATION_WINDOWS:
+            last = window == entered + PROBATION_WINDOWS
+            if judge_newcomer(known, bout, version=2, former=1, last=last).verdict == "roll back":
+                return Fate(first, entered, False)
+    return Fate(first, entered, entered is not None)
+
+
+def path_rates(repeats: int, margin: float, tasks: list[str], doubt: Doubt) -> list[dict[str, Any]]:
+    """The share of challengers of each truth that are in for good, and within how many windows."""
+    policy = GatePolicy(margin=margin, doubt=doubt, resamples=400)
+    found = []
+    print(f"Whole path of {repeats} challengers: judged, waited, promoted, rolled back")
+    for at, (name, world) in enumerate(worlds().items(), 1):
+        if world.task not in tasks:
+            continue
+        row: dict[str, Any] = {"world": name, "repeats": repeats}
+        for kind, change in zip(KINDS, (margin, -2 * margin), strict=True):
+            paths = [whole_path(world, change, policy, at * 1_000_000 + seed) for seed in range(repeats)]
+            soon = [path.entered is not None and path.entered <= SOON for path in paths]
+            row[kind] = {
+                "in_for_good": float(np.mean([path.stays for path in paths])),
+                "in_soon_and_stays": float(np.mean([s and path.stays for s, path in zip(soon, paths, strict=True)])),
+                "waited": float(np.mean([path.first == "wait" for path in paths])),
+            }
+        row["expected_harm"] = margin * row["worse"]["in_for_good"]
+        found.append(row)
+        print(
+            f"{name:<62} worse by the margin, in for good {row['worse']['in_for_good']:6.1%}   better by twice, in "
+            f"within {SOON} windows {row['better']['in_soon_and_stays']:6.1%}",
+            flush=True,
+        )
+    return found
+
+
 def worlds() -> dict[str, World]:
     tasks: tuple[Task, ...] = ("classification", "regression")
     return {
@@ -196,7 +275,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--tasks", nargs="+", default=["classification", "regression"])
     parser.add_argument("--margin", type=float, default=GatePolicy().margin)
-    parser.add_argument("--doubt", choices=("keep", "promote"), default="keep", help="the gate's answer to doubt")
+    parser.add_argument(
+        "--doubt", choices=("wait", "keep", "promote"), default="wait", help="the gate's answer to doubt"
+    )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--loops", type=int, default=200)
@@ -205,6 +286,7 @@ def main() -> None:
     result = {
         "speed": speed(options.rows, options.resamples, options.loops),
         "rates": rates(options.repeats, options.margin, options.tasks, options.doubt),
+        "paths": path_rates(options.repeats, options.margin, options.tasks, options.doubt),
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))

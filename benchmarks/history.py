@@ -186,8 +186,8 @@ def steps(workspace: Any, definition: Any, as_of: datetime) -> dict[str, Callabl
     from tasks.rows.labels import add_labels
     from tasks.steps.ingest import read_new
     from tasks.steps.monitor import freshness, gather_inputs, open_decisions, record_decision, run_check
-    from tasks.steps.probation import check_newcomer
     from tasks.steps.score import require_champion, score_unscored
+    from tasks.steps.trial.probation import check_newcomer
 
     store, ledger = workspace.store, workspace.ledger("flights")
     champion = require_champion(workspace.registry, "flights")

@@ -10,15 +10,19 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from flows.recording import announce, announce_reign, moment, publish_markdown, run_is_alive, step
+from flows.recording import announce, announce_reign, moment, publish_markdown, run_is_alive, step, tell_waiting
 from perennial.definition import ModelDefinition
-from perennial.events import decision_event
+from perennial.errors import ConflictError
+from perennial.events import REFUSED, decision_event
 from perennial.workspace import Workspace, open_workspace
 from tasks.check.decision import Decision, is_news
 from tasks.check.text import render_markdown
+from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
-from tasks.steps.probation import check_newcomer, end_probation
 from tasks.steps.report import write_report
+from tasks.steps.trial.probation import check_newcomer, end_probation
+from tasks.steps.trial.realise import record_gains
+from tasks.steps.trial.waiting import look_again, settle
 
 _EVENT_PATIENCE = timedelta(minutes=5)
 
@@ -42,6 +46,8 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         get_run_logger().warning("%s was rolled back to version %s: %s", model, newcomer.former, newcomer.reason)
         if reign := workspace.registry.reign(model):
             announce_reign(model, reign)
+    settled = _settle(workspace, definition, at)
+    step("gains", record_gains)(workspace, definition, as_of=at)
     decision = step("check", run_check)(workspace, definition, as_of=at)
     before = workspace.ledger(model).newest(as_of=at - timedelta(microseconds=1))
     step("record", record_decision)(workspace, decision)
@@ -51,7 +57,35 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         if decision.verdict == "repair" and is_news(decision, before):
             _ask_for_a_person(model, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
-    return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None}
+    return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
+                                  "waiting": settled.to_dict() if settled else None}  # fmt: skip
+
+
+def _settle(workspace: Workspace, definition: ModelDefinition, at: datetime) -> ProbationReport | None:
+    """Look again at a challenger that the gate left in doubt, unless a training is at work that may replace it."""
+    model = definition.name
+    report = step("look-again", look_again)(workspace, definition, as_of=at)
+    if report is None or report.verdict not in ("promote", "give up"):
+        return report
+    try:
+        with workspace.retraining(model, wait_seconds=0) as lease:
+            lease.require()
+            reign = step("settle", settle)(workspace, definition, report, as_of=at)
+    except ConflictError as error:
+        get_run_logger().info("the challenger of %s is settled at the next check: %s", model, error)
+        return report
+    told = "is let in" if report.verdict == "promote" else "is given up"
+    text = f"# {model}: version {report.version} {told}\n\n{report.reason}.\n"
+    publish_markdown("doubt", model, text, f"Version {report.version} {told}")
+    if reign is not None:
+        announce_reign(model, reign)
+    elif not tell_waiting(workspace, definition, report.version):
+        payload = {
+            "model": model, "version": report.version, "reason": report.reason,
+            "subject": f"{model}: version {report.version} {told}", "text": f"{report.reason}.",
+        }  # fmt: skip
+        announce(REFUSED, model, payload)
+    return report
 
 
 def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: Decision) -> None:

@@ -24,7 +24,7 @@ from prefect.states import Completed
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ClaimedError
-from perennial.events import REFUSED, WAITING, model_resource, reign_event, reign_payload
+from perennial.events import IN_DOUBT, REFUSED, WAITING, model_resource, reign_event, reign_payload
 from perennial.state.approval import where_to_answer
 from perennial.state.patience import is_away, patiently
 from perennial.state.registry import Reign
@@ -101,17 +101,18 @@ def announce(event: str, model: str, payload: dict[str, Any]) -> None:
 def announce_gate(
     model: str, version: int, verdict: str, reasons: tuple[str, ...], reign: Reign | None, *, waits: bool
 ) -> None:
-    """Tell what a gate's verdict led to: a new champion, a version that waits for a person, or none."""
+    """Tell what a gate's verdict led to: a new champion, a version that waits for a person or for evidence, or none."""
     if reign is not None:
         announce_reign(model, reign)
         return
     reason = reasons[0] if reasons else verdict
-    what = "waits for a person" if waits else "was kept out by the gate"
+    doubt = verdict == "wait"
+    what = "waits for evidence" if doubt else "waits for a person" if waits else "was kept out by the gate"
     payload = {
         "model": model, "version": version, "reason": reason, "subject": f"{model}: version {version} {what}",
         "text": f"Version {version} of {model} {what}: {reason}.",
     }  # fmt: skip
-    announce(WAITING if waits else REFUSED, model, payload)
+    announce(IN_DOUBT if doubt else WAITING if waits else REFUSED, model, payload)
 
 
 def run_is_alive(run_id: str) -> bool:

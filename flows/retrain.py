@@ -85,13 +85,13 @@ def _retrain(
         with _timed(seconds, "judge"):
             judged = step("gate", retraining.judge_challenger)(workspace, prepared, challenger)
         publish_markdown("gate", model, render_markdown(judged.report), f"Gate: {judged.report.verdict}")
-        won = judged.report.verdict == "promote"
-        refitting = early or (start("refit", retraining.refit)(prepared, tuning) if won else None)
+        stays = judged.report.verdict in ("promote", "wait")
+        refitting = early or (start("refit", retraining.refit)(prepared, tuning) if stays else None)
         record = step("describe", describe)(
             prepared, tuning, challenger, judged, seconds=seconds, decision_id=decision_id
         )
         twin = refitting.result() if refitting else None
-        if won and twin:
+        if stays and twin:
             record = with_twin(record, twin)
         lease.require()
         version = step("register", register_training)(workspace.registry, record)
@@ -108,6 +108,7 @@ def _retrain(
         "gate": judged.report.verdict,
         "promoted": reign is not None,
         "waits_for_approval": waits,
+        "waits_for_evidence": judged.report.verdict == "wait",
         "reason": judged.report.reasons[0] if judged.report.reasons else "",
     }
 

@@ -11,6 +11,7 @@ PROMOTED = "perennial.model.promoted"
 ROLLED_BACK = "perennial.model.rolled-back"
 REFUSED = "perennial.gate.refused"
 WAITING = "perennial.gate.waiting"
+IN_DOUBT = "perennial.gate.in-doubt"
 
 
 def decision_event(verdict: str) -> str:

@@ -208,7 +208,8 @@ class Replay:
     def definition(self, policy: Monitoring, gate: GatePolicy) -> ModelDefinition:
         """What live code wants to know of the set."""
         columns = Features(numeric=self.data.numeric, categorical=self.data.categorical, text=self.data.text)
-        data = Data(source=Source(parquet="-"), id="id", time="time", target="y")
+        late = self.label_delay * self.window
+        data = Data(source=Source(parquet="-"), id="id", time="time", target="y", label_delay=late)
         return ModelDefinition(
             name="set", task=self.task, data=data, features=columns, gate=gate, monitoring=policy
         )  # fmt: skip

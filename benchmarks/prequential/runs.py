@@ -14,14 +14,15 @@ import pandas as pd
 from perennial.definition import GatePolicy, Monitoring
 from prequential.replay import Replay
 from prequential.sets import Floats
-from tasks.calibration.fit import Recalibrator
+from tasks.calibration.fit import Recalibrator, carried_strength
 from tasks.check.decision import CheckInputs, Decision, check
-from tasks.check.history import outcome_row, recalibration_row, rollback_row
+from tasks.check.gains import warning
+from tasks.check.history import outcome_row, read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate.court import judge
-from tasks.gate.evidence import Evidence
+from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.map_court import judge_mapped
-from tasks.gate.probation import judge_newcomer
+from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
 from tasks.measures.quality import row_losses
 from tasks.steps.recalibrate import cross_fitted_map
 
@@ -58,12 +59,13 @@ class Run:
         self.window_losses.append(float(losses.mean()))
         self.loss += self.window_losses[-1] * share
 
-    def act(self, window: int, what: str, let_in: bool) -> None:
+    def act(self, window: int, what: str, verdict: str) -> None:
         """Count what was done; a training that the gate refuses has cost as much as another."""
         self.retrains += what == "retrain"
         self.recalibrations += what == "recalibrate"
-        self.refused += not let_in
-        self.moments.append((window, what if let_in else f"{what}, refused"))
+        self.refused += verdict not in ("promote", "wait")
+        self.waited += verdict == "wait"
+        self.moments.append((window, what if verdict == "promote" else f"{what}, {verdict}"))
 
 
 Chooser = Callable[[int, int, Floats], bool]
@@ -110,6 +112,9 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         if court.undo(window, log, ledger):
             run.undone += 1
             run.moments.append((window, "rolled back"))
+        if settled := court.settle(window, ledger):
+            run.moments.append((window, f"after waiting: {settled}"))
+        court.realise(window, ledger)
         inputs = replace(replay.inputs(window, court.model, log, ledger), recalibrator=court.recalibrator)
         decision = check(inputs, policy, as_of=replay.end(window))
         run.decisions.append(decision)
@@ -118,27 +123,40 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
             run.act(window, "recalibrate", court.recalibrate(inputs, decision, ledger))
         elif decision.verdict == "retrain" and replay.known(window) > court.model:
             replay.refuse(decision, replay.known(window))
-            trained, let_in = court.retrain(replay.known(window), decision, ledger)
+            trained, verdict = court.retrain(replay.known(window), decision, ledger)
             run.cpu_seconds += trained
-            run.act(window, "retrain", let_in)
+            run.act(window, "retrain", verdict)
         run.cpu_seconds += time.process_time() - began
     return run
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Two models, by the windows before which their training ended, and since when they are compared."""
+
+    newcomer: int
+    former: int
+    since: datetime
+    decision_id: str
 
 
 class Court:
     """The champion and its map, and who comes after them: everyone without a gate, else whom the live gate lets in.
 
     The gate judges a challenger that has not seen the holdout: of the models at hand, the newest one whose later rows
-    are within `gate.holdout_share`, or else the one that lacks the newest window. The champion answers through the
-    newest of its maps that has not seen the holdout either. Who is let in is trained on all labelled rows, and is on
-    probation: as long as it lasts, the champion before scores the same rows, and is champion again if it proves better.
+    are within `gate.holdout_share`, or else the one that lacks the newest window. Who is let in, or waits, is trained
+    on all labelled rows. Who is let in is on probation: as long as it lasts, the champion before scores the same rows,
+    and is champion again if it proves better. A new map is on a probation of its own, beside the map before it.
     """
 
     def __init__(self, replay: Replay, policy: Monitoring, gate: GatePolicy | None) -> None:
         self.replay, self.gate, self.model = replay, gate, replay.data.start
         self.maps: list[tuple[datetime, Recalibrator]] = []
-        self.since, self.decision_id = replay.end(replay.data.start - 1), ""
-        self.former: tuple[int, list[tuple[datetime, Recalibrator]]] | None = None
+        self.mapped: tuple[datetime, str] | None = None  # when the newest map was let in, and by which decision
+        self.probation: _Trial | None = None
+        self.waiting: _Trial | None = None
+        self.crowned: list[_Trial] = []
+        self.former_maps: list[tuple[datetime, Recalibrator]] = []
         self.definition = replay.definition(policy, gate or GatePolicy())
 
     @property
@@ -146,92 +164,174 @@ class Court:
         """The map in force."""
         return self.maps[-1][1] if self.maps else Recalibrator(self.replay.task, "identity")
 
-    def _follow(self, model: int, maps: list[tuple[datetime, Recalibrator]], decision: Decision) -> None:
-        """Make a newcomer the champion."""
-        self.former = (self.model, self.maps)
-        self.model, self.maps, self.since, self.decision_id = model, maps, decision.as_of, decision.decision_id
+    def realise(self, window: int, ledger: list[dict[str, Any]]) -> None:
+        """Write down what promotions have brought whose probation is over: as tasks.steps.trial.realise does live."""
+        as_of, length = self.replay.end(window), probation_length(self.definition)
+        for trial in [each for each in self.crowned if each.since + length < as_of]:
+            self.crowned.remove(trial)
+            rows = self._both(trial, window, trial.former, ledger, until=trial.since + length)
+            report = judge_newcomer(rows, Bout.of(self.definition), version=trial.newcomer, former=trial.former)
+            if report.interval is not None:
+                ledger.append(
+                    realised_row(
+                        trial.decision_id, as_of, version=trial.newcomer, former=trial.former,
+                        gain=report.interval.estimate, low=None, high=None, rows=report.rows,
+                    )
+                )  # fmt: skip
+
+    def _crown(self, model: int, since: datetime, decision_id: str) -> None:
+        """Make a model the champion; the one before goes on in the shadow."""
+        self.probation = _Trial(model, self.model, since, decision_id)
+        self.crowned.append(self.probation)
+        self.former_maps, self.maps, self.mapped, self.waiting = self.maps, [], None, None
+        self.model = model
 
     def undo(self, window: int, log: pd.DataFrame, ledger: list[dict[str, Any]]) -> bool:
-        """Make the former champion the champion again, if a newcomer on probation is surely worse."""
-        as_of = self.replay.end(window)
-        if self.gate is None or self.former is None or as_of - self.since > self.gate.probation:
+        """Make the champion or the map before the newcomer the one again, if the newcomer is surely worse."""
+        as_of, length = self.replay.end(window), probation_length(self.definition)
+        if self.gate is None:
             return False
-        first = int(np.searchsorted(self.replay.micros, self.since.timestamp() * 1e6))
-        last = self.replay.rows(window - self.replay.label_delay, window - self.replay.label_delay).stop
-        model, maps = self.former
-        if last <= first:
+        if self.mapped is not None and as_of - self.mapped[0] <= length:
+            since, decision_id = self.mapped
+            first = int(np.searchsorted(self.replay.micros, since.timestamp() * 1e6))
+            older = self.maps[-2][1] if len(self.maps) > 1 else Recalibrator(self.replay.task, "identity")
+            rows = self._known(first, window, log["score"], lambda part: older.apply(self._raw(self.model, part)))
+            bout = Bout.of(self.definition, maps_alone=True)
+            report = judge_newcomer(rows, bout, version=self.model, former=self.model)
+            if report.verdict == "roll back":
+                self.maps, self.mapped = self.maps[:-1], None
+                ledger.append(rollback_row(decision_id, as_of, version=0, former=0, reason=report.reason))
+                return True
+        trial = self.probation
+        if trial is None or as_of - trial.since > length:
             return False
-        offset = self.replay.first[model]
-        raw = self.replay.matrix.scores[model][first - offset : last - offset]
-        rows = pd.DataFrame(
-            {
-                "time": self.replay.frame["time"].iloc[first:last],
-                "truth": self.replay.data.target[first:last],
-                "score": log["score"].iloc[first:last],
-                "shadow": maps[-1][1].apply(raw) if maps else raw,
-            }
-        )
-        rows = rows[self.replay.sound(slice(first, last), ledger)]
-        report = judge_newcomer(rows, self.gate, version=self.model, former=model, metric=self.replay.loss, seed=0)
+        report = judge_newcomer(
+            self._both(trial, window, trial.former, ledger), Bout.of(self.definition),
+            version=trial.newcomer, former=trial.former, last=is_last_look(self.definition, trial.since, as_of),
+        )  # fmt: skip
         if report.verdict != "roll back":
             return False
         ledger.append(
-            rollback_row(self.decision_id, as_of, version=self.model, former=model, reason=report.reason)
-        )  # fmt: skip
-        self.model, self.maps, self.former = model, maps, None
+            rollback_row(trial.decision_id, as_of, version=trial.newcomer, former=trial.former, reason=report.reason)
+        )
+        self.model, self.maps, self.mapped, self.probation = trial.former, self.former_maps, None, None
         return True
 
-    def recalibrate(self, inputs: CheckInputs, decision: Decision, ledger: list[dict[str, Any]]) -> bool:
-        """Put a new map in force, if it is let in."""
+    def settle(self, window: int, ledger: list[dict[str, Any]]) -> str:
+        """Look again at the challenger that waits; what became of it, empty while it waits on."""
+        trial, as_of = self.waiting, self.replay.end(window)
+        if trial is None:
+            return ""
+        report = judge_waiting(
+            self._both(trial, window, self.model, ledger),
+            Bout.of(self.definition, prior=warning(read_history(ledger, as_of))),
+            version=trial.newcomer, former=self.model,
+            time_is_up=as_of - trial.since > waiting_length(self.definition),
+        )  # fmt: skip
+        if report.verdict not in ("promote", "give up"):
+            return ""
+        ledger.append(
+            settlement_row(
+                trial.decision_id, as_of, "promote" if report.verdict == "promote" else "keep",
+                version=trial.newcomer, former=self.model, reason=report.reason,
+            )
+        )  # fmt: skip
+        self.waiting = None
+        if report.verdict == "promote":
+            self._crown(trial.newcomer, as_of, trial.decision_id)
+        return str(report.verdict)
+
+    def _both(
+        self, trial: _Trial, window: int, former: int, ledger: list[dict[str, Any]], until: datetime | None = None
+    ) -> pd.DataFrame:
+        """Sound rows whose truth is known and that neither of the models has learned from, with what both say."""
+        first = int(self.replay.first[trial.newcomer])
+        raw = pd.Series(self._raw(trial.newcomer, slice(first, None)), index=np.arange(first, len(self.replay.micros)))
+        if until is not None:
+            window = min(window, self._window_of(until) + self.replay.label_delay)
+        rows = self._known(first, window, raw, lambda part: self._raw(former, part))
+        return rows[self.replay.sound(slice(first, first + len(rows)), ledger)]
+
+    def _raw(self, model: int, part: slice) -> Floats:
+        offset = int(self.replay.first[model])
+        stop = None if part.stop is None else part.stop - offset
+        return self.replay.matrix.scores[model][part.start - offset : stop]
+
+    def _known(self, first: int, window: int, score: pd.Series[Any], shadow: Callable[[slice], Floats]) -> pd.DataFrame:
+        newest = window - self.replay.label_delay
+        part = slice(first, max(first, self.replay.rows(newest, newest).stop))
+        return pd.DataFrame(
+            {
+                "time": self.replay.frame["time"].iloc[part],
+                "truth": self.replay.data.target[part],
+                "score": score.loc[part.start : part.stop - 1].to_numpy(),
+                "shadow": shadow(part),
+            }
+        )
+
+    def recalibrate(self, inputs: CheckInputs, decision: Decision, ledger: list[dict[str, Any]]) -> str:
+        """Put a new map in force, if it is let in; the gate's verdict."""
         as_of = decision.as_of
+        verdict: Any = "promote"
         if self.gate is None:
             found, until = refit_map(inputs, self.definition.monitoring, as_of), as_of
         else:
             found, rows = cross_fitted_map(inputs, self.definition, as_of)
             verdict = judge_mapped(rows, map_court(inputs, self.definition.monitoring)).verdict
             ledger.append(recalibration_row(decision.decision_id, as_of, verdict, champion_version=str(self.model)))
-            if verdict != "promote":
-                return False
             until = rows["time"].max().to_pydatetime()
-        self._follow(self.model, [*self.maps, (until, found)], decision)
-        return True
+        if verdict == "promote":
+            self.maps, self.mapped = [*self.maps, (until, found)], (as_of, decision.decision_id)
+        return str(verdict)
 
-    def retrain(self, new: int, decision: Decision, ledger: list[dict[str, Any]]) -> tuple[float, bool]:
-        """Train on the windows before `new`; the CPU seconds of all fits, and whether the model was let in."""
+    def retrain(self, new: int, decision: Decision, ledger: list[dict[str, Any]]) -> tuple[float, str]:
+        """Train on the windows before `new`; the CPU seconds of all fits, and the gate's verdict."""
         seconds = self.replay.matrix.fit_seconds[new]
         learnt = new - 1 if self.gate is None else self._learnt(new)
         judged = self.replay.rows(learnt, new - 1)
         truth = self.replay.data.target[judged]
-        answers = self._unseen_map(learnt).apply(self.replay.raw(self.model, learnt, new - 1))
-        challenger = self.replay.raw(learnt, learnt, new - 1)
-        times = self.replay.frame["time"].iloc[judged]
         sound = self.replay.sound(judged, [decision.to_dict()])
-        if self.gate is not None and sound.sum() >= max(self.gate.minimum_rows, len(truth) / 2):
-            truth, answers, challenger, times = truth[sound], answers[sound], challenger[sound], times[sound]
-        champion = float(row_losses(truth, answers, self.replay.loss).mean())
-        gain = champion - float(row_losses(truth, challenger, self.replay.loss).mean())
+        if self.gate is None or sound.sum() < max(self.gate.minimum_rows, len(truth) / 2):
+            sound = np.ones(len(truth), dtype=bool)
+        truth = truth[sound]
+        evidence = Evidence(
+            truth=truth,
+            challenger=self.replay.raw(learnt, learnt, new - 1)[sound],
+            champion=self.replay.raw(self.model, learnt, new - 1)[sound],
+            baseline=np.full(len(truth), self.replay.data.target[: judged.start].mean()),
+            overlap_rows=0,
+            blocks=self.replay.frame["time"].iloc[judged][sound].dt.floor("D").astype("int64").to_numpy(),
+        )
+        if self.definition.monitoring.recalibrate:
+            monitoring, late = self.definition.monitoring, self.definition.data.label_delay
+            evidence = behind_fair_maps(evidence, self.replay.task, carried_strength(monitoring, late))
+        else:
+            evidence = replace(evidence, champion=self._unseen_map(learnt).apply(np.asarray(evidence.champion)))
+        prior = warning(read_history(ledger, decision.as_of))
+        evidence = replace(evidence, prior=prior)
+        champion, challenger = (
+            float(row_losses(truth, np.asarray(scores), self.replay.loss).mean())
+            for scores in (evidence.champion, evidence.challenger)
+        )
         verdict: Any = "promote"
         if self.gate is not None:
             seconds += self.replay.matrix.fit_seconds[learnt]
-            evidence = Evidence(
-                truth=truth,
-                challenger=challenger,
-                champion=answers,
-                baseline=np.full(len(truth), self.replay.data.target[: judged.start].mean()),
-                overlap_rows=0,
-                blocks=times.dt.floor("D").astype("int64").to_numpy(),
-            )
             verdict = judge(evidence, self.gate, task=self.replay.task, metric=self.replay.loss).verdict
-        after = decision.as_of + timedelta(seconds=1)
-        rows = int(self.replay.first[new])
+        after, rows = decision.as_of + timedelta(seconds=1), int(self.replay.first[new])
         ledger.append(
             outcome_row(
-                decision.decision_id, after, verdict, gain=gain, champion_loss=champion, trained_rows=rows
+                decision.decision_id, after, verdict,
+                gain=champion - challenger, champion_loss=champion, trained_rows=rows,
             )
         )  # fmt: skip
         if verdict == "promote":
-            self._follow(new, [], decision)
-        return seconds, verdict == "promote"
+            self._crown(new, decision.as_of, decision.decision_id)
+        elif verdict == "wait":
+            self.waiting = _Trial(new, self.model, decision.as_of, decision.decision_id)
+        return seconds, str(verdict)
+
+    def _window_of(self, as_of: datetime) -> int:
+        return round((as_of - self.replay.origin) / self.replay.window) - 1
 
     def _learnt(self, new: int) -> int:
         """Before which window the judged challenger's training ends: never earlier than the champion's."""

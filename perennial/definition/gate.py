@@ -25,7 +25,7 @@ class Limit(Section):
         return self
 
 
-Doubt = Literal["keep", "promote"]
+Doubt = Literal["wait", "keep", "promote"]
 
 
 class GatePolicy(Section):
@@ -38,13 +38,15 @@ class GatePolicy(Section):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided interval of a difference.")
     doubt: Doubt = Field(
-        "keep",
-        description="Where a challenger may be better or worse: keep the champion, or let it in, on probation.",
+        "wait",
+        description="Where a challenger may be better or worse: let in who is ahead, on probation, and look again at "
+        "who is not, on later rows; or keep the champion; or let it in, on probation.",
     )
+    wait_windows: int = Field(8, ge=1, description="So many labelled windows a challenger waits, at most.")
     resamples: int = Field(2000, ge=100)
     holdout_share: float = Field(0.2, gt=0, lt=0.9, description="The newest share of the labelled rows, at most.")
     holdout_window: Duration | None = Field(None, description="Instead of a share: this much of the newest time.")
-    minimum_rows: int = Field(200, ge=1, description="Fewer holdout rows than this are insufficient evidence.")
+    minimum_rows: int = Field(50, ge=1, description="On fewer rows than this nobody is judged.")
     slices: tuple[str, ...] = ()
     slice_margin: float = Field(0.05, ge=0, description="A slice that is surely worse, and by more than this, blocks.")
     slice_minimum_rows: int = Field(200, ge=1)
@@ -62,7 +64,9 @@ class GatePolicy(Section):
     latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one row, median.")
     size_mb: float | None = Field(None, gt=0)
     approval: Literal["automatic", "human"] = "automatic"
-    probation: Duration = Field(
-        timedelta(days=28), description="So long after a promotion the former champion is scored in the shadow."
+    probation: Duration | None = Field(
+        None,
+        description="So much labelled time after a promotion the former champion is scored in the shadow; default: "
+        "four windows, at least 28 days.",
     )
     approval_expires: Duration = Field(timedelta(days=14), description="A challenger waits no longer for a person.")

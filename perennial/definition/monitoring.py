@@ -70,6 +70,11 @@ class Monitoring(Section):
         description="Labels that come later than this are not waited for: drift may act before them.",
     )
     backoff: float = Field(1.5, ge=1, description="After a fruitless retraining, the bar for the next is this higher.")
+    training_price: float = Field(
+        0.0,
+        ge=0,
+        description="Share of the loss that a training must be expected to save; else the bar rises.",
+    )
     maximum_age: Duration | None = Field(None, description="Retrain a champion whose training data ended so long ago.")
     triggers: Triggers = Triggers()
     stale_after: Duration | None = Field(None, description="No new rows for this long is a dead feed; default: window.")

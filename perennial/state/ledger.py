@@ -21,7 +21,8 @@ from perennial.errors import ClaimedError, NotFoundError
 from perennial.state.store import Store
 
 # Under which key of a decision's entry a later row of that kind stands.
-_FACETS = {"outcome": "outcome", "recalibration": "outcome", "acceptance": "acceptance", "rollback": "rollback"}
+_FACETS = {"outcome": "outcome", "recalibration": "outcome", "acceptance": "acceptance", "rollback": "rollback",
+           "settlement": "settlement", "realised": "realised"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,8 @@ class Ledger:
         frame = self._store.frame(self._model, "decisions", where=where)
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
-        rank = frame["kind"].map(
-            {"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3, "rollback": 4}
-        )
+        ranks = {"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3}
+        rank = frame["kind"].map(ranks | {"settlement": 4, "rollback": 5, "realised": 6})
         return frame.assign(rank=rank).sort_values(["as_of", "rank", "recorded_at"], kind="stable")
 
     def _append(

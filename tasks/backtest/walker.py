@@ -6,7 +6,7 @@ Deciding, judging, mapping and describing are the live functions; here is only w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,12 @@ from tasks.check.complaints.masks import is_refused
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
-from tasks.check.history import read_history, recalibration_row, rollback_row
+from tasks.check.gains import warning
+from tasks.check.history import read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.reference import Reference
 from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import judge_mapped
-from tasks.gate.probation import judge_newcomer
+from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
 from tasks.gate.report import GateReport
 from tasks.steps.describe import training_sample
 from tasks.steps.recalibrate import cross_fitted_map
@@ -41,8 +42,9 @@ class Action:
     """What a policy did at a moment.
 
     Attributes:
-        verdict: retrain, recalibrate or repair; `roll back` at the end of a probation that a newcomer did not stand.
-        gate: promote, keep, insufficient evidence; `failed` where the training could not be made; else empty.
+        verdict: retrain, recalibrate or repair; `roll back` at the end of a probation that a newcomer did not stand;
+            `settle` where a challenger that waited was let in or given up.
+        gate: promote, keep, wait, insufficient evidence; `failed` where the training could not be made; else empty.
         reason: Why it was asked for, in the decision's words.
         told: What the gate said first, or why the training failed; else empty.
     """
@@ -61,6 +63,8 @@ class Champion:
     Attributes:
         since, decision_id: When it became champion, and by which decision; the first one's is None.
         former: The champion before it, to which a probation may go back; of an older one nothing is kept.
+        crowned, crowned_by: The same of its model, whatever maps it has got since.
+        beaten: The champion of another model before it.
     """
 
     number: int
@@ -72,19 +76,29 @@ class Champion:
     maps: tuple[ReignedMap, ...] = ()
     decision_id: str | None = None
     former: Champion | None = None
+    crowned: datetime | None = None
+    crowned_by: str | None = None
+    beaten: Champion | None = None
 
     @property
     def map(self) -> Recalibrator | None:
         """The map in force."""
         return self.maps[-1].map if self.maps else None
 
-    def after(self, former: Champion | None, decision: Decision | None) -> Champion:
-        """Itself, promoted in another's place."""
+    def crown(self, beaten: Champion | None, as_of: datetime, decision_id: str | None) -> Champion:
+        """Itself, promoted in another model's place."""
+        before = replace(beaten, former=None, beaten=None) if beaten else None
         return replace(
-            self,
-            decision_id=decision.decision_id if decision else None,
-            former=replace(former, former=None) if former else None,
-        )
+            self, since=as_of, decision_id=decision_id, former=before,
+            crowned=as_of, crowned_by=decision_id, beaten=before,
+        )  # fmt: skip
+
+    def mapped(self, found: ReignedMap, number: int, decision: Decision) -> Champion:
+        """Itself behind a new map."""
+        return replace(
+            self, number=number, maps=(*self.maps, found), since=decision.as_of, decision_id=decision.decision_id,
+            former=replace(self, former=None, beaten=None),
+        )  # fmt: skip
 
     def answer(self, rows: Positions) -> tuple[Floats, Floats]:
         """Score and raw score."""
@@ -92,8 +106,11 @@ class Champion:
         return (raw if self.map is None else self.map.apply(raw)), raw
 
     def judged(self, holdout: Positions, prepared: Prepared) -> Floats:
-        """What it is judged by: its answers by a map that has not seen the holdout."""
-        return judged_score(self.fit.on(holdout), self.maps, prepared.split.holdout_from)
+        """What it is judged by: its own score, or where no maps are made its answers by one that is fair."""
+        raw = self.fit.on(holdout)
+        if prepared.definition.monitoring.recalibrate:
+            return raw
+        return judged_score(raw, self.maps, prepared.split.holdout_from)
 
 
 class Walker:
@@ -116,6 +133,8 @@ class Walker:
         self.bases: dict[int, int] = {}
         self.cpu_seconds = 0.0
         self.note = ""
+        self.waiting: tuple[Champion, Decision] | None = None
+        self.crowned: list[Champion] = []
 
     @property
     def policy(self) -> Monitoring:
@@ -132,10 +151,12 @@ class Walker:
             self.note = f"the gate would not have let the first model in: {report.verdict}, {report.reasons[0]}"
 
     def step(self, moment: Moment) -> None:
-        """Score what came, end a probation, check, and act."""
+        """Score what came, end a probation, settle a doubt, check, and act."""
         self.score(moment)
         started = self.trainings.clock()
         self._end_probation(moment)
+        self._settle(moment)
+        self._realise(moment)
         inputs = self.inputs(moment)
         decision = check(inputs, self.policy, as_of=moment.as_of)
         self.ledger.append(decision.to_dict())
@@ -243,28 +264,103 @@ class Walker:
         return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
 
     def _end_probation(self, moment: Moment) -> None:
-        """What tasks.steps.probation does live: a newcomer that is surely worse than its shadow goes."""
-        newcomer, former, gate = self.champion, self.champion.former, self.definition.gate
-        if former is None or moment.as_of - newcomer.since > gate.probation:
+        """What tasks.steps.trial.probation does live: a newcomer that is surely worse than its shadow goes."""
+        champion, length = self.champion, probation_length(self.definition)
+        new_map = champion.former is not None and champion.former.base == champion.base
+        if champion.former is not None and new_map and moment.as_of - champion.since <= length:
+            rows = moment.between(champion.since, moment.as_of)
+            rows = rows[(self.version_log[rows] == champion.number) & np.isfinite(moment.truth[rows])]
+            shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=champion.former.answer(rows)[0])
+            if self._rolled_back(moment, shadowed, champion.former, champion.decision_id):
+                return
+        if champion.beaten is None or champion.crowned is None or moment.as_of - champion.crowned > length:
             return
-        rows = moment.between(newcomer.since, moment.as_of)
-        rows = rows[(self.version_log[rows] == newcomer.number) & np.isfinite(moment.truth[rows])]
-        shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=former.answer(rows)[0])
-        standing = read_complaints([decision.to_dict() for decision in self.decisions[-1:]])
-        shadowed = shadowed[~is_refused(shadowed["time"], standing)].reset_index(drop=True)
-        report = judge_newcomer(
-            shadowed, gate, version=newcomer.number, former=former.number, metric=self.definition.loss,
-            seed=self.definition.training.seed,
-        )  # fmt: skip
+        both = self._both(moment, champion, champion.beaten)
+        last = is_last_look(self.definition, champion.crowned, moment.as_of)
+        self._rolled_back(moment, both, champion.beaten, champion.crowned_by, last=last)
+
+    def _rolled_back(
+        self, moment: Moment, rows: pd.DataFrame, former: Champion, decision_id: str | None, *, last: bool = False
+    ) -> bool:
+        """Whether the champion was surely worse than the one before, which is champion again then."""
+        newcomer = self.champion
+        bout = Bout.of(self.definition, maps_alone=former.base == newcomer.base)
+        report = judge_newcomer(rows, bout, version=newcomer.number, former=former.number, last=last)
         if report.verdict != "roll back":
-            return
+            return False
+        # Whoever was rolled back to is new to nobody.
         self.champion = former
         self.ledger.append(
             rollback_row(
-                newcomer.decision_id, moment.as_of, version=newcomer.number, former=former.number, reason=report.reason
+                decision_id, moment.as_of, version=newcomer.number, former=former.number, reason=report.reason
             )
-        )
+        )  # fmt: skip
         self.actions.append(Action(moment.as_of, "roll back", "", report.reason))
+        return True
+
+    def _both(
+        self, moment: Moment, newcomer: Champion, former: Champion, until: datetime | None = None
+    ) -> pd.DataFrame:
+        """As tasks.steps.trial.shadow.rows_of_both."""
+        learned = max(newcomer.fit.trained_until, former.fit.trained_until) + timedelta(microseconds=1)
+        end = moment.as_of - self.definition.data.label_delay
+        end = max(learned, end if until is None else min(end, until))
+        rows = moment.between(learned, end)
+        rows = rows[np.isfinite(moment.truth[rows])]
+        found = {"truth": moment.truth[rows], "score": newcomer.fit.on(rows), "shadow": former.fit.on(rows)}
+        both = log_frame(self.past, rows, found)
+        standing = read_complaints([decision.to_dict() for decision in self.decisions[-1:]])
+        return both[~is_refused(both["time"], standing)].reset_index(drop=True)
+
+    def _settle(self, moment: Moment) -> None:
+        """What tasks.steps.trial.waiting does live: a challenger in doubt is looked at again."""
+        if self.waiting is None:
+            return
+        challenger, decision = self.waiting
+        report = judge_waiting(
+            self._both(moment, challenger, self.champion),
+            Bout.of(self.definition, prior=warning(read_history(self.ledger, moment.as_of))),
+            version=challenger.number, former=self.champion.number,
+            time_is_up=moment.as_of - decision.as_of > waiting_length(self.definition),
+        )  # fmt: skip
+        if report.verdict not in ("promote", "give up"):
+            return
+        won = report.verdict == "promote"
+        self.ledger.append(
+            settlement_row(
+                decision.decision_id, moment.as_of, "promote" if won else "keep",
+                version=challenger.number, former=self.champion.number, reason=report.reason,
+            )
+        )  # fmt: skip
+        self.actions.append(Action(moment.as_of, "settle", "promote" if won else "keep", report.reason))
+        self.waiting = None
+        if won:
+            self._crown(challenger, self.champion, moment.as_of, decision.decision_id)
+
+    def _crown(self, newcomer: Champion, beaten: Champion | None, as_of: datetime, decision_id: str | None) -> None:
+        self.champion, self.waiting = newcomer.crown(beaten, as_of, decision_id), None
+        if beaten is not None:
+            self.crowned.append(self.champion)
+
+    def _realise(self, moment: Moment) -> None:
+        """What tasks.steps.trial.realise does live: what a promotion brought is written down after its probation."""
+        length = probation_length(self.definition)
+        for newcomer in list(self.crowned):
+            if newcomer.beaten is None or newcomer.since + length >= moment.as_of:
+                continue
+            self.crowned.remove(newcomer)
+            former = newcomer.beaten
+            rows = self._both(moment, newcomer, former, newcomer.since + length)
+            report = judge_newcomer(rows, Bout.of(self.definition), version=newcomer.number, former=former.number)
+            if report.interval is None:
+                continue
+            low, high = (report.interval.low, report.interval.high) if report.interval.known else (None, None)
+            self.ledger.append(
+                realised_row(
+                    newcomer.decision_id, moment.as_of, version=newcomer.number, former=former.number,
+                    gain=report.interval.estimate, low=low, high=high, rows=report.rows,
+                )
+            )  # fmt: skip
 
     def _retrain(self, moment: Moment, decision: Decision) -> None:
         moment = moment.without(read_complaints([decision.to_dict()]))
@@ -280,7 +376,7 @@ class Walker:
     def _promote(
         self, moment: Moment, prepared: Prepared, champion: Champion | None, number: int, decision: Decision | None
     ) -> GateReport:
-        """Train a challenger, let the gate judge it, and put its twin in the champion's place if it is let in.
+        """Train a challenger, let the gate judge it, and put its twin in the champion's place, or let it wait.
 
         The first one goes in though the gate refuses it.
         """
@@ -293,16 +389,23 @@ class Walker:
             measured,
             champion_score=champion.judged(moment.labelled[prepared.split.holdout], prepared) if champion else None,
             champion_until=champion.fit.trained_until if champion else None,
+            prior=warning(read_history(self.ledger, moment.as_of)),
         )
         self.cpu_seconds += self.trainings.clock() - started
         self.bases[number] = number
-        if judged.report.verdict == "promote" or champion is None:
+        verdict = judged.report.verdict
+        if verdict in ("promote", "wait") or champion is None:
             final = self.trainings.final(moment, prepared)
             reference = self.trainings.reference(moment, prepared, judged)
             self.cpu_seconds += final.cpu_seconds + reference.cpu_seconds
             holdout = judged_rows(training_sample(prepared, judged), self.definition.data.target)
             newcomer = Champion(number, number, final.value, reference.value, holdout, moment.as_of)
-            self.champion = newcomer.after(champion, decision)
+            if verdict == "wait" and champion is not None and decision is not None:
+                self.waiting = (newcomer, decision)
+            else:
+                self._crown(newcomer, champion, moment.as_of, decision.decision_id if decision else None)
+        elif decision is not None:
+            self.waiting = None  # a newer training's outcome takes its place
         return judged.report
 
     def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:
@@ -320,9 +423,8 @@ class Walker:
         number = len(self.bases) + 1
         self.bases[number] = self.champion.base
         if report.verdict == "promote":
-            mapped = ReignedMap(rows["time"].max().to_pydatetime(), found)
-            newcomer = replace(self.champion, number=number, maps=(*self.champion.maps, mapped), since=moment.as_of)
-            self.champion = newcomer.after(self.champion, decision)
+            reigned = ReignedMap(rows["time"].max().to_pydatetime(), found)
+            self.champion = self.champion.mapped(reigned, number, decision)
         self.cpu_seconds += self.trainings.clock() - started
         self.actions.append(_acted("recalibrate", decision, report))
 

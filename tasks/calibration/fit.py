@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from perennial.definition import Monitoring
 from perennial.errors import DataError
 from perennial.model.calibrated import apply_map, map_inputs
 from tasks.measures.quality import row_losses
@@ -120,6 +122,8 @@ def fit_recalibration(
     else:
         identity = np.array([1.0, 0.0] if method == "platt" else [1.0, 1.0, 0.0])
         parameters = _newton(truth, map_inputs(score, method), identity)
+    if method in ("platt", "affine") and parameters[0] < 0:
+        parameters = np.array([0.0, _level(truth, task)])  # a map calibrates: it never turns a score round
     kept = identity + strength * (parameters - identity)
     return Recalibrator(task, method, tuple(float(v) for v in kept), len(truth))
 
@@ -177,6 +181,25 @@ def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength
     return mapped
 
 
+def carried_strength(policy: Monitoring, label_delay: timedelta) -> float:
+    """How much of the way to the newest labels' map is gone, where labels come so late.
+
+    `recalibration_strength` holds for labels that are a window late. What is learned from older ones says less of the
+    rows to come: the strength falls by half as many powers as windows go by.
+    """
+    late = label_delay / policy.window
+    return float(policy.recalibration_strength ** max(1.0, (1 + late) / 2))
+
+
+def fair_answers(truth: Floats, score: Floats, task: Task, strength: float) -> Floats:
+    """A model's answers behind a plain map of its own score, cross-fitted on the rows that it is judged by.
+
+    Whoever becomes champion gets a map with its first labels. So models are compared behind maps that are made alike:
+    no row's answer rests on its own truth, and neither model's map is older than the other's.
+    """
+    return cross_fit(truth, score, task, METHODS[task][0], strength)
+
+
 def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
     truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if truth.shape != score.shape or truth.ndim != 1:
@@ -184,6 +207,14 @@ def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
     if not (np.isfinite(truth).all() and np.isfinite(score).all()):
         raise DataError("truth or score holds missing or infinite values", "Drop those rows first")
     return truth, score
+
+
+def _level(truth: Floats, task: Task) -> float:
+    """The constant that a map without slope answers, on the map's own scale."""
+    if task == "regression":
+        return float(truth.mean())
+    rate = (truth.sum() + 0.5) / (len(truth) + 1)
+    return float(np.log(rate / (1 - rate)))
 
 
 def _newton(truth: Floats, inputs: Floats, identity: Floats) -> Floats:

@@ -15,9 +15,11 @@ from tasks.check.signals.maps import map_signals, map_test
 from tasks.check.signals.quality import (
     age_signals,
     alike_signals,
+    await_truth,
     estimate_signal,
     explained,
     growth_signals,
+    in_flight,
     is_blind,
     loss_dict,
     newest_mature,
@@ -39,6 +41,7 @@ def gather(
     data, summary, counts = seen.signals, seen.summary, seen.counts
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
     drift = drift_signals(inputs, window.rows, policy, history, counts)
+    since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = map_test(inputs, policy, joined)
     maps = map_signals(test, refusal, policy, history, as_of)
@@ -51,8 +54,7 @@ def gather(
         *data,
         *quality,
         *alike_signals(inputs, joined),
-        estimated.signal,
-        *drift,
+        *await_truth((estimated.signal, *drift), inputs, history, since),
         *label_shift_signals(inputs.reference, joined),
         *growth_signals(inputs, policy, history),
         *age_signals(inputs, policy, as_of),

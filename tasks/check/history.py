@@ -5,6 +5,8 @@ Rows are plain dictionaries, oldest first, told apart by `kind`:
   `outcome`: what a retraining brought, see `outcome_row`.
   `recalibration`: what became of a new map for the champion's score, see `recalibration_row`.
   `rollback`: what a retraining brought was undone: probation showed that it was worse, see `rollback_row`.
+  `realised`: what a promotion has brought by later rows, see `realised_row`.
+  `settlement`: what became of a challenger that the gate had left in doubt, see `settlement_row`.
   `acceptance`: a person accepted what a `repair` complained of, see `acceptance_row`.
 Rows of other kinds are ignored. So are rows that are not strictly older than the check: one of the past sees what it
 saw then.
@@ -13,7 +15,7 @@ saw then.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ RECENT_WINDOWS = 4  # the windows that count as the last ones
 def outcome_row(
     decision_id: str | None,
     as_of: datetime,
-    gate_verdict: Literal["promote", "keep", "insufficient evidence"],
+    gate_verdict: Literal["promote", "keep", "wait", "insufficient evidence"],
     *,
     gain: float | None,
     champion_loss: float | None,
@@ -55,7 +57,7 @@ def outcome_row(
 def recalibration_row(
     decision_id: str | None,
     as_of: datetime,
-    gate_verdict: Literal["promote", "keep", "insufficient evidence"],
+    gate_verdict: Literal["promote", "keep", "wait", "insufficient evidence"],
     *,
     champion_version: str,
 ) -> dict[str, Any]:
@@ -93,6 +95,53 @@ def rollback_row(decision_id: str | None, as_of: datetime, *, version: int, form
     }
 
 
+def realised_row(
+    decision_id: str | None, as_of: datetime, *, version: int, former: int, gain: float, low: float | None,
+    high: float | None, rows: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What a newcomer has brought beside the champion before it, on rows that neither had learned from.
+
+    Args:
+        decision_id: The decision that it came from; None for one started by hand.
+        as_of: The moment of the check that looked.
+        gain: As a share of the former champion's loss; positive is better.
+        low, high: Its interval; None where there is none.
+    """
+    return {
+        "kind": "realised",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "version": version,
+        "former": former,
+        "gain": gain,
+        "low": low,
+        "high": high,
+        "rows": rows,
+    }
+
+
+def settlement_row(
+    decision_id: str | None, as_of: datetime, gate_verdict: Literal["promote", "keep"], *, version: int, former: int,
+    reason: str,
+) -> dict[str, Any]:  # fmt: skip
+    """A challenger that waited was let in, or given up, on rows that came after its training.
+
+    Args:
+        decision_id: The decision that the challenger came from; None for one started by hand.
+        as_of: The moment of the check that settled it.
+        version, former: The challenger, and the champion that it was compared with.
+    """
+    return {
+        "kind": "settlement",
+        "decision_id": decision_id,
+        "as_of": as_of.isoformat(),
+        "gate_verdict": gate_verdict,
+        "version": version,
+        "former": former,
+        "reasons": [reason],
+    }
+
+
 def acceptance_row(decision_id: str, as_of: datetime, *, by: str, reason: str) -> dict[str, Any]:
     """A person says that what this `repair` complained of is as it should be: it then stops nothing any more."""
     return {"kind": "acceptance", "decision_id": decision_id, "as_of": as_of.isoformat(), "by": by, "reason": reason}
@@ -107,6 +156,8 @@ class History:
         outcomes: Earlier trainings' outcomes, oldest first.
         maps: What became of earlier recalibrations, oldest first.
         undone: The decisions whose newcomers were rolled back.
+        realised: What later rows said of promotions, as shares of the loss, by what `_origin` says of their training.
+        settled: What became of the challengers that waited, by what `_origin` says of their training.
         acceptances: By decision id.
     """
 
@@ -115,6 +166,8 @@ class History:
     maps: tuple[Row, ...]
     undone: frozenset[str]
     acceptances: Mapping[str, Row]
+    settled: Mapping[str, str] = field(default_factory=dict)
+    realised: Mapping[str, float] = field(default_factory=dict)
 
     def of_versions(self, versions: Container[str]) -> tuple[Row, ...]:
         """The checks of one champion, under all the versions that differ in the score's map only."""
@@ -155,18 +208,48 @@ class History:
 
     @property
     def fruitless(self) -> int:
-        """How many of the newest retrainings in a row brought nothing: kept out by the gate, or rolled back."""
+        """How many of the newest retrainings in a row brought nothing: kept out, given up or rolled back.
+
+        One that waits still has brought neither something nor nothing: it is passed over.
+        """
         count = 0
         for row in reversed(self.outcomes):
-            if row["gate_verdict"] == "promote" and row["decision_id"] not in self.undone:
+            verdict = self._came_to(row)
+            if verdict == "promote" and row["decision_id"] not in self.undone:
                 break
-            count += 1
+            count += verdict != "wait"
         return count
 
     @property
+    def gains(self) -> tuple[float, ...]:
+        """What each training brought as a share of the champion's loss, oldest first: by later rows, or by the gate."""
+        found = []
+        for row in self.outcomes:
+            gain, loss = row["gain"], row["champion_loss"]
+            if (later := self.realised.get(_origin(row))) is not None:
+                found.append(later)
+            elif gain is not None and loss is not None and loss > 0:
+                found.append(float(gain) / float(loss))
+        return tuple(found)
+
+    @property
+    def waiting(self) -> Row | None:
+        """The newest training, if its challenger is in doubt still."""
+        return self.outcomes[-1] if self.outcomes and self._came_to(self.outcomes[-1]) == "wait" else None
+
+    def _came_to(self, row: Row) -> str:
+        """The gate's verdict on a training, or where it waited what later rows said."""
+        verdict = str(row["gate_verdict"])
+        return self.settled.get(_origin(row), verdict) if verdict == "wait" else verdict
+
+    @property
     def tried_rows(self) -> int:
-        """The labelled rows of the newest retraining that brought nothing; 0 when the newest brought something."""
-        return int(self.outcomes[-1]["trained_rows"]) if self.fruitless else 0
+        """The labelled rows of the newest retraining that brought nothing, or waits; 0 when it brought something."""
+        if not self.outcomes:
+            return 0
+        newest = self.outcomes[-1]
+        let_in = self._came_to(newest) == "promote" and newest["decision_id"] not in self.undone
+        return 0 if let_in else int(newest["trained_rows"])
 
     @property
     def recalibrated(self) -> datetime | None:
@@ -203,12 +286,28 @@ class History:
 def read_history(ledger: Sequence[Row], as_of: datetime) -> History:
     """Sort a ledger's rows, and leave out what is not strictly older than `as_of`."""
     older = [row for row in ledger if moment(row) < as_of]
-    kinds: dict[str, list[Row]] = {"decision": [], "outcome": [], "recalibration": [], "rollback": [], "acceptance": []}
+    named = ("decision", "outcome", "recalibration", "realised", "rollback", "settlement", "acceptance")
+    kinds: dict[str, list[Row]] = {kind: [] for kind in named}
     for row in sorted(older, key=moment):
         kinds.setdefault(row.get("kind", "decision"), []).append(row)
     accepted = {str(row["decision_id"]): row for row in kinds["acceptance"]}
     undone = frozenset(str(row["decision_id"]) for row in kinds["rollback"] if row["decision_id"])
-    return History(tuple(kinds["decision"]), tuple(kinds["outcome"]), tuple(kinds["recalibration"]), undone, accepted)
+    settled = {_origin(row): str(row["gate_verdict"]) for row in kinds["settlement"]}
+    realised = {_origin(row): float(row["gain"]) for row in kinds["realised"]}
+    return History(
+        tuple(kinds["decision"]),
+        tuple(kinds["outcome"]),
+        tuple(kinds["recalibration"]),
+        undone,
+        accepted,
+        settled,
+        realised,
+    )
+
+
+def _origin(row: Row) -> str:
+    """The decision that a training came from; of one that nobody asked for, its version."""
+    return str(row["decision_id"] or f"version {row.get('version')}")
 
 
 def moment(row: Row) -> datetime:

@@ -6,9 +6,10 @@ minus the margin. That is a non-inferiority test (one-sided level (1 - confidenc
 so that promotions don't add up to a decline. A challenger truly worse by the margin passes with a nominal chance of
 (1 - confidence) / 2 at the most, whatever the noise; `benchmarks/gate.py` measures it.
 
-Small holdouts leave most good challengers in doubt. `doubt: promote` turns the burden of proof round and lets in
-whoever is not surely worse than the champion and the baseline, at the price of that bound: what guards the champion's
-place then is the probation after the promotion (`tasks.steps.probation`). Every other check stays as it is.
+Small holdouts leave most good challengers in doubt. `doubt: wait`, the default, lets in who is ahead, on probation, and
+has who is not looked at again on later rows (`tasks.gate.probation`). `doubt: promote` lets in whoever is not surely
+worse than the champion and the baseline. In both, what guards the champion's place is the probation after the promotion
+(`tasks.steps.trial.probation`). Every other check stays as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
 from tasks.gate.evidence import ALLOW_LEAKAGE, Evidence, bad_scores, budget_checks, integrity_checks, unusable_scores
 from tasks.gate.report import Check, GateReport, Verdict, interval_text, number
-from tasks.measures.bootstrap import Interval, block_codes, loss_value, paired_improvement
+from tasks.measures.bootstrap import Interval, block_codes, is_ahead, loss_value, paired_improvement
 from tasks.measures.leakage import LEAST_ROWS
 from tasks.measures.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
 
@@ -40,6 +41,13 @@ _SQUARED = frozenset({"mse", "r2"})  # judged by their root, in the target's own
 _DOUBT = "That is in doubt, and gate.doubt lets it in, on probation."
 
 
+_WAITS = "That is in doubt: it waits, and is looked at again on rows that neither has seen."
+
+
+# What later looks settle: they compare, and ask for no limit, slice or leak again.
+_SETTLED_LATER = frozenset({"better_than_champion", "better_than_baseline"})
+
+
 _LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
 
 
@@ -47,11 +55,13 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     """The verdict on a challenger, with every check's value, limit and interval.
 
     - *keep*: a blocking check failed;
-    - *insufficient evidence*: none failed, but one could not be known: too few rows, one class, a wide interval;
+    - *wait*: none failed, and the comparison alone is in doubt, and `policy.doubt` is `wait`;
+    - *insufficient evidence*: the same otherwise, or of a first model: too few rows, one class, a wide interval;
     - *promote*: every blocking check passed.
 
-    A champion that fails an absolute limit (or scores with NaN) must not block for ever: then absolute limits, slices
-    and calibration are told but don't block, the better of the two wins, and the report asks for an alert.
+    A champion that fails an absolute limit, is no better than the baseline or scores with NaN must not block for ever:
+    then limits, baseline and slices are told but don't block, the better of the two wins, and the report asks for an
+    alert. That the challenger's own score is worse calibrated is told and never blocks: its map comes with its labels.
 
     Args:
         evidence: Scores and measurements.
@@ -69,7 +79,7 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     if court is None:
         return _report([*facts, unusable_scores(evidence, task)], task, metric, 0, 0)
     waived = court.champion_fails()
-    baseline = replace(court.beats_baseline(), blocking=not evidence.same_model)
+    baseline = replace(court.beats_baseline(), blocking=not evidence.same_model and not waived)
     statistics = [court.beats_champion(), baseline, *court.plausible()]
     relative = [*court.limits(), *court.calibrated(), *court.slice_checks()]
     if waived:
@@ -79,7 +89,8 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
     if not all(check.passed for check in enough):
         judged = [replace(check, passed=None) for check in judged]
     checks = [*enough, *judged, *facts]
-    return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived)
+    waits = policy.doubt == "wait" and evidence.champion is not None
+    return _report(checks, task, metric, court.rows, court.blocks, court.metrics, waived, waits=waits)
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,8 @@ class _Court:
     baseline: FloatArray
     slices: Mapping[str, npt.ArrayLike]
     metrics: dict[str, dict[str, float]]
+    unmapped: tuple[FloatArray, FloatArray] | None
+    prior: tuple[float, float] | None
 
     @classmethod
     def prepare(cls, evidence: Evidence, policy: GatePolicy, task: Task, metric: str, seed: int) -> _Court | None:
@@ -121,9 +134,10 @@ class _Court:
         metrics = {
             name: metric_table(task, truth, scores, weights) for name, scores in tables.items() if scores is not None
         }
+        own = evidence.unmapped and tuple(np.asarray(each, dtype=np.float64) for each in evidence.unmapped)
         return cls(
             policy, task, metric, seed, truth, weights, codes, challenger, champion, broken, baseline, evidence.slices,
-            metrics,
+            metrics, own, evidence.prior,  # type: ignore[arg-type]
         )  # fmt: skip
 
     @property
@@ -186,21 +200,28 @@ class _Court:
         return Check("varying_scores", spread > 0, spread, rows=self.rows, detail=says)
 
     def champion_fails(self) -> tuple[str, ...]:
-        """Which of its own absolute limits the champion breaks, in words."""
+        """Which absolute limits the champion itself breaks, in words; to be no better than the baseline is one."""
         if self.champion_broken:
             return ("the champion's scores are missing, infinite or no probabilities",)
         if self.champion is None:
             return ()
-        found = [check for check in self._limit_checks("champion") if check.passed is False]
-        return tuple(f"the champion's {check.name} is {number(check.value)}" for check in found)
+        broken = [check for check in self._limit_checks("champion") if check.passed is False]
+        found = [f"the champion's {check.name} is {number(check.value)}" for check in broken]
+        if self.loss("champion") >= self.loss("baseline"):
+            found.append("the champion is no better than the baseline")
+        return tuple(found)
 
     def beats_champion(self) -> Check | None:
         if self.champion is None:
             return None
         interval, scale = self._relative(self.champion, "champion")
         passed, says = _not_worse(interval, self.policy.margin)
-        if passed is None and self._lets_in(interval):
+        if passed is not True and self._lets_in(interval):
             passed, says = True, f"{says} {_DOUBT}"
+        elif passed is not True and self._waits(interval):
+            if interval.estimate > 0 and self.prior is not None:
+                says += f" Promotions of this model have brought {self.prior[0]:.1%}: so little is not enough."
+            passed, says = None, f"{says} {_WAITS}"
         says = f"{self._compared('champion', interval)} {says}"
         if np.array_equal(self.challenger, self.champion):
             passed, says = False, "The challenger predicts exactly what the champion does: it brings nothing."
@@ -212,16 +233,16 @@ class _Court:
         )  # fmt: skip
 
     def beats_baseline(self) -> Check:
-        """By its interval; by the estimate alone where the champion, itself beaten, is better than the baseline."""
+        """By its interval; by the estimate alone where there is a champion to be better than."""
         interval, _ = self._relative(self.baseline, "baseline")
         ahead = interval.estimate > 0
         passed: bool | None = ahead if math.isfinite(interval.estimate) else None
         says = self._compared("baseline", interval)
-        if self.champion is None or not self.loss("champion") < self.loss("baseline"):
+        if self.champion is None:
             passed = None if passed is None or (ahead and not interval.low > 0) else passed
             says += " Its interval must lie above zero." if ahead and passed is None else ""
-        if not passed and self._lets_in(interval):
-            passed, says = True, f"{says} {_DOUBT}"
+        elif passed is False and (self._lets_in(interval) or self._waits(interval)):
+            passed, says = (True, f"{says} {_DOUBT}") if self._lets_in(interval) else (None, f"{says} {_WAITS}")
         return Check(
             "better_than_baseline", passed, interval.estimate, 0.0, "min", "relative", interval, self.rows, says
         )
@@ -231,7 +252,13 @@ class _Court:
 
         Never without a champion to go on in the shadow, by which probation could judge.
         """
-        return self.policy.doubt == "promote" and self.champion is not None and doubted.known and doubted.high > 0
+        if self.champion is None or not doubted.known or not doubted.high > 0:
+            return False
+        return self.policy.doubt == "promote" or (self.policy.doubt == "wait" and is_ahead(doubted, self.prior))
+
+    def _waits(self, doubted: Interval) -> bool:
+        """Whether later rows may still show that the challenger is better."""
+        return self.policy.doubt == "wait" and self.champion is not None and not doubted.high <= 0
 
     def plausible(self) -> list[Check]:
         """A leap that honest retraining does not make needs a person's look before it is believed."""
@@ -290,20 +317,22 @@ class _Court:
         return checks
 
     def calibrated(self) -> list[Check]:
-        """Beside an absolute limit this is not asked: with one, the limit decides."""
+        """Told of the models' own scores. Beside an absolute limit it is not asked: with one, the limit decides."""
         if self.champion is None or self.task != "classification" or self.policy.calibration_error is not None:
             return []
-        interval = self.compare(self.champion, _CALIBRATION, self.policy.confidence)
+        own = (self.challenger, self.champion) if self.unmapped is None else self.unmapped
+        interval = paired_improvement(
+            _CALIBRATION, self.truth, *own, blocks=self.codes, weights=self.weights,
+            confidence=self.policy.confidence, resamples=self.policy.resamples, seed=self.seed,
+        )  # fmt: skip
         worse = interval.estimate < -self.policy.calibration_margin and interval.high < 0
-        ours, theirs = (self.metrics[model][_CALIBRATION] for model in ("challenger", "champion"))
-        says = f"Calibration error is {number(ours)}, the champion's {number(theirs)}."
+        ours, theirs = (loss_value(_CALIBRATION, self.truth, each, self.weights) for each in own)
+        says = f"The calibration error of the challenger's own score is {number(ours)}, the champion's {number(theirs)}"
+        says += ": its map comes with its first labels." if worse else "."
         limit = -self.policy.calibration_margin
         passed = None if not math.isfinite(interval.estimate) else not worse
-        blocking = passed is not None
         return [
-            Check(
-                "calibration", passed, interval.estimate, limit, "min", "", interval, self.rows, says, blocking=blocking
-            )
+            Check("calibration", passed, interval.estimate, limit, "min", "", interval, self.rows, says, blocking=False)
         ]
 
     def slice_checks(self) -> list[Check]:
@@ -381,14 +410,18 @@ def _report(
     blocks: int,
     metrics: dict[str, dict[str, float]] | None = None,
     waived: tuple[str, ...] = (),
+    *,
+    waits: bool = False,
 ) -> GateReport:
     failed = [check for check in checks if check.blocking and check.passed is False]
     unknown = [check for check in checks if check.blocking and check.passed is None]
-    verdict: Verdict = "keep" if failed else "insufficient evidence" if unknown else "promote"
+    settled_later = waits and all(check.name in _SETTLED_LATER for check in unknown)
+    doubt: Verdict = "wait" if settled_later else "insufficient evidence"
+    verdict: Verdict = "keep" if failed else doubt if unknown else "promote"
     compared = [check for check in checks if check.name in ("better_than_champion", "better_than_baseline")][:1]
     deciding = failed or unknown or compared
     reasons = [check.detail for check in deciding]
     if waived:
         told = f"The champion fails its own limits ({'; '.join(waived)}), so"
-        reasons.append(f"{told} limits, slices and calibration don't block: the better of the two wins.")
+        reasons.append(f"{told} limits, baseline and slices don't block: the better of the two wins.")
     return GateReport(verdict, tuple(reasons), tuple(checks), task, metric, rows, blocks, bool(waived), metrics or {})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from perennial.definition import GatePolicy
+from tasks.calibration.fit import fair_answers
 from tasks.gate.report import Check, number
 from tasks.measures.metrics import FloatArray, Task
 
@@ -40,6 +41,10 @@ class Evidence:
             the baseline does not block: it must not keep out the map that brings a fallen champion back a part of the
             way.
         separations: How well each feature alone tells the truth; see `tasks.measures.leakage.separations`.
+        prior: What this model's retrainings have been found to bring (mean and standard error, as shares of the loss),
+            where that is less than nothing: then to be ahead by a little is not enough. None otherwise.
+        unmapped: The challenger's and the champion's own scores, where they are judged behind maps; see
+            `behind_fair_maps`.
     """
 
     truth: npt.ArrayLike
@@ -58,6 +63,28 @@ class Evidence:
     champion_note: str = ""
     same_model: bool = False
     separations: Mapping[str, float] = field(default_factory=dict)
+    prior: tuple[float, float] | None = None
+    unmapped: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
+
+
+def behind_fair_maps(evidence: Evidence, task: Task, strength: float) -> Evidence:
+    """The same models, each behind a map of its own score that was made in the same way, on the same rows.
+
+    A champion has had its map since its first labels, and a newcomer gets one with its first: one behind its map beside
+    the other's own score says which of them has been calibrated, not which is the better model.
+
+    Args:
+        evidence: With both models' own scores.
+        strength: `monitoring.recalibration_strength`, by which maps are fitted once a model reigns.
+    """
+    if evidence.champion is None:
+        return evidence
+    truth = np.asarray(evidence.truth, dtype=np.float64)
+    own = tuple(np.asarray(scores, dtype=np.float64) for scores in (evidence.challenger, evidence.champion))
+    if not np.isfinite(truth).all() or any(each.shape != truth.shape or bad_scores(each, task) for each in own):
+        return evidence  # the court says what is wrong with them
+    challenger, champion = (fair_answers(truth, each, task, strength) for each in own)
+    return replace(evidence, challenger=challenger, champion=champion, unmapped=(own[0], own[1]))
 
 
 def bad_scores(scores: FloatArray, task: Task) -> int:

@@ -1,4 +1,4 @@
-"""Whether a newcomer is surely worse than the champion before it, on rows that both answered. Pure: no I/O.
+"""Two models on later rows, looked at again and again: a newcomer on probation, or a challenger that waits.
 
 Every check looks again, and a look at a fixed confidence errs anew each time: of harmless newcomers, many would be
 rolled back by one of them. So each look has the confidence that a boundary valid at all times together gives it: the
@@ -6,39 +6,103 @@ one-sided normal mixture of Howard, Ramdas, McAuliffe and Sekhon ("Time-uniform,
 confidence sequences", Annals of Statistics 2021), for means whose variance is estimated as in Waudby-Smith, Arbour,
 Sinha, Kennedy and Ramdas ("Time-uniform central limit theory and asymptotic confidence sequences", Annals of
 Statistics 2024), with a day as the unit of time. It needs no record of earlier looks.
+
+Pure: no I/O. Which rows are looked at is `tasks.steps.trial.shadow`'s.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from perennial.definition import GatePolicy
-from tasks.measures.bootstrap import Interval, paired_improvement
+from perennial.definition import GatePolicy, ModelDefinition
+from tasks.calibration.fit import Task, carried_strength, fair_answers
+from tasks.gate.evidence import bad_scores
+from tasks.measures.bootstrap import Interval, is_ahead, loss_value, paired_improvement
 
-PROMOTIONS = ("promote", "approve", "recalibrate")
+MODEL_PROMOTIONS = ("promote", "approve")
 
 
 _TIGHTEST_DAYS = 14  # where the boundary is closest: the middle of an ordinary probation
 
 
+PROBATION_WINDOWS, _LEAST_PROBATION = 4, timedelta(days=28)
+
+
 @dataclass(frozen=True)
-class ProbationReport:
-    """What the shadow says of a newcomer.
+class Bout:
+    """How two models compare on later rows, and by whose rules.
 
     Attributes:
-        verdict: `roll back` when the newcomer is surely worse, `stay` when it is not, `too early` without enough rows.
-        version, former: The newcomer, and the champion before it.
-        rows: Rows that both answered and whose truth is known.
-        interval: Of the newcomer's improvement over the former in the compared metric; None without rows.
+        metric, task, seed: The gate's.
+        strength: Of the maps behind which both are judged; None compares what they answer as it is.
+        prior: As in `tasks.gate.evidence.Evidence`.
+    """
+
+    policy: GatePolicy
+    task: Task
+    metric: str
+    seed: int
+    strength: float | None
+    prior: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls, definition: ModelDefinition, *, maps_alone: bool = False, prior: tuple[float, float] | None = None
+    ) -> Bout:
+        """As a definition says it.
+
+        Args:
+            prior: As in `tasks.gate.evidence.Evidence`.
+            maps_alone: The two differ by nothing but the map of their score, which is then what is judged.
+        """
+        monitoring = definition.monitoring
+        strength = carried_strength(monitoring, definition.data.label_delay)
+        if maps_alone or not monitoring.recalibrate:
+            return cls(definition.gate, definition.task, definition.loss, definition.training.seed, None)
+        seed = definition.training.seed
+        return cls(definition.gate, definition.task, definition.loss, seed, strength, prior)
+
+    def interval(self, rows: pd.DataFrame, confidence: float) -> Interval:
+        """The newcomer's improvement, as a share of the other's loss, by blocks of days.
+
+        Args:
+            rows: time, truth, score (the newcomer's) and shadow (the other's), in order of time.
+        """
+        truth = rows["truth"].to_numpy(dtype=np.float64)
+        ours, theirs = (rows[name].to_numpy(dtype=np.float64) for name in ("score", "shadow"))
+        if self.strength is not None and not (bad_scores(ours, self.task) or bad_scores(theirs, self.task)):
+            ours, theirs = (fair_answers(truth, each, self.task, self.strength) for each in (ours, theirs))
+        days = rows["time"].dt.floor("D").astype("int64").to_numpy()
+        found = paired_improvement(
+            self.metric, truth, ours, theirs,
+            blocks=days, confidence=confidence, resamples=self.policy.resamples, seed=self.seed,
+        )  # fmt: skip
+        scale = loss_value(self.metric, truth, theirs, np.ones(len(truth)))
+        by = scale if math.isfinite(scale) and scale > 0 else 1.0
+        return replace(found, estimate=found.estimate / by, low=found.low / by, high=found.high / by)
+
+
+@dataclass(frozen=True)
+class ProbationReport:
+    """What later rows say of a newcomer, or of a challenger that waits.
+
+    Attributes:
+        verdict: Of a newcomer: `roll back` when it is surely worse, `stay` when it is not. Of one that waits:
+            `promote`, `give up` when it is surely not better, or has waited long enough, else `wait`. `too early`
+            without enough rows.
+        version, former: Who is judged, and the champion that it is judged by.
+        rows: Rows that both have answered, that neither has learned from, and whose truth is known.
+        interval: Of the improvement, as a share of the former's loss; None without rows.
         reason: A sentence with the numbers.
     """
 
-    verdict: Literal["stay", "roll back", "too early"]
+    verdict: Literal["stay", "roll back", "promote", "give up", "wait", "too early"]
     version: int
     former: int
     rows: int
@@ -63,33 +127,74 @@ def look_confidence(days: int, error: float) -> float:
     return 1 - 2 * float(stats.norm.sf(math.sqrt(2 * (1 + scale / days) * mixture)))
 
 
-def judge_newcomer(
-    rows: pd.DataFrame, policy: GatePolicy, *, version: int, former: int, metric: str, seed: int
-) -> ProbationReport:
-    """Compare a newcomer with the champion before it on the same mature rows, by blocks of days.
+def probation_length(definition: ModelDefinition) -> timedelta:
+    """How long after a promotion rows are looked at: labels that come late lengthen it."""
+    own = definition.gate.probation
+    length = max(_LEAST_PROBATION, PROBATION_WINDOWS * definition.monitoring.window) if own is None else own
+    return length + definition.data.label_delay
+
+
+def is_last_look(definition: ModelDefinition, since: datetime, as_of: datetime) -> bool:
+    """Whether a probation that began at `since` is over a window from now."""
+    return as_of + definition.monitoring.window > since + probation_length(definition)
+
+
+def waiting_length(definition: ModelDefinition) -> timedelta:
+    """How long a challenger waits, at most: labels that come late lengthen it."""
+    return definition.gate.wait_windows * definition.monitoring.window + definition.data.label_delay
+
+
+def judge_newcomer(rows: pd.DataFrame, bout: Bout, *, version: int, former: int, last: bool = False) -> ProbationReport:
+    """Compare a newcomer with the champion before it on the same mature rows.
 
     A newcomer that is no worse is rolled back with a chance of 1 - `policy.confidence` at the most in its whole
-    probation, however often it is looked at.
+    probation, however often it is looked at. At the end the burden of proof turns round: who is behind then goes,
+    however surely. So a challenger may go in on little evidence, and none stays for good that has not been ahead.
 
     Args:
-        rows: time, truth, score (the newcomer's, as logged) and shadow (the former champion's); any order.
-        policy: The gate's: its least rows and its confidence count here too.
-        metric: The gate's.
+        rows: time, truth, score (the newcomer's) and shadow (the former champion's); any order.
+        last: Whether the probation ends before the next look.
     """
+    found = _look(rows, bout, version, former, "reigns")
+    if found.verdict == "too early" or found.interval is None:
+        return found
+    if found.interval.high < 0:
+        return replace(found, verdict="roll back", reason=f"{found.reason}: it is surely worse")
+    if last and found.interval.estimate < 0:
+        return replace(found, verdict="roll back", reason=f"{found.reason}: it is behind at the end of its probation")
+    return replace(found, verdict="stay")
+
+
+def judge_waiting(rows: pd.DataFrame, bout: Bout, *, version: int, former: int, time_is_up: bool) -> ProbationReport:
+    """Look again at a challenger that the gate left in doubt, on rows since its training.
+
+    It wins when it is ahead: as at the gate, who is ahead goes in on probation. It is given up when it is surely not
+    better, whatever later looks would say, or when its time is up.
+
+    Args:
+        rows: time, truth, score (the challenger's) and shadow (the champion's); any order.
+    """
+    found = _look(rows, bout, version, former, "waits")
+    if found.verdict != "too early" and found.interval is not None:
+        if found.interval.high < 0:
+            return replace(found, verdict="give up", reason=f"{found.reason}: it is surely worse")
+        if is_ahead(found.interval, bout.prior):
+            return replace(found, verdict="promote", reason=f"{found.reason}: it is ahead, and goes in on probation")
+    if time_is_up:
+        return replace(found, verdict="give up", reason=f"{found.reason}: it has waited long enough")
+    return replace(found, verdict="wait")
+
+
+def _look(rows: pd.DataFrame, bout: Bout, version: int, former: int, does: str) -> ProbationReport:
     rows = rows.sort_values("time", kind="stable")
+    policy = bout.policy
     if len(rows) < policy.minimum_rows:
-        reason = f"{len(rows)} rows have their truth since version {version} reigns, {policy.minimum_rows} are needed"
+        reason = f"{len(rows)} rows have their truth since version {version} {does}, {policy.minimum_rows} are needed"
         return ProbationReport("too early", version, former, len(rows), None, reason)
-    days = rows["time"].dt.floor("D").astype("int64").to_numpy()
-    confidence = look_confidence(len(np.unique(days)), 1 - policy.confidence)
-    interval = paired_improvement(
-        metric, rows["truth"].to_numpy(), rows["score"].to_numpy(), rows["shadow"].to_numpy(),
-        blocks=days, confidence=confidence, resamples=policy.resamples, seed=seed,
-    )  # fmt: skip
-    told = f"on {len(rows)} rows version {version} improves {metric} over version {former} by {interval.estimate:.4g}"
-    if not interval.known:
-        return ProbationReport("too early", version, former, len(rows), interval, f"{told}, without an interval yet")
-    told += f" ({interval.low:.4g} to {interval.high:.4g}, with {policy.confidence:.0%} sure over all looks together)"
-    if interval.high < 0:
-        return ProbationReport("roll back", version, former, len(rows), interval, f"{told}: it is surely worse")
-    return ProbationReport("stay", version, former, len(rows), interval, told)
+    days = rows["time"].dt.floor("D").nunique()
+    found = bout.interval(rows, look_confidence(days, 1 - policy.confidence))
+    told = f"on {len(rows)} rows version {version} improves {bout.metric} over version {former} by {found.estimate:.1%}"
+    if not found.known:
+        return ProbationReport("too early", version, former, len(rows), found, f"{told}, without an interval yet")
+    told += f" ({found.low:.1%} to {found.high:.1%}, with {policy.confidence:.0%} sure over all looks together)"
+    return ProbationReport("stay", version, former, len(rows), found, told)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tasks.measures.bootstrap import Interval
 
-Verdict = Literal["promote", "keep", "insufficient evidence"]
+Verdict = Literal["promote", "keep", "wait", "insufficient evidence"]
 Unit = Literal["", "relative", "rows", "ms", "MB"]
 _TAG_LENGTH = 250
 _RESULTS = {True: "passed", False: "**failed**", None: "unknown"}

@@ -54,6 +54,22 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+def is_ahead(difference: Interval, prior: tuple[float, float] | None = None) -> bool:
+    """Whether a difference is more likely above zero than below: by its estimate, or together with a prior.
+
+    Args:
+        prior: Mean and standard error of what such differences have been, in the same unit; combined by precision.
+    """
+    if prior is None or not difference.known:
+        return difference.estimate > 0
+    from scipy import stats
+
+    error = (difference.high - difference.low) / 2 / float(stats.norm.ppf((1 + difference.confidence) / 2))
+    if error <= 0:
+        return difference.estimate > 0
+    return difference.estimate / error**2 + prior[0] / prior[1] ** 2 > 0
+
+
 @dataclass(frozen=True)
 class _Statistic:
     """A loss as a function of sums: rows (n, K) are summed within blocks, combine maps (R, K) to (R,)."""

@@ -11,11 +11,10 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, RegistryError
 from perennial.model.known import stored_frame
 from perennial.state.approval import ask
-from perennial.state.registry import Reign, Version
+from perennial.state.registry import Registry, Reign, Version
 from perennial.workspace import Workspace
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import predict_score
-from tasks.steps.probation import was_rolled_back
 from tasks.steps.register import GOLDEN_FILE
 from tasks.steps.score import load_version
 
@@ -24,9 +23,37 @@ def let_in(
     workspace: Workspace, definition: ModelDefinition, version: Version, report: GateReport, *,
     beaten: Version | None, action: str, at: datetime, by: str, decision_id: str | None,
 ) -> Reign | None:  # fmt: skip
-    """Make the version the champion if the gate let it in, nobody's approval is needed, and it never failed live.
+    """Make the version the champion if the gate let it in; let it wait, marked as waiting, if the gate is in doubt.
+
+    The rest is as of `enter`.
+    """
+    if action == "promote":
+        _make_room(workspace.registry, version)
+    if report.verdict == "wait" and not version.tag("waiting"):
+        workspace.registry.set_tags(version, {"waiting": "for evidence"})
+    if report.verdict != "promote":
+        return None
+    reason = report.reasons[0] if report.reasons else report.verdict
+    return enter(
+        workspace, definition, version, reason, beaten=beaten, action=action, at=at, by=by, decision_id=decision_id
+    )
+
+
+def _make_room(registry: Registry, newer: Version) -> None:
+    """An older challenger that waits for evidence waits no longer: a newer training has been judged."""
+    for version in registry.versions(newer.model):
+        if version.number < newer.number and version.tag("waiting") == "for evidence":
+            registry.set_tags(version, {"waiting": "replaced"})
+
+
+def enter(
+    workspace: Workspace, definition: ModelDefinition, version: Version, reason: str, *,
+    beaten: Version | None, action: str, at: datetime, by: str, decision_id: str | None,
+) -> Reign | None:  # fmt: skip
+    """Make a version that has won the champion if nobody's approval is needed, and it never failed live.
 
     Args:
+        reason: Why it was let in.
         beaten: The champion that it was judged against.
         action: What the history calls it: promote, recalibrate.
         at: The moment of its data.
@@ -36,7 +63,7 @@ def let_in(
         RegistryError: What was stored does not predict what was trained.
     """
     model, registry = definition.name, workspace.registry
-    if report.verdict != "promote" or was_rolled_back(registry.history(model), version.number):
+    if was_rolled_back(registry.history(model), version.number):
         return None
     current, expected = registry.champion(model), beaten.number if beaten else None
     if current is not None and current.number not in (expected, version.number):
@@ -49,14 +76,13 @@ def let_in(
         ask(registry, version)
         return None
     return registry.promote(
-        version,
-        action=action,
-        at=at,
-        recorded_at=datetime.now(UTC),
-        by=by,
-        reason=report.reasons[0] if report.reasons else report.verdict,
-        decision_id=decision_id,
+        version, action=action, at=at, recorded_at=datetime.now(UTC), by=by, reason=reason, decision_id=decision_id
     )
+
+
+def was_rolled_back(history: list[Reign], version: int) -> bool:
+    """Whether a version was champion once and was rolled back: the same data is not tried again."""
+    return any(line.action == "rollback" and line.previous == version for line in history)
 
 
 def require_golden(workspace: Workspace, definition: ModelDefinition, version: Version) -> float:

@@ -25,13 +25,15 @@ from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
+from tasks.calibration.fit import carried_strength
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps
 from tasks.check.complaints.complaint import Complaint, read_complaints
 from tasks.check.complaints.masks import is_refused, sound_rows, without_refused
-from tasks.check.history import outcome_row
+from tasks.check.gains import warning
+from tasks.check.history import outcome_row, read_history
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
-from tasks.gate.evidence import Evidence
+from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
@@ -186,15 +188,25 @@ def train(prepared: Prepared, tuning: TuningResult) -> FittedModel:
 
 
 def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: FittedModel) -> Judged:
-    """Let the gate compare challenger and champion on the holdout, which neither has seen, nor the champion's map."""
+    """Let the gate compare challenger and champion on the holdout, which neither has seen.
+
+    Both behind maps made alike; where the definition makes no maps, the champion is judged by one that it has from
+    elsewhere only as far as that has not seen the holdout.
+    """
     measured, champion, definition = measure_challenger(prepared, challenger), prepared.champion, prepared.definition
     if champion is None:
         return judge_measured(prepared, measured, champion_score=None, champion_until=None)
     raw = raw_score(load_version(workspace.registry, champion, definition), _holdout_features(prepared), definition)
-    maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
-    score = judged_score(raw, maps, prepared.split.holdout_from)
-    until, note = datetime.fromisoformat(champion.tag("trained_until")), judged_note(maps, prepared.split.holdout_from)
-    return judge_measured(prepared, measured, champion_score=score, champion_until=until, champion_note=note)
+    score, note = raw, ""
+    if not definition.monitoring.recalibrate:
+        maps = reigned_maps(workspace.registry, champion, as_of=prepared.as_of)
+        score = judged_score(raw, maps, prepared.split.holdout_from)
+        note = judged_note(maps, prepared.split.holdout_from)
+    until = datetime.fromisoformat(champion.tag("trained_until"))
+    prior = warning(read_history(workspace.ledger(definition.name).rows(as_of=prepared.as_of), prepared.as_of))
+    return judge_measured(
+        prepared, measured, champion_score=score, champion_until=until, champion_note=note, prior=prior
+    )
 
 
 def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
@@ -214,14 +226,15 @@ def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
 
 def judge_measured(
     prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None,
-    champion_note: str = "",
+    champion_note: str = "", prior: tuple[float, float] | None = None,
 ) -> Judged:  # fmt: skip
     """The gate's verdict, given both models' scores on the holdout.
 
     Args:
-        champion_score: On the holdout's rows, in their order; None for a first model.
+        champion_score: Its own, before a map, on the holdout's rows, in their order; None for a first model.
         champion_until: The newest time that the champion has learned from.
         champion_note: What the report tells of the champion's score.
+        prior: What promotions of this model have been found to bring, see `tasks.check.gains.warning`.
     """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
@@ -241,15 +254,19 @@ def judge_measured(
         challenger_newest=measured.trained_until,
         champion_newest=champion_until,
         champion_note=champion_note,
+        prior=prior,
         separations=separations(features.tail(_PROBE_ROWS), truth[-_PROBE_ROWS:], definition.task),
     )
-    seed = definition.training.seed
+    monitoring, seed = definition.monitoring, definition.training.seed
+    if monitoring.recalibrate:
+        strength = carried_strength(monitoring, definition.data.label_delay)
+        evidence = behind_fair_maps(evidence, definition.task, strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
-    """The twin of the challenger that is registered in its place if it wins: it has learned from the holdout too.
+    """The twin of the challenger that is registered in its place if it wins or waits: it has learned from the holdout.
 
     Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
     the procedure and its parameters on them already.

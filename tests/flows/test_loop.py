@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import doubtful_model
 import pandas as pd
 import pytest
+from doubtful_model import CHALLENGER_AT, CHAMPION_AT, LATER_AT
 from small_model import add, day, define, rows, write_source
 
 from perennial.errors import ConflictError, DataError, NotFoundError, ValidationRefused
@@ -231,3 +233,22 @@ def test_a_person_answers_from_prefects_pages(flow_workspace: Workspace) -> None
     refused = registry.version("asked", 2)
     assert (refused.tag("approval"), refused.tag("approval.reason")) == ("refused", "a strike week")
     assert registry.history("asked") == [reign]
+
+
+def test_a_monitor_settles_what_the_gate_left_in_doubt(flow_workspace: Workspace) -> None:
+    from flows.monitor import monitor
+    from flows.retrain import retrain
+
+    workspace = flow_workspace
+    definition = doubtful_model.define(workspace, name="doubtful")
+    doubtful_model.fill(workspace, definition)
+    assert retrain("doubtful", as_of=CHAMPION_AT)["promoted"]
+    made = retrain("doubtful", as_of=CHALLENGER_AT, force=True)
+    assert (made["gate"], made["promoted"], made["waits_for_evidence"]) == ("wait", False, True)
+    assert monitor("doubtful", as_of=day(19.1), report=False, trigger=False)["waiting"]["verdict"] == "wait"
+    settled = monitor("doubtful", as_of=LATER_AT, report=False, trigger=False)
+    assert settled["waiting"]["verdict"] == "promote"
+    reign = workspace.registry.reign("doubtful")
+    assert reign
+    assert (reign.version, reign.by) == (2, "evidence")
+    assert "is let in" in artifacts("doubt-doubtful")["doubt-doubtful"].data

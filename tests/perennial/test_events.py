@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from perennial.events import PROMOTED, REFUSED, ROLLED_BACK, WAITING, reign_event, reign_payload
+from perennial.events import IN_DOUBT, PROMOTED, REFUSED, ROLLED_BACK, WAITING, reign_event, reign_payload
 from perennial.state.registry import Reign
 
 MOMENT = datetime(2026, 1, 31, 6, tzinfo=UTC)
@@ -40,6 +40,7 @@ def test_what_a_change_of_champion_tells() -> None:
     ("verdict", "waits", "event", "subject"),
     [
         ("keep", False, REFUSED, "toy: version 4 was kept out by the gate"),
+        ("wait", False, IN_DOUBT, "toy: version 4 waits for evidence"),
         ("insufficient evidence", False, REFUSED, "toy: version 4 was kept out by the gate"),
         ("promote", True, WAITING, "toy: version 4 waits for a person"),
         # The gate let it in, but it failed live before.

@@ -146,9 +146,9 @@ def retrain(
     challenger = retraining.train(prepared, tuning)
     judged = retraining.judge_challenger(workspace, prepared, challenger)
     record = describe(prepared, tuning, challenger, judged, seconds={"train": 1.0}, decision_id=decision_id)
-    won = judged.report.verdict == "promote"
-    final = retraining.refit(prepared, tuning) if won else challenger
-    record = with_twin(record, final) if won else record
+    stays = judged.report.verdict in ("promote", "wait")
+    final = retraining.refit(prepared, tuning) if stays else challenger
+    record = with_twin(record, final) if stays else record
     version = register_training(workspace.registry, record)
     reign = retraining.promote(workspace, prepared, version, judged.report, by="test", decision_id=decision_id)
     retraining.record_outcome(workspace, prepared, judged, by="test", decision_id=decision_id, version=version.number)

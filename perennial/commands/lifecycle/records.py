@@ -29,7 +29,7 @@ def status(model: str | None, as_json: bool) -> None:
         return
     shown = (
         "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
-        "fast_path",
+        "in_doubt", "fast_path",
     )  # fmt: skip
     print_table(shown, [[row[column] for column in shown] for row in rows])
 
@@ -97,6 +97,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
     last = entries[-1] if entries else None
     store = workspace.store
     waiting = [version.number for version in pending(workspace.registry, model)]
+    doubted = [version for version in workspace.registry.versions(model) if version.tag("waiting") == "for evidence"]
     return {
         "model": model,
         "champion": reign.version if reign else None,
@@ -109,6 +110,7 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],
         "waiting": ", ".join(str(number) for number in waiting),
+        "in_doubt": ", ".join(str(version.number) for version in doubted),
         "fast_path": _fast_path(workspace, model, reign.version) if reign else None,
     }
 

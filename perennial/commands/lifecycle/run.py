@@ -141,6 +141,8 @@ def retrain(
     done = "is champion now" if result["promoted"] else "is registered as challenger"
     if result["waits_for_approval"]:
         done = f"waits for a person: perennial approve {model} --reason WHY"
+    if result["waits_for_evidence"]:
+        done = "waits for evidence: each check looks again, on rows that neither it nor the champion has seen"
     click.echo(f"{result['gate']}: version {result['version']} {done}. {result['reason']}")
 
 

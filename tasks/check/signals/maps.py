@@ -13,6 +13,7 @@ from tasks.calibration.fit import (
     TESTED_ROWS,
     RecalibrationTest,
     Recalibrator,
+    carried_strength,
     check_recalibration,
     fit_recalibration,
 )
@@ -26,7 +27,8 @@ def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recal
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
     truth, raw, _ = labelled_scores(join_labels(inputs, policy, as_of))
     task = inputs.reference.task
-    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=policy.recalibration_strength)
+    strength = carried_strength(policy, inputs.label_delay)
+    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=strength)
 
 
 def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
@@ -35,7 +37,7 @@ def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
     baseline = float(np.mean(usual)) if usual else float("nan")
     return MapCourt(
-        inputs.gate, task, metric, baseline, policy.recalibration_strength, policy.recalibration_sigmas,
+        inputs.gate, task, metric, baseline, carried_strength(policy, inputs.label_delay), policy.recalibration_sigmas,
         policy.minimum_rows, inputs.seed,
     )  # fmt: skip
 
@@ -47,7 +49,7 @@ def map_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> t
     if len(truth) < policy.minimum_rows:
         return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
     rows = mature_rows(joined)
-    test = check_recalibration(truth, raw, score, task, strength=policy.recalibration_strength)
+    test = check_recalibration(truth, raw, score, task, strength=carried_strength(policy, inputs.label_delay))
     if test.sigmas <= policy.recalibration_sigmas:
         return test, None
     court = map_court(inputs, policy)

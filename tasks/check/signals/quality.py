@@ -14,6 +14,7 @@ from perennial.definition import Monitoring
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import is_refused
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
+from tasks.check.gains import RECENT, expected_gain
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
 from tasks.check.reference import PREDICTION, Reference
@@ -172,12 +173,22 @@ def alike_signals(inputs: CheckInputs, joined: pd.DataFrame) -> tuple[Signal, ..
 
 
 def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) -> tuple[Signal, ...]:
+    """How much is new, beside how much must be.
+
+    After fruitless trainings more must be, unless the model's retrainings have shown that one is worth its price.
+    """
     basis = max(inputs.reference.trained_rows, history.tried_rows, 1)
     ratio = inputs.labelled_rows / basis
-    limit = 1 + (policy.growth - 1) * policy.backoff**history.fruitless
+    expected = expected_gain(history)
+    failed = max(history.fruitless, sum(gain < 0 for gain in history.gains[-RECENT:]))
+    dear = failed > 0 and expected.mean < policy.training_price
+    limit = 1 + (policy.growth - 1) * (policy.backoff**failed if dear else 1)
     fired = ratio >= limit
     detail = f"{inputs.labelled_rows} labelled rows are {ratio:.2f}× the {basis} of the last training"
-    source = "monitoring.growth" + (f", raised: fruitless trainings {history.fruitless}" if history.fruitless else "")
+    detail += f"; {expected.told()}" if expected.trainings else ""
+    source = "monitoring.growth"
+    if dear:
+        source += f", raised: {failed} trainings brought nothing, less expected than monitoring.training_price"
     return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
 
 
@@ -188,6 +199,37 @@ def age_signals(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> tup
     days, most = age.total_seconds() / 86400, limit.total_seconds() / 86400
     detail = f"the champion's training data ended {days:.1f} days ago; {most:.1f} are allowed"
     return (Signal("age", "schedule", days, most, "monitoring.maximum_age, days", age > limit, age > limit, detail),)
+
+
+def in_flight(inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime) -> datetime | None:
+    """When the newest training was asked for, if no label has shown yet what it brought; None otherwise.
+
+    It has been shown by the first mature window that lies wholly after it.
+    """
+    newest = history.attempts[-1] if history.attempts else None
+    return newest if newest is not None and newest > as_of - inputs.label_delay - policy.window else None
+
+
+def await_truth(
+    signals: tuple[Signal, ...], inputs: CheckInputs, history: History, since: datetime | None
+) -> tuple[Signal, ...]:
+    """Signals that rest on no label, without their word where a training could learn nothing new, or is in flight.
+
+    They would ask again on what the last training has learned from already, until its truth comes.
+
+    Args:
+        since: As of `in_flight`.
+    """
+    if inputs.labelled_rows <= max(inputs.reference.trained_rows, history.tried_rows):
+        told = "; no label is newer than those of the last training"
+    elif since is not None:
+        told = f"; no label has shown yet what the training of {since:%Y-%m-%d %H:%M} brought"
+    else:
+        return signals
+    return tuple(
+        replace(signal, persistent=False, detail=signal.detail + told) if signal.persistent else signal
+        for signal in signals
+    )
 
 
 def loss_dict(loss: MeanLoss, reference: Reference) -> dict[str, Any]:

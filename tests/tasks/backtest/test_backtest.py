@@ -36,9 +36,9 @@ from tasks.steps import retrain as retraining
 from tasks.steps.describe import describe, with_twin
 from tasks.steps.ingest import ingest_batch
 from tasks.steps.monitor import gather_inputs, record_decision, run_check
-from tasks.steps.probation import check_newcomer, end_probation
 from tasks.steps.register import register_training
 from tasks.steps.score import load_version, require_champion, score_unscored
+from tasks.steps.trial.probation import check_newcomer, end_probation
 
 WEEK = timedelta(days=7)
 
@@ -218,7 +218,7 @@ class TestMeasure:
             first = next(action for action in later if action.verdict == verdict)
             assert first.as_of <= day(70), name
             assert first.told, name
-            assert 0.5 < result.kept < 1, name
+            assert 0.5 < result.kept < 1.1, name  # maps may bring more than always-retraining without them
             assert 0 < result.retrains < 12
             assert result.cpu_seconds > 0
         assert found.result("maps only").retrains == 0

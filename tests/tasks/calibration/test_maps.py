@@ -129,6 +129,13 @@ def test_a_map_that_has_seen_the_holdout_does_not_keep_a_better_challenger_out(m
     challenger = retraining.train(prepared, tuning)
     judged = retraining.judge_challenger(workspace, prepared, challenger)
     assert judged.report.verdict == "promote"
+    # Where no maps are made, the champion's from elsewhere has seen the holdout, and is left out.
+    still = definition.model_copy(
+        update={"monitoring": definition.monitoring.model_copy(update={"recalibrate": False})}
+    )
+    prepared = replace(prepared, definition=still)
+    judged = retraining.judge_challenger(workspace, prepared, challenger)
+    assert judged.report.verdict == "promote"
     told = next(check for check in judged.report.checks if check.name == "champion_map")
     assert "has seen" in told.detail
 

@@ -17,11 +17,13 @@ from scipy.special import expit, logit
 
 from perennial.definition import Monitoring, Triggers
 from perennial.errors import DataError
+from tasks.calibration.fit import carried_strength
 from tasks.check.decision import CheckInputs, Decision, check, decide
 from tasks.check.history import outcome_row, read_history, recalibration_row
 from tasks.check.reference import Reference
 from tasks.check.signal import Signal
 from tasks.check.signals.maps import refit_map
+from tasks.check.signals.quality import await_truth, in_flight
 from tasks.check.text import render_markdown, render_text
 
 FRAME = make_frame(30)
@@ -382,3 +384,38 @@ def test_more_loss_never_turns_a_retrain_into_a_hold(one: float, other: float) -
         before, after = (check(_worse(_inputs(), by), policy, as_of=AS_OF).verdict for by in (less, more))
         if before == "retrain":
             assert after in allowed
+
+
+def test_drift_does_not_ask_again_while_a_training_is_in_flight() -> None:
+    """Blind checks ask once; until a window after that training has its truth, the same drift asks no more."""
+    inputs = _inputs(label_delay=5 * WEEK, labelled_rows=10 * REFERENCE.trained_rows)
+    policy = CALM.model_copy(update={"label_patience": WEEK})
+    drifting = Signal("drift", "drift", 3.0, 1.0, "", True, True, "it drifts")
+    estimated = Signal("estimated_loss", "estimate", 2.0, 1.0, "", True, True, "it is worse")
+    for ago, silent in ((1, True), (5, True), (5.9, True), (6, False), (20, False)):
+        history = read_history([_row("retrain", AS_OF - ago * WEEK)], AS_OF)
+        since = in_flight(inputs, policy, history, AS_OF)
+        assert (since is not None) is silent, ago
+        told = await_truth((estimated, drifting), inputs, history, since)
+        assert all(signal.persistent is not silent for signal in told)
+        assert all(signal.fired for signal in told), "it is measured and told all the same"
+        assert all(("no label has shown yet" in signal.detail) is silent for signal in told)
+
+
+def test_where_no_label_is_newer_nothing_is_to_be_learned() -> None:
+    known = REFERENCE.trained_rows
+    drifting = (Signal("drift", "drift", 3.0, 1.0, "", True, True, "it drifts"),)
+    nothing = read_history([], AS_OF)
+    (told,) = await_truth(drifting, _inputs(labelled_rows=known), nothing, None)
+    assert not told.persistent
+    assert "no label is newer" in told.detail
+    assert await_truth(drifting, _inputs(labelled_rows=known + 1), nothing, None) == drifting
+
+
+@given(late=st.floats(0, 30), strength=st.floats(0.05, 1))
+def test_the_later_the_labels_the_weaker_the_map(late: float, strength: float) -> None:
+    policy = Monitoring(recalibration_strength=strength)
+    carried = carried_strength(policy, late * policy.window)
+    assert 0 < carried <= strength
+    assert carried >= carried_strength(policy, (late + 1) * policy.window)
+    assert carried_strength(policy, policy.window) == pytest.approx(strength), "a window late is what it is chosen for"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,15 +13,17 @@ from hypothesis import strategies as st
 
 from perennial.definition import GatePolicy
 from perennial.workspace import Workspace
-from tasks.gate.probation import ProbationReport, judge_newcomer, look_confidence
+from tasks.gate.probation import Bout, ProbationReport, judge_newcomer, judge_waiting, look_confidence, probation_length
 from tasks.gate.report import GateReport
 from tasks.measures.bootstrap import paired_improvement
 from tasks.rows.labels import label_frame
-from tasks.steps.probation import check_newcomer, end_probation, was_rolled_back
+from tasks.steps.promote import was_rolled_back
 from tasks.steps.retrain import promote
 from tasks.steps.score import log_predictions
+from tasks.steps.trial.probation import check_newcomer, end_probation
 
 POLICY = GatePolicy(minimum_rows=100)
+AS_ANSWERED = Bout(POLICY, "classification", "log_loss", 0, None)
 
 
 def judged(noise: float, *, rows: int = 2000, seed: int = 0) -> ProbationReport:
@@ -31,7 +35,7 @@ def judged(noise: float, *, rows: int = 2000, seed: int = 0) -> ProbationReport:
     frame = pd.DataFrame(
         {"time": time, "truth": random.uniform(size=rows) < chance, "score": score, "shadow": chance}
     ).astype({"truth": float})
-    return judge_newcomer(frame, POLICY, version=2, former=1, metric="log_loss", seed=seed)
+    return judge_newcomer(frame, replace(AS_ANSWERED, seed=seed), version=2, former=1)
 
 
 def test_a_surely_worse_newcomer_goes() -> None:
@@ -71,7 +75,8 @@ def first_roll_back(worse: float, seed: int, *, naive: bool = False) -> int | No
             )  # fmt: skip
             gone = interval.high < 0
         else:
-            gone = judge_newcomer(seen, policy, version=2, former=1, metric="mse", seed=0).verdict == "roll back"
+            bout = Bout(policy, "regression", "mse", 0, None)
+            gone = judge_newcomer(seen, bout, version=2, former=1).verdict == "roll back"
         if gone:
             return day
     return None
@@ -105,7 +110,36 @@ def test_a_better_newcomer_is_never_rolled_back(seed: int) -> None:
     worse = np.clip(chance + random.normal(0, 0.3, 1000), 0.01, 0.99)
     truth = (random.uniform(size=1000) < chance).astype(float)
     frame = pd.DataFrame({"time": time, "truth": truth, "score": chance, "shadow": worse})
-    assert judge_newcomer(frame, POLICY, version=2, former=1, metric="brier", seed=seed).verdict == "stay"
+    bout = replace(AS_ANSWERED, metric="brier", seed=seed)
+    assert judge_newcomer(frame, bout, version=2, former=1).verdict == "stay"
+    turned = frame.rename(columns={"score": "shadow", "shadow": "score"})
+    assert judge_waiting(frame, bout, version=2, former=1, time_is_up=False).verdict == "promote"
+    assert judge_waiting(turned, bout, version=2, former=1, time_is_up=False).verdict in ("give up", "wait")
+    assert judge_waiting(turned, bout, version=2, former=1, time_is_up=True).verdict == "give up"
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), shift=st.floats(-1, 1))
+def test_behind_maps_a_newcomer_is_not_rolled_back_for_its_calibration(seed: int, shift: float) -> None:
+    """The former champion has had its map for long; the newcomer, the same model, has none yet."""
+    random = np.random.default_rng(seed)
+    chance = random.uniform(0.05, 0.95, 2000)
+    time = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(2000) * 15, unit="min")
+    truth = (random.uniform(size=2000) < chance).astype(float)
+    shifted = 1 / (1 + (1 - chance) / chance * np.exp(-shift))
+    frame = pd.DataFrame({"time": time, "truth": truth, "score": shifted, "shadow": chance})
+    report = judge_newcomer(frame, replace(AS_ANSWERED, strength=1.0, seed=seed), version=2, former=1)
+    assert report.interval is not None
+    assert abs(report.interval.estimate) < 0.01
+    assert report.verdict == "stay"
+
+
+def test_a_challenger_without_later_rows_waits_until_its_time_is_up() -> None:
+    nothing = pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})
+    assert judge_waiting(nothing, AS_ANSWERED, version=2, former=1, time_is_up=False).verdict == "wait"
+    given_up = judge_waiting(nothing, AS_ANSWERED, version=2, former=1, time_is_up=True)
+    assert (given_up.verdict, given_up.interval) == ("give up", None)
+    assert "has waited long enough" in given_up.reason
 
 
 @pytest.fixture
@@ -151,5 +185,5 @@ def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -
 
 def test_after_its_time_nobody_is_on_probation(newcomer: Workspace) -> None:
     definition = newcomer.definition("digits")
-    late = small_model.day(15) + definition.gate.probation + pd.Timedelta(days=1)
+    late = small_model.day(15) + probation_length(definition) + pd.Timedelta(days=1)
     assert check_newcomer(newcomer, definition, as_of=late) is None
