@@ -184,9 +184,9 @@ def steps(workspace: Any, definition: Any, as_of: datetime) -> dict[str, Callabl
     from tasks.check.decision import check
     from tasks.rows.frames import known_labels, labelled_rows
     from tasks.rows.labels import add_labels
-    from tasks.steps.ingest import read_new
     from tasks.steps.monitor import freshness, gather_inputs, open_decisions, record_decision, run_check
     from tasks.steps.score import require_champion, score_unscored
+    from tasks.steps.source import read_new
     from tasks.steps.trial.probation import check_newcomer
 
     store, ledger = workspace.store, workspace.ledger("flights")

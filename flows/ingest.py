@@ -18,16 +18,8 @@ from perennial.state.store import LAYOUT
 from perennial.workspace import Workspace, open_workspace
 from tasks.rows.classes import known_coding, settle
 from tasks.rows.files import read_parts, require_readable
-from tasks.steps.ingest import (
-    PART_ROWS,
-    SOURCE,
-    Receipt,
-    SourceRead,
-    add_source_truths,
-    ingest_batch,
-    read_new,
-    write_page,
-)
+from tasks.steps.ingest import PART_ROWS, SOURCE, Receipt, ingest_batch, write_page
+from tasks.steps.source import SourceRead, add_source_truths, read_new
 from tasks.validation.report import render_markdown
 from tasks.validation.suites import find_suite, load_suite
 

@@ -25,6 +25,7 @@ from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import PICKLE_FILE, SKOPS_FILE, folder_digest
 from perennial.model.truth import code_truth, count_words, declared_classes, learn_classes
 from perennial.state.store import ROW_ID, ROW_TIME
+from tasks.intake.judging import NamedRows, id_name, refuse_truths
 from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
@@ -32,7 +33,7 @@ from tasks.intake.twins import find_within
 from tasks.learning.fitting import fit, predict_score
 from tasks.rows.classes import Coding
 from tasks.rows.files import read_parts
-from tasks.steps.ingest import PART_ROWS, NamedRows, id_name, refuse_truths
+from tasks.steps.ingest import PART_ROWS
 from tasks.steps.register import is_safe, self_contained, trusted_types
 from tasks.validation.fitness import unfit_expectations
 from tasks.validation.judging import validate

@@ -16,6 +16,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.state.store import ROW_ID, ROW_TIME, Store
+from tasks.intake.judging import Judged, NamedRows, id_name, judge_batch, learn_coding, refuse_truths, suite_refusals
 from tasks.intake.quarantine import (
     BY_ROW,
     DISCARDED,
@@ -36,19 +37,7 @@ from tasks.intake.spool import Spool
 from tasks.intake.twins import find_stored, find_within, stored_ids
 from tasks.rows.classes import Coding, settle
 from tasks.rows.frames import is_known, known_labels
-from tasks.steps.ingest import (
-    Judged,
-    NamedRows,
-    Receipt,
-    add_batch_labels,
-    finish,
-    id_name,
-    judge_batch,
-    learn_coding,
-    refuse_truths,
-    store_rows,
-    suite_refusals,
-)
+from tasks.steps.ingest import Receipt, add_batch_labels, finish, store_rows
 from tasks.validation.report import summary
 from tasks.validation.rowwise import unjudged, validate_rows
 from tasks.validation.spelling import in_normal_form

@@ -66,7 +66,7 @@ def _nothing_to_ingest(model: str, paths: list[str], at: datetime) -> bool:
     """Whether that can be told without a flow run; what is wrong is told before any server is started."""
     from perennial.workspace import open_workspace
     from tasks.rows.files import require_readable
-    from tasks.steps.ingest import is_first, is_nothing_new, read_new
+    from tasks.steps.source import is_first, is_nothing_new, read_new
     from tasks.validation.suites import find_suite
 
     workspace = open_workspace()

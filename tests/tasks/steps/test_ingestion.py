@@ -18,8 +18,9 @@ from tasks.intake.quarantine import entries
 from tasks.rows.classes import known_coding
 from tasks.rows.frames import known_labels
 from tasks.rows.labels import label_frame
-from tasks.steps.ingest import add_source_truths, ingest_batch, is_nothing_new, read_new
+from tasks.steps.ingest import ingest_batch
 from tasks.steps.quarantine import Chosen, release
+from tasks.steps.source import add_source_truths, is_nothing_new, read_new
 
 TABLES = ("batches", "labels", "quarantine", "receipts")
 

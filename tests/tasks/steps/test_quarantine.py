@@ -22,8 +22,9 @@ from tasks.intake.quarantine import entries, entry_name, overview, row_lines, ro
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED
 from tasks.rows.frames import known_labels
 from tasks.rows.labels import label_frame
-from tasks.steps.ingest import ingest_batch, read_new
+from tasks.steps.ingest import ingest_batch
 from tasks.steps.quarantine import Chosen, Released, discard, release
+from tasks.steps.source import read_new
 
 
 @pytest.fixture

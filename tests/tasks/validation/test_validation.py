@@ -22,8 +22,8 @@ from deployments.flights_source import read_table
 from perennial.definition import load_definition
 from perennial.errors import DefinitionError, NotFoundError
 from perennial.settings import PROJECT_ROOT
+from tasks.intake.judging import named
 from tasks.rows.normal_form import normalise
-from tasks.steps.ingest import named
 from tasks.validation import masks
 from tasks.validation.judging import validate
 from tasks.validation.report import ValidationReport, render_html, render_markdown
