@@ -1,1 +1,1 @@
-"""The steps of a model's life: pure functions first, then the Prefect task that gives them input and output."""
+"""The steps of a model's life: pure packages that decide, above them the steps with input and output. No Prefect."""

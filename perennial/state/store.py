@@ -226,10 +226,11 @@ class Store:
         conformed = _conform(table, rows)
         if (done := self.committed(model, table, key)) is not None:
             return Appended(done, False)
+        if self.version(model, table) is None:
+            raise NotFoundError(f"there is no table {model}/{table} to replace", "Append to it")
         with self._told(f"replace {model}/{table}"):
             delta = self._open(model, table, version)
-            if delta is None:
-                raise NotFoundError(f"there is no table {model}/{table} to replace", "Append to it")
+            assert delta is not None
             properties = CommitProperties(app_transactions=[Transaction(key, 1)])
             try:
                 write_deltalake(

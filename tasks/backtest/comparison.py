@@ -325,7 +325,7 @@ def _result(
         loss=nan,
         window_losses=(),
         retrains=count("retrain"),
-        promoted=count("retrain", "promote"),
+        promoted=count("retrain", "promote") + count("settle", "promote"),
         recalibrations=count("recalibrate"),
         maps_promoted=count("recalibrate", "promote"),
         undone=count("roll back"),

@@ -218,11 +218,11 @@ def _label_ends(axes: Any, ends: Mapping[str, tuple[float, str]]) -> None:
 
 
 def _draw_actions(axes: Any, strips: Sequence[PolicyResult]) -> None:
-    """A line a policy: trainings, new maps (filled where the gate let them in), roll-backs and repairs."""
+    """A line a policy: trainings, new maps (filled where let in), settled doubts, roll-backs and repairs."""
     from matplotlib.lines import Line2D
 
-    marks = {"retrain": "s", "recalibrate": "^", "repair": "X", "roll back": "v"}
-    colours = {**COLOURS, "roll back": "#000000"}
+    marks = {"retrain": "s", "recalibrate": "^", "repair": "X", "roll back": "v", "settle": "D"}
+    colours = {**COLOURS, "roll back": "#000000", "settle": COLOURS["retrain"]}
     for place, item in enumerate(strips):
         axes.axhline(place, color="#e6e6e6", linewidth=0.8, zorder=1)
         for action in item.actions:
@@ -242,11 +242,13 @@ def _draw_actions(axes: Any, strips: Sequence[PolicyResult]) -> None:
         Line2D([], [], marker=marks[verdict], linestyle="", color=colours[verdict], label=label, markerfacecolor=fill)
         for verdict, label, fill in (
             ("retrain", "trained and promoted", COLOURS["retrain"]),
-            ("retrain", "trained, kept out", "none"),
+            ("retrain", "trained, kept out or waits", "none"),
+            ("settle", "waited, let in", COLOURS["retrain"]),
+            ("settle", "waited, given up", "none"),
             ("recalibrate", "new map promoted", COLOURS["recalibrate"]),
             ("recalibrate", "new map, kept out", "none"),
             ("roll back", "rolled back", colours["roll back"]),
             ("repair", "repair asked for", COLOURS["repair"]),
         )
     ]
-    axes.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=6, frameon=False, fontsize=8)
+    axes.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False, fontsize=8)

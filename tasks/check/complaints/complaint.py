@@ -94,7 +94,7 @@ def read_complaints(decisions: Sequence[Mapping[str, Any]]) -> tuple[Complaint, 
     """How things stood after the newest of the decisions, oldest complaint first."""
     if not decisions:
         return ()
-    return tuple(Complaint.from_dict(raw) for raw in decisions[-1]["evidence"].get("complaints", ()))
+    return tuple(Complaint.from_dict(raw) for raw in (decisions[-1].get("evidence") or {}).get("complaints", ()))
 
 
 def doubted_span(complaints: Sequence[Complaint], mature_until: datetime) -> tuple[datetime, datetime] | None:
