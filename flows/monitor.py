@@ -54,7 +54,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
     if trigger:
         _ask_for_runs(workspace, definition, decision)
-        if decision.verdict == "repair" and is_news(decision, before):
+        if is_news(decision, before):
             _ask_for_a_person(model, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
@@ -107,9 +107,10 @@ def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: D
 
 
 def _ask_for_a_person(model: str, decision: Decision) -> None:
+    needs = "needs repair" if decision.verdict == "repair" else "is worth a look"
     payload = {
         "model": model, "decision_id": decision.decision_id, "as_of": decision.as_of.isoformat(),
-        "subject": f"{model}: its data needs repair", "text": "\n".join(decision.reasons),
+        "subject": f"{model}: its data {needs}", "text": "\n".join(decision.reasons),
     }  # fmt: skip
     announce(decision_event("repair"), model, payload)
 

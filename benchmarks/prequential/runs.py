@@ -18,7 +18,6 @@ from tasks.calibration.fit import Recalibrator, carried_strength
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.gains import warning
 from tasks.check.history import outcome_row, read_history, realised_row, recalibration_row, rollback_row, settlement_row
-from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.map_court import judge_mapped
@@ -273,11 +272,11 @@ class Court:
         """Put a new map in force, if it is let in; the gate's verdict."""
         as_of = decision.as_of
         verdict: Any = "promote"
+        found, rows, court = cross_fitted_map(inputs, self.definition, as_of)
         if self.gate is None:
-            found, until = refit_map(inputs, self.definition.monitoring, as_of), as_of
+            until = as_of
         else:
-            found, rows = cross_fitted_map(inputs, self.definition, as_of)
-            verdict = judge_mapped(rows, map_court(inputs, self.definition.monitoring)).verdict
+            verdict = judge_mapped(rows, court).verdict
             ledger.append(recalibration_row(decision.decision_id, as_of, verdict, champion_version=str(self.model)))
             until = rows["time"].max().to_pydatetime()
         if verdict == "promote":

@@ -28,7 +28,6 @@ from tasks.check.estimate.record import past_rows
 from tasks.check.gains import warning
 from tasks.check.history import read_history, realised_row, recalibration_row, rollback_row, settlement_row
 from tasks.check.reference import Reference
-from tasks.check.signals.maps import map_court
 from tasks.gate.map_court import judge_mapped
 from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
 from tasks.gate.report import GateReport
@@ -411,11 +410,11 @@ class Walker:
     def _recalibrate(self, moment: Moment, decision: Decision, inputs: CheckInputs) -> None:
         started = self.trainings.clock()
         try:
-            found, rows = cross_fitted_map(inputs, self.definition, moment.as_of)
+            found, rows, court = cross_fitted_map(inputs, self.definition, moment.as_of)
         except DataError as error:
             self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
             return
-        report = judge_mapped(rows, map_court(inputs, self.policy))
+        report = judge_mapped(rows, court)
         tried = recalibration_row(
             decision.decision_id, moment.as_of, report.verdict, champion_version=str(self.champion.number)
         )

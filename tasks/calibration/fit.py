@@ -80,12 +80,14 @@ class RecalibrationTest:
         gain: The mean loss saved per row, cross-fitted; negative where it would cost.
         standard_error: Of the gain, over rows; infinite where it can't be estimated.
         rows: Labelled rows used.
+        note: Why no map is tested, but the score without one; empty otherwise.
     """
 
     method: Method
     gain: float
     standard_error: float
     rows: int
+    note: str = ""
 
     @property
     def sigmas(self) -> float:
@@ -103,7 +105,7 @@ def fit_recalibration(
         score: Shape (n,): the champion's raw output.
         task: classification or regression.
         method: Which map.
-        strength: How much of the way from the identity to the fitted map is gone, in (0, 1].
+        strength: How much of the way from the identity to the fitted map is gone, in [0, 1].
 
     Raises:
         DataError: The lengths differ, or a value is not finite.

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from perennial.definition import Monitoring, duration_text
 from perennial.errors import DataError
+from tasks.check.complaints.complaint import read_complaints
 from tasks.check.evidence import gather
 from tasks.check.history import BUDGET_PERIOD, History, read_history
 from tasks.check.inputs import CheckInputs
@@ -237,9 +238,15 @@ def _bound(signal: Signal, word: str) -> str:
 
 
 def is_news(decision: Decision, before: Mapping[str, Any] | None) -> bool:
-    """Whether the decision asks for a person because of something that the check before it did not."""
+    """Whether the decision asks for a person because of something that the check before it did not.
+
+    Values that go missing hold nothing up when they are few, or have come and gone before: they are told all the same.
+    """
     told = set() if before is None or before["verdict"] != "repair" else _blocking(before["signals"])
-    return bool(_blocking([signal.to_dict() for signal in decision.signals]) - told)
+    raw = decision.to_dict()
+    opened = (item for item in read_complaints([raw]) if item.decision_id == decision.decision_id)
+    gone = {item.name for item in opened if item.kind == "missing"}
+    return bool((_blocking(raw["signals"]) | gone) - told)
 
 
 def _blocking(signals: Sequence[Mapping[str, Any]]) -> set[str]:

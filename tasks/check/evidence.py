@@ -40,10 +40,10 @@ def gather(
     seen = look(inputs, window, policy, history, as_of, decision_id)
     data, summary, counts = seen.signals, seen.summary, seen.counts
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
-    drift = drift_signals(inputs, window.rows, policy, history, counts)
+    drift = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints)
     since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
-    test, refusal = map_test(inputs, policy, joined)
+    test, refusal = map_test(inputs, policy, joined, past)
     maps = map_signals(test, refusal, policy, history, as_of)
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
     quality = quality_signals(inputs, policy, history, loss, covered, judged, drifting, mends)
@@ -54,9 +54,8 @@ def gather(
         *data,
         *quality,
         *alike_signals(inputs, joined),
-        *await_truth((estimated.signal, *drift), inputs, history, since),
+        *await_truth((estimated.signal, *drift, *growth_signals(inputs, policy, history)), inputs, history, since),
         *label_shift_signals(inputs.reference, joined),
-        *growth_signals(inputs, policy, history),
         *age_signals(inputs, policy, as_of),
         *maps,
     )

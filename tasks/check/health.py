@@ -28,6 +28,7 @@ from tasks.measures.profiles import Column
 Floats = NDArray[np.float64]
 
 MISSING_RISE = 0.20
+MISSING_MUCH = 0.40
 UNSEEN_RISE = 0.40
 DUPLICATE_RISE = 0.05
 LEAST_JUMP = 0.75
@@ -230,7 +231,8 @@ def _missing(column: Column, reference: Reference, summary: RunSummary, recent: 
     count = round(share * summary.rows)
     detail = f"{column.name} is missing in {count} of {summary.rows} rows ({share:.1%}); at most {usual:.1%} before"
     source = "the greatest share of the reference's and the newest windows + 20 points"
-    return [_broken(f"missing {column.name}", share, min(limit, 1.0), source, detail)]
+    found = _broken(f"missing {column.name}", share, min(limit, 1.0), source, detail)
+    return [found if emptied or share > usual + MISSING_MUCH else replace(found, persistent=False)]
 
 
 def _unseen(
@@ -288,13 +290,13 @@ def _unit(
     scale = _scale(column, series)
     ordinary = max((_jump(later, sooner, scale) for sooner, later in pairwise(series)), default=0.0)
     latest = [np.array(run.columns[column.name].quantiles) for run in recent if column.name in run.columns]
-    near = [values for values in latest if len(values) and values[1] < values[3]]
-    near = [*near, series[-1]]  # back to what was learned is no jump, whatever came in between
+    latest = [values for values in latest if len(values) and values[1] < values[3]]
+    near = [*latest, series[-1]]  # back to what was learned is no jump, whatever came in between
     jump = min(_jump(now, values, scale) for values in near)
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
         return far
-    name, undone = best_conversion(now, near, scale)
+    name, undone = best_conversion(now, (latest or near)[-1:], scale)  # a sender converts from one day to the next
     typical = f"median {now[2]:.4g} after {near[max(0, len(near) - 2)][2]:.4g}"
     source = "twice the greatest step between the reference's windows, in its 5–95 % range"
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:

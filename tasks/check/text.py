@@ -1,4 +1,4 @@
-"""A decision as people read it: plain text for the terminal, Markdown for the artifact. Nothing is judged here."""
+"""A decision as people read it: text for the terminal, Markdown for the artifact. Nothing is judged here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.check.complaints.complaint import read_complaints
 from tasks.check.decision import Decision
+from tasks.check.plain import summary
 from tasks.check.signal import Signal
 
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
@@ -17,7 +18,8 @@ def render_text(decision: Decision, *, width: int = 100) -> str:
     """The record for a terminal."""
     title = f"{decision.model} v{decision.champion_version}, as of {decision.as_of:%Y-%m-%d %H:%M} UTC"
     lines = [f"{MARKS[decision.verdict]} {decision.verdict.upper()}  {title}", ""]
-    lines += ["Why", *_bullets(decision.reasons[:TOLD_REASONS], width)]
+    lines += [line for sentence in summary(decision) for line in _wrapped(sentence, width, "  ")]
+    lines += ["", "Why", *_bullets(decision.reasons[:TOLD_REASONS], width)]
     if len(decision.reasons) > TOLD_REASONS:
         lines.append(f"  … and {len(decision.reasons) - TOLD_REASONS} more")
     lines += ["", "Signals"] + [_signal_line(signal) for signal in _told(decision)]
@@ -34,7 +36,11 @@ def render_markdown(decision: Decision) -> str:
     lines = [
         f"# {decision.model}: {decision.verdict}",
         "",
-        f"Version {decision.champion_version}, as of {decision.as_of:%Y-%m-%d %H:%M} UTC. {decision.next_step}",
+        f"Version {decision.champion_version}, as of {decision.as_of:%Y-%m-%d %H:%M} UTC.",
+        "",
+        _escape(" ".join(summary(decision))),
+        "",
+        decision.next_step,
         "",
         "## Why",
         "",
@@ -124,12 +130,13 @@ def _day(moment: str) -> str:
 
 
 def _bullets(texts: tuple[str, ...], width: int) -> list[str]:
+    return [line for text in texts for line in _wrapped(text, width, "  - ")]
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
     import textwrap
 
-    lines = []
-    for text in texts:
-        lines += textwrap.wrap(text, width, initial_indent="  - ", subsequent_indent="    ")
-    return lines
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=" " * len(indent))
 
 
 def _escape(text: str) -> str:

@@ -32,9 +32,10 @@ class MapCourt:
     Attributes:
         metric: The one to compare.
         baseline: The mean truth of the champion's training: what a model that learned nothing says; NaN if unknown.
-        strength: As in `tasks.calibration.fit.fit_recalibration`.
+        strength: As in `tasks.calibration.fit.fit_recalibration`; 0 where what is judged is the model's own score.
         sigmas: Standard errors by which the map must be ahead.
         minimum_rows: As many rows as let the check test a map: a model's holdout is another matter.
+        note: Why the strength is another than the policy's; empty where it is not.
     """
 
     policy: GatePolicy
@@ -45,6 +46,7 @@ class MapCourt:
     sigmas: float
     minimum_rows: int
     seed: int = 0
+    note: str = ""
 
 
 def cross_fitted(rows: pd.DataFrame, court: MapCourt) -> Floats:

@@ -25,10 +25,10 @@ from perennial.workspace import Workspace
 from tasks.calibration.fit import Recalibrator
 from tasks.calibration.maps import base_version
 from tasks.check.history import recalibration_row
-from tasks.check.inputs import CheckInputs, join_labels, mature_rows
+from tasks.check.inputs import CheckInputs, join_with_past, mature_rows
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate import figures
-from tasks.gate.map_court import cross_fitted, judge_mapped
+from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
 from tasks.learning.fitting import predict_score
 from tasks.rows.frames import window_rows
@@ -48,6 +48,7 @@ class Recalibration:
     Attributes:
         pipeline: The champion's pipeline behind the map: what is registered.
         rows: Labelled mature rows, oldest first: id, time, truth, what was answered, what the cross-fitted map gives.
+        court: By whose rules it is judged.
     """
 
     definition: ModelDefinition
@@ -58,6 +59,7 @@ class Recalibration:
     map: Recalibrator
     pipeline: Any
     rows: pd.DataFrame
+    court: MapCourt
 
 
 def fit_map(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Recalibration:
@@ -69,36 +71,37 @@ def fit_map(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     """
     champion = _champion_to_map(workspace, definition, as_of)
     inputs = gather_inputs(workspace, definition, champion, as_of=as_of)
-    found, rows = cross_fitted_map(inputs, definition, as_of)
+    found, rows, court = cross_fitted_map(inputs, definition, as_of)
     pipeline = load_version(workspace.registry, champion, definition)
     inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
     mapped = Recalibrated(inner, found.method, list(found.parameters), definition.task)
     key = _key(definition, champion, as_of, found, rows.drop(columns="challenger"))
-    return Recalibration(definition, as_of, key, champion, inputs, found, mapped, rows)
+    return Recalibration(definition, as_of, key, champion, inputs, found, mapped, rows, court)
 
 
 def cross_fitted_map(
     inputs: CheckInputs, definition: ModelDefinition, as_of: datetime
-) -> tuple[Recalibrator, pd.DataFrame]:
-    """The new map, and the labelled mature rows with what the cross-fitted map gives as `challenger`.
+) -> tuple[Recalibrator, pd.DataFrame, MapCourt]:
+    """The new map, the labelled mature rows with what the cross-fitted map gives as `challenger`, and their judge.
 
     Raises:
         DataError: There are too few mature labels.
     """
     policy = definition.monitoring
-    rows = mature_rows(join_labels(inputs, policy, as_of))
+    joined, past = join_with_past(inputs, policy, as_of)
+    rows = mature_rows(joined)
     if len(rows) < policy.minimum_rows:
         raise DataError(
             f"{definition.name} has {len(rows)} mature labels, and monitoring.minimum_rows is {policy.minimum_rows}",
             "Wait for more labels",
         )
-    found = refit_map(inputs, policy, as_of)
-    return found, rows.assign(challenger=cross_fitted(rows, map_court(inputs, policy)))
+    court = map_court(inputs, policy, past)
+    return refit_map(joined, court), rows.assign(challenger=cross_fitted(rows, court)), court
 
 
 def judge_map(recalibration: Recalibration) -> GateReport:
     """The gate's verdict on a new map."""
-    return judge_mapped(recalibration.rows, map_court(recalibration.inputs, recalibration.definition.monitoring))
+    return judge_mapped(recalibration.rows, recalibration.court)
 
 
 def describe_map(

@@ -62,29 +62,43 @@ def follow(
 
 
 def tell(signal: Signal, complaints: Sequence[Complaint], model: str, decision_id: str) -> Signal:
-    """The signal as its complaint's state has it: only an open one asks for repair; what is known says so."""
+    """The signal as its complaint's state has it: it asks for repair when it is new; what is known says so.
+
+    From then on what it concerns is refused by column or by row until its truth has come, and the rest goes on.
+    """
     own = next((item for item in complaints if item.name == signal.name and item.firing), None)
     if own is None or not signal.fired:
         return signal
     if own.state == "open":
-        detail = signal.detail
-        if _false_before(own, complaints) >= FALSE_BEFORE:
-            detail = f"{detail} (the truth has dissolved the same complaint before: it is waited for)"
-            return replace(signal, persistent=False, detail=detail)
         if own.decision_id != decision_id:
-            detail = f"still, since {own.opened:%Y-%m-%d %H:%M} (decision {own.decision_id[:8]}): {detail}"
-        return replace(signal, detail=detail)
+            detail = f"{_since(own)}: {signal.detail}. Nothing is learned from it; {ending(model, own)}"
+            return replace(signal, persistent=False, detail=detail)
+        if known := _known_before(own, complaints):
+            return replace(signal, persistent=False, detail=f"{signal.detail} ({known})")
+        return signal
     if own.state == "confirmed":
-        detail = (
-            f"still, since {own.opened:%Y-%m-%d %H:%M} (decision {own.decision_id[:8]}): {signal.detail}. {own.reason}"
-        )
-        return replace(signal, persistent=False, detail=f"{detail}. {ending(model, own)}")
+        detail = f"{_since(own)}: {signal.detail}. {own.reason}. {ending(model, own)}"
+        return replace(signal, persistent=False, detail=detail)
     return replace(signal, fired=False, persistent=False, detail=f"{signal.detail}. {own.reason}")
 
 
 def ending(model: str, complaint: Complaint) -> str:
     """What ends a complaint."""
     return f"Mending the feed ends it, or `perennial accept {model} {complaint.decision_id[:8]} --reason WHY`"
+
+
+def _since(complaint: Complaint) -> str:
+    return f"still, since {complaint.opened:%Y-%m-%d %H:%M} (decision {complaint.decision_id[:8]})"
+
+
+def _known_before(complaint: Complaint, complaints: Sequence[Complaint]) -> str:
+    """Why a new complaint holds nothing up; empty where it is the first of its kind."""
+    if _false_before(complaint, complaints) >= FALSE_BEFORE:
+        return "the truth has dissolved the same complaint before: it is waited for"
+    came_before = (item for item in complaints if item.name == complaint.name and item is not complaint)
+    if complaint.kind == "missing" and any(not item.firing for item in came_before):
+        return "it has come and gone before; missing values teach nothing wrong"
+    return ""
 
 
 def _false_before(complaint: Complaint, complaints: Sequence[Complaint]) -> int:

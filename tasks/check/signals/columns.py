@@ -99,8 +99,14 @@ def _counts(reference: Reference, window: WindowFacts, scores: Floats) -> Counts
 
 
 def drift_signals(
-    inputs: CheckInputs, rows: int, policy: Monitoring, history: History, counts: Counts | None
+    inputs: CheckInputs,
+    rows: int,
+    policy: Monitoring,
+    history: History,
+    counts: Counts | None,
+    complaints: Sequence[Complaint],
 ) -> tuple[Signal, ...]:
+    """Of all columns together, then each column's; what a complaint refuses is told, and asks for no training."""
     reference = inputs.reference
     if counts is None or rows < policy.minimum_rows:
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
@@ -128,10 +134,22 @@ def drift_signals(
             else f"no column moved further than it ordinarily does; the furthest is {moved[0].name}, "
             f"{greatest:.2f}× its limit"
         )
-        persistent = persists(history, inputs.versions, "drift", greatest > 1, greatest > policy.extreme, policy)
+        sound = max((item.ratio for item in _undoubted(moved, complaints) if not np.isnan(item.ratio)), default=0.0)
+        if greatest > 1 and sound <= 1:
+            detail += "; a complaint stands against what moved"
+        persistent = persists(history, inputs.versions, "drift", sound > 1, sound > policy.extreme, policy)
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
     return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
+
+
+def _undoubted(moved: Sequence[ColumnDrift], complaints: Sequence[Complaint]) -> list[ColumnDrift]:
+    """Columns that no complaint refuses in this window, nor answers to such rows: the answers follow the columns."""
+    standing = [item for item in complaints if item.refuses and item.firing]
+    if any(item.column is None for item in standing):
+        return []
+    names = {str(item.column) for item in standing} | ({PREDICTION} if standing else set())
+    return [item for item in moved if item.name.split(" · ")[0] not in names and item.name not in names]
 
 
 def _position(reference: Reference) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from tasks.calibration.carried import carried_gain
 from tasks.calibration.fit import (
     METHODS,
     TESTED_ROWS,
@@ -18,48 +20,60 @@ from tasks.calibration.fit import (
     fit_recalibration,
 )
 from tasks.check.history import History
-from tasks.check.inputs import CheckInputs, join_labels, labelled_scores, mature_rows
+from tasks.check.inputs import CheckInputs, labelled_scores, mature_rows
 from tasks.check.signal import Signal
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 
 
-def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recalibrator:
+def refit_map(joined: pd.DataFrame, court: MapCourt) -> Recalibrator:
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
-    truth, raw, _ = labelled_scores(join_labels(inputs, policy, as_of))
-    task = inputs.reference.task
-    strength = carried_strength(policy, inputs.label_delay)
-    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=strength)
+    truth, raw, _ = labelled_scores(joined)
+    return fit_recalibration(truth, raw, court.task, method=METHODS[court.task][0], strength=court.strength)
 
 
-def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
-    """By whose rules a new map for this champion is judged, in the check and in the run that it asks for."""
+def map_court(inputs: CheckInputs, policy: Monitoring, past: pd.DataFrame | None) -> MapCourt:
+    """By whose rules a new map for this champion is judged, in the check and in the run that it asks for.
+
+    Where maps of earlier windows have harmed later ones, no part of the way to a new one is gone: what is judged then
+    is the model's own score, beside the map in force.
+
+    Args:
+        past: Earlier predictions with their truth, of `join_with_past`.
+    """
     task, usual = inputs.reference.task, inputs.reference.target_runs
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
     baseline = float(np.mean(usual)) if usual else float("nan")
+    strength = carried_strength(policy, inputs.label_delay)
+    carried = carried_gain(
+        past, task, inputs.reference.loss,
+        window=policy.window, late=inputs.label_delay, strength=strength, minimum_rows=policy.minimum_rows,
+    )  # fmt: skip
     return MapCourt(
-        inputs.gate, task, metric, baseline, carried_strength(policy, inputs.label_delay), policy.recalibration_sigmas,
-        policy.minimum_rows, inputs.seed,
+        inputs.gate, task, metric, baseline, 0.0 if carried.harms else strength, policy.recalibration_sigmas,
+        policy.minimum_rows, inputs.seed, carried.told() if carried.harms else "",
     )  # fmt: skip
 
 
-def map_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> tuple[RecalibrationTest, str | None]:
-    """The test of a new map, and why the gate would refuse it; None if it would not, or the test is not passed."""
+def map_test(
+    inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame, past: pd.DataFrame | None
+) -> tuple[RecalibrationTest, str]:
+    """The test of a new map, and why the gate would refuse it; empty if it would not, or the test is not passed."""
     truth, raw, score = labelled_scores(joined)
     task = inputs.reference.task
     if len(truth) < policy.minimum_rows:
-        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
-    rows = mature_rows(joined)
-    test = check_recalibration(truth, raw, score, task, strength=carried_strength(policy, inputs.label_delay))
+        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), ""
+    court = map_court(inputs, policy, past)
+    test = replace(check_recalibration(truth, raw, score, task, strength=court.strength), note=court.note)
     if test.sigmas <= policy.recalibration_sigmas:
-        return test, None
-    court = map_court(inputs, policy)
+        return test, ""
+    rows = mature_rows(joined)
     rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
     report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
-    return test, None if report.verdict == "promote" else report.reasons[0]
+    return test, "" if report.verdict == "promote" else report.reasons[0]
 
 
 def map_signals(
-    test: RecalibrationTest, refusal: str | None, policy: Monitoring, history: History, as_of: datetime
+    test: RecalibrationTest, refusal: str, policy: Monitoring, history: History, as_of: datetime
 ) -> tuple[Signal, ...]:
     source = "standard errors of the gain, cross-fitted; and the gate's own comparison"
     if not np.isfinite(test.standard_error):
@@ -67,11 +81,12 @@ def map_signals(
         return (
             Signal("recalibration", "recalibration", None, policy.recalibration_sigmas, source, False, False, detail),
         )
-    fired = test.sigmas > policy.recalibration_sigmas and refusal is None
+    fired = test.sigmas > policy.recalibration_sigmas and not refusal
     rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
     does = "saves" if test.gain > 0 else "costs"
+    what = f"the score without a map ({test.note})" if test.note else f"a new {test.method.capitalize()} map"
     detail = (
-        f"a new {test.method.capitalize()} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
+        f"{what} {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
         f"{test.sigmas:.1f} standard errors" + (f", but the gate would not let it in: {refusal}" if refusal else "")
     )
     limit = policy.recalibration_sigmas

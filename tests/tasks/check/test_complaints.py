@@ -89,8 +89,12 @@ def test_a_scrambled_unit_is_refused_by_column_and_the_model_goes_on() -> None:
 
 def test_without_truth_the_model_goes_on_when_the_time_is_up_and_nothing_is_learned() -> None:
     decisions = _walk(FRAME.assign(carrier=FRAME["carrier"].mask(_from(FIRST), "??")), labels=_no_labels())
-    assert [decision.verdict == "repair" for decision in decisions[:4]] == [True, True, False, False]
-    assert _state(decisions[-1], "unseen carrier") == "confirmed"
+    assert [decision.verdict == "repair" for decision in decisions[:4]] == [True, False, False, False]
+    assert [_state(decision, "unseen carrier") for decision in decisions[:3]] == ["open", "open", "confirmed"]
+    for decision in decisions:
+        refused = [item for item in read_complaints([decision.to_dict()]) if item.refuses]
+        learned = without_refused(FRAME, "time", refused)["carrier"]
+        assert learned[_from(FIRST) & (FRAME["time"] < pd.Timestamp(decision.as_of))].isna().all()
 
 
 def _no_labels() -> pd.DataFrame:
@@ -110,6 +114,25 @@ def test_missing_values_are_learned_as_missing() -> None:
     decisions = _walk(FRAME.assign(speed=FRAME["speed"].mask(_from(FIRST) & (FRAME.index % 2 == 0))), weeks=3)
     assert [decision.verdict == "repair" for decision in decisions] == [True, False, False]
     assert not any(c.refuses for c in read_complaints([decisions[-1].to_dict()]))
+
+
+def test_few_missing_values_are_told_and_hold_nothing_up() -> None:
+    some = _from(FIRST) & (FRAME.index % 10 < 3)
+    (decision,) = _walk(FRAME.assign(speed=FRAME["speed"].mask(some)), weeks=1)
+    assert decision.verdict != "repair"
+    assert any(reason.startswith("speed is missing in") for reason in decision.reasons)
+    assert is_news(decision, None)
+
+
+def test_values_that_go_missing_again_are_told_to_a_person_and_hold_nothing_up() -> None:
+    gone = _from(FIRST, FIRST + 1) | _from(FIRST + 2, FIRST + 3)
+    decisions = _walk(FRAME.assign(speed=FRAME["speed"].mask(gone)), weeks=4)
+    assert [decision.verdict == "repair" for decision in decisions] == [True, False, False, False]
+    news = [
+        is_news(now, before and before.to_dict()) for before, now in zip([None, *decisions], decisions, strict=False)
+    ]
+    assert news == [True, False, True, False]
+    assert any("it has come and gone before" in reason for reason in decisions[2].reasons)
 
 
 def test_an_acceptance_ends_it() -> None:

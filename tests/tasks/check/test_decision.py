@@ -20,9 +20,10 @@ from perennial.errors import DataError
 from tasks.calibration.fit import carried_strength
 from tasks.check.decision import CheckInputs, Decision, check, decide
 from tasks.check.history import outcome_row, read_history, recalibration_row
+from tasks.check.inputs import join_labels
 from tasks.check.reference import Reference
 from tasks.check.signal import Signal
-from tasks.check.signals.maps import refit_map
+from tasks.check.signals.maps import map_court, refit_map
 from tasks.check.signals.quality import await_truth, in_flight
 from tasks.check.text import render_markdown, render_text
 
@@ -215,7 +216,7 @@ def test_labels_that_came_first_neither_trigger_nor_hide() -> None:
         assert early["rows"] < 0.6 * full["rows"], name
         assert early["mean"] == pytest.approx(full["mean"], rel=0.1), name
     biased = _early(good, costly_first=True)
-    rows = refit_map(biased, policy, AS_OF).rows
+    rows = refit_map(join_labels(biased, policy, AS_OF), map_court(biased, policy, None)).rows
     assert rows == check(biased, policy, as_of=AS_OF).evidence["loss"]["rows"]  # no map is fitted on them either
 
 
@@ -251,7 +252,8 @@ def test_versions_of_one_model_are_judged_together_under_the_map_in_force() -> N
     inputs = _inputs()
     bent = expit(0.8 * logit(inputs.mature["score"]) + 0.25)
     old = replace(inputs, mature=inputs.mature.assign(version="0", score=bent, raw_score=bent), same_model=("0",))
-    mended = refit_map(old, CALM.model_copy(update={"recalibration_strength": 1.0}), AS_OF)
+    whole = CALM.model_copy(update={"recalibration_strength": 1.0})
+    mended = refit_map(join_labels(old, whole, AS_OF), map_court(old, whole, None))
     before = check(old, CALM, as_of=AS_OF)
     after = check(replace(old, recalibrator=mended), CALM, as_of=AS_OF)
     assert before.evidence["judged"]
@@ -384,6 +386,19 @@ def test_more_loss_never_turns_a_retrain_into_a_hold(one: float, other: float) -
         before, after = (check(_worse(_inputs(), by), policy, as_of=AS_OF).verdict for by in (less, more))
         if before == "retrain":
             assert after in allowed
+
+
+def test_growth_does_not_ask_again_while_a_training_is_in_flight() -> None:
+    asked = AS_OF - timedelta(days=8)
+    tried = outcome_row(None, asked, "promote", gain=0.01, champion_loss=0.5, trained_rows=1000)
+    policy = NO_MAPS.model_copy(update={"growth": 1.1, "cooldown": timedelta(days=1)})
+    grown = replace(_inputs(labelled_rows=1_000_000), ledger=(tried,))
+    (signal,) = (s for s in check(grown, policy, as_of=AS_OF).signals if s.name == "growth")
+    assert signal.fired
+    assert not signal.persistent
+    assert f"no label has shown yet what the training of {asked:%Y-%m-%d}" in signal.detail
+    later = check(replace(grown, ledger=()), policy, as_of=AS_OF)
+    assert later.verdict == "retrain"
 
 
 def test_drift_does_not_ask_again_while_a_training_is_in_flight() -> None:

@@ -98,7 +98,7 @@ def test_the_check_asks_for_what_the_gate_lets_in_and_says_why_it_does_not() -> 
     assert "but the gate would not let it in: Too good to be true" in signal.detail
     for gate, verdict in ((GatePolicy(), "promote"), (strict, "keep")):
         inputs = bent(gate=gate)
-        court, rows = map_court(inputs, POLICY), mature_rows(join_labels(inputs, POLICY, as_of))
+        court, rows = map_court(inputs, POLICY, None), mature_rows(join_labels(inputs, POLICY, as_of))
         assert judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court).verdict == verdict
 
 
