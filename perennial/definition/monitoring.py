@@ -71,7 +71,7 @@ class Monitoring(Section):
     )
     backoff: float = Field(1.5, ge=1, description="After a fruitless retraining, the bar for the next is this higher.")
     training_price: float = Field(
-        0.0,
+        0.01,
         ge=0,
         description="Share of the loss that a training must be expected to save; else the bar rises.",
     )

@@ -347,7 +347,7 @@ def best_conversion(now: Floats, near: Sequence[Floats], scale: float) -> tuple[
             continue
         undone = (now - shift) / factor
         ordered = undone if factor > 0 else undone[::-1]
-        alike = [values for values in near if _same_spread(ordered, values)]
+        alike = [values for values in near if _same_spread(ordered, values) and _same_median(now, ordered, values)]
         apart = min((_jump(ordered, values, scale) for values in alike), default=float("inf"))
         if apart < best[1]:
             best = (name, apart)
@@ -358,6 +358,11 @@ def _same_spread(one: Floats, other: Floats) -> bool:
     """A conversion stretches as well as it shifts; a world that moved need not."""
     mine, theirs = one[-1] - one[0], other[-1] - other[0]
     return bool(mine == theirs or (min(mine, theirs) > 0 and 0.6 <= mine / theirs <= 1 / 0.6))
+
+
+def _same_median(now: Floats, undone: Floats, before: Floats) -> bool:
+    """A conversion moves the middle as it moves the ends; what grows at one end is none."""
+    return bool(abs(undone[2] - before[2]) <= 0.25 * abs(now[2] - before[2]))
 
 
 def _hour_shift(reference: Reference, summary: RunSummary) -> int:

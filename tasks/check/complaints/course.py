@@ -95,9 +95,10 @@ def _known_before(complaint: Complaint, complaints: Sequence[Complaint]) -> str:
     """Why a new complaint holds nothing up; empty where it is the first of its kind."""
     if _false_before(complaint, complaints) >= FALSE_BEFORE:
         return "the truth has dissolved the same complaint before: it is waited for"
-    came_before = (item for item in complaints if item.name == complaint.name and item is not complaint)
-    if complaint.kind == "missing" and any(not item.firing for item in came_before):
-        return "it has come and gone before; missing values teach nothing wrong"
+    gone = [item for item in complaints if item.kind == "missing" and item is not complaint and not item.firing]
+    if complaint.kind == "missing" and gone:
+        who = "it has" if any(item.name == complaint.name for item in gone) else "other columns of this feed have"
+        return f"{who} come and gone before; missing values teach nothing wrong"
     return ""
 
 

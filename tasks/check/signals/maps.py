@@ -62,8 +62,13 @@ def map_test(
     task = inputs.reference.task
     if len(truth) < policy.minimum_rows:
         return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), ""
-    court = map_court(inputs, policy, past)
-    test = replace(check_recalibration(truth, raw, score, task, strength=court.strength), note=court.note)
+    wanted = carried_strength(policy, inputs.label_delay)
+    test = check_recalibration(truth, raw, score, task, strength=wanted)
+    if test.sigmas <= policy.recalibration_sigmas:
+        return test, ""
+    court = map_court(inputs, policy, past)  # whether maps carry is only asked where one is wanted: it costs a few fits
+    if court.strength < wanted:
+        test = replace(check_recalibration(truth, raw, score, task, strength=court.strength), note=court.note)
     if test.sigmas <= policy.recalibration_sigmas:
         return test, ""
     rows = mature_rows(joined)

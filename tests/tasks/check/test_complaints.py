@@ -135,6 +135,15 @@ def test_values_that_go_missing_again_are_told_to_a_person_and_hold_nothing_up()
     assert any("it has come and gone before" in reason for reason in decisions[2].reasons)
 
 
+def test_where_one_column_has_come_and_gone_another_that_goes_is_told_only() -> None:
+    frame = FRAME.assign(speed=FRAME["speed"].mask(_from(FIRST, FIRST + 1)))
+    frame = frame.assign(carrier=frame["carrier"].mask(_from(FIRST + 2)))
+    decisions = _walk(frame, weeks=3)
+    assert [decision.verdict == "repair" for decision in decisions] == [True, False, False]
+    assert any("other columns of this feed have come and gone" in reason for reason in decisions[2].reasons)
+    assert is_news(decisions[2], decisions[1].to_dict())
+
+
 def test_an_acceptance_ends_it() -> None:
     frame = FRAME.assign(carrier=FRAME["carrier"].mask(_from(FIRST), "??"))
     first = check(make_inputs(REFERENCE, frame, START + FIRST * WEEK), Monitoring(), as_of=START + FIRST * WEEK)
