@@ -34,6 +34,18 @@ class ShippingMetrics:
         self.expired_labels = Counter(
             "perennial_expired_labels", "Labels whose id did not become known in time.", ("model",), registry=own
         )
+        self.repeated = Counter(
+            "perennial_repeated_rows",
+            "Answered rows that are not logged, since their id is already: with the inputs of then, or others.",
+            ("model", "inputs"),
+            registry=own,
+        )
+
+    def repeat(self, model: str, same: int, others: int) -> None:
+        """Count what was left out of the log as a repeat, by whether it had the inputs of the row that is logged."""
+        for inputs, rows in (("same", same), ("other", others)):
+            if rows:
+                self.repeated.labels(model, inputs).inc(rows)
 
 
 class Metrics:
@@ -143,6 +155,7 @@ class Metrics:
         requests: dict[str, float] = {}
         rows: dict[str, float] = {}
         buckets: dict[float, float] = {}
+        repeated = {"same": 0, "other": 0}
         for metric in self._registry.collect():
             for sample in _of_model(metric, model):
                 if sample.name == "perennial_requests_total":
@@ -151,12 +164,15 @@ class Metrics:
                 elif sample.name == "perennial_rows_total":
                     key = f"{sample.labels['role']}/{sample.labels['version']}"
                     rows[key] = rows.get(key, 0) + sample.value
+                elif sample.name == "perennial_repeated_rows_total":
+                    repeated[sample.labels["inputs"]] += int(sample.value)
                 elif sample.name == "perennial_request_seconds_bucket":
                     bound = float(sample.labels["le"])
                     buckets[bound] = buckets.get(bound, 0) + sample.value
         return {
             "requests_by_status": {key: int(value) for key, value in sorted(requests.items())},
             "rows_by_role_and_version": {key: int(value) for key, value in sorted(rows.items())},
+            "repeated_rows_by_inputs": repeated,
             "latency_p50_ms_at_most": _quantile(buckets, 0.5),
             "latency_p99_ms_at_most": _quantile(buckets, 0.99),
         }

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial.serving.about import About, no_table_facts
+from perennial.serving.log.entries import entry_of
 from perennial.serving.log.labels import LabelDesk
 from perennial.serving.log.sealer import Sealer
-from perennial.serving.log.shipper import SHADOW, Shipper, entry_of
+from perennial.serving.log.shipper import SHADOW, Shipper
 from perennial.serving.log.spool import Spool
 from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
@@ -102,6 +103,7 @@ class Service:
             self.spool, self.workspace.store, self.workspace.home / "locks", ship_seconds=settings.ship_seconds,
             ship_rows=settings.ship_rows, compact_commits=settings.compact_commits, tick=self._tick,
             on_shipped=lambda model, rows: self.metrics.shipping.shipped.labels(model).inc(rows),
+            on_repeated=self.metrics.shipping.repeat,
             also=self.labels.ship,
         )  # fmt: skip
 

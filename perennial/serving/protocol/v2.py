@@ -1,6 +1,7 @@
 """The Open Inference Protocol v2: tensors to rows, scores to tensors, in JSON and in its binary form. Scores nothing.
 
-One input tensor for each feature, named as it, of shape [n] or [n, 1]; the id column may come as one more. Outputs are
+One input tensor for each feature, named as it, of shape [n] or [n, 1]; the rows' ids may come as one more, named as the
+id column: the request's `id` is only given back. Outputs are
 `probability` and `label`, or `prediction` for regression, and `id`, `version`, `control` beside them.
 """
 
@@ -18,7 +19,6 @@ from perennial.serving.protocol.codec import (
     encode_json,
     from_table,
     parse_json,
-    take_ids,
     take_output,
 )
 from perennial.serving.protocol.problems import Problem, shown
@@ -38,7 +38,7 @@ class Inference:
 
     Attributes:
         request: The rows, ids and output.
-        name: The request's own id, given back.
+        name: The request's own id, given back; it names no row.
         outputs: Names of the wanted output tensors with whether each is wanted in binary form.
     """
 
@@ -116,7 +116,7 @@ def parse_inference(
     check_count(count, most_rows)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     request = from_table(list(columns), rows, schema)
-    return _with_wishes(request, document, definition, schema, count)
+    return _with_wishes(request, document, definition)
 
 
 def answer(
@@ -160,9 +160,7 @@ def answer(
     }
 
 
-def _with_wishes(
-    request: Request, document: dict[str, Any], definition: ModelDefinition, schema: Schema, count: int
-) -> Inference:
+def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDefinition) -> Inference:
     parameters = document.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
@@ -172,8 +170,6 @@ def _with_wishes(
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise Problem(400, f"id {shown(name)} is no text", rule="a text")
-    if name and request.ids is None and count == 1 and len(schema.id_columns) == 1:
-        request.ids = take_ids([name], 1, schema.id_columns)
     outputs = document.get("outputs")
     if outputs is None:
         return Inference(request, name or "", None, parameters.get("binary_data_output") is True)
