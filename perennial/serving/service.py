@@ -140,11 +140,15 @@ class Service:
         if model is None:
             if len(served) == 1:
                 return next(iter(served.values()))
+            if not served and (waiting := self.host.waiting()):
+                return self.served(waiting[0])  # says why not
             known = ", ".join(f"/models/{name}/invocations" for name in served) or "none yet"
             raise Problem(
                 404 if not served else 400, f"name the model; served are: {known}", rule="/models/NAME/invocations"
             )
         if model not in served:
+            if (reason := self.host.why_not(model)) is not None:
+                raise Problem(503, f"{model} can't be served now: {reason}", {"retry-after": "5"}, rule="see /health")
             raise Problem(404, f"no model {model[:80]!r} is served", rule=", ".join(served) or "none yet")
         return served[model]
 

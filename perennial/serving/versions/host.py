@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +49,7 @@ class _Watch:
     retry_at: float = 0.0
     refused: dict[str, Any] | None = None
     swaps: int = 0
-    notes: list[str] = field(default_factory=list)
+    torn: str = ""
 
 
 class Host:
@@ -124,6 +124,12 @@ class Host:
         if self._follow_failing:
             found.append(f"the shared tables don't tell of new champions: {self._follow_failing}")
         for model, watch in list(self._watches.items()):
+            served = self.served.get(model)
+            goes_on = f"version {served.champion.version} goes on" if served else "nothing answers for it"
+            if watch.torn:
+                found.append(f"{model}: {watch.torn}; {goes_on}; `perennial check {model}` writes the file anew")
+            elif not watch.refused and served is None:
+                found.append(f"{model}: its version is being loaded; until then nothing answers for it")
             if watch.refused:
                 found.append(f"{model}: version {watch.refused['version']} was refused: {watch.refused['reason']}")
         return found
@@ -136,10 +142,32 @@ class Host:
             if seen == watch.seen and not (watch.refused and time.monotonic() >= watch.retry_at):
                 continue
             manifest = read_manifest(path)
+            self._note_torn(path, manifest, watch)
             if manifest is None:
                 continue
             watch.seen = seen
             self._follow(path.stem, manifest, watch)
+
+    def waiting(self) -> list[str]:
+        """The models that have a manifest and are not served."""
+        return sorted(set(self._watches) - set(self.served))
+
+    def why_not(self, model: str) -> str | None:
+        """Why a model that has a manifest is not served; None where it has none, or is served."""
+        watch = self._watches.get(model)
+        if watch is None or model in self.served:
+            return None
+        return watch.torn or (watch.refused["reason"] if watch.refused else "it is being loaded")
+
+    def _note_torn(self, path: Path, manifest: Manifest | None, watch: _Watch) -> None:
+        """Remember a manifest that is there and can't be read: whatever it was to say, nobody follows it."""
+        torn = ""
+        if manifest is None and path.exists():
+            empty = "torn" if path.stat().st_size else "empty"
+            torn = f"{path} is {empty}: which version is to be served is not known"
+            if not watch.torn:
+                LOG.error("a manifest can't be read", extra={"facts": {"model": path.stem, "file": str(path)}})
+        watch.torn = torn
 
     def _run(self) -> None:
         while not self._stop.wait(self._poll_seconds):

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
 
-from perennial.errors import DefinitionError, ServiceError
+from perennial.errors import DefinitionError, ServiceError, StorageError
 from perennial.model.features import feature_frame
 from perennial.serving.processes.server import _require_home
 from perennial.serving.settings import load_serving_settings, new_token
@@ -214,6 +214,74 @@ def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_pa
         wait_for(lambda: client.get("/health").json()["registry"] == "down")
         assert counted(client, "perennial_registry_up") == 0
         assert "version 77" in " ".join(client.get("/health").json()["problems"])
+
+
+def test_a_torn_manifest_is_told_and_the_last_good_version_goes_on(workspace: Workspace) -> None:
+    manifest = workspace.home / "live" / "colours.json"
+    whole = manifest.read_text()
+
+    def degraded(client: Any, *words: str) -> bool:
+        told = client.get("/health").json()
+        return told["status"] == "degraded" and all(word in " ".join(told["problems"]) for word in words)
+
+    with serving(workspace) as client:
+        for torn in ("", whole[: len(whole) // 2], "[]"):
+            manifest.write_text(torn)
+            wait_for(lambda: degraded(client, str(manifest), "version 1 goes on", "perennial check colours"))
+            assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 1
+            manifest.write_text(whole)
+            wait_for(lambda: client.get("/health").json()["problems"] == [])
+        promote_version(workspace, "colours", 2)
+        wait_for(lambda: live_version(client) == 2)
+    manifest.write_bytes(b"\xff\x00")
+    (workspace.home / "live" / "numbers.json").write_text("")
+    (workspace.home / "serving" / "good" / "numbers.json").write_text("")
+    with serving(workspace) as client:
+        assert live_version(client) == 2
+        assert degraded(client, str(manifest), "version 2 goes on", "numbers.json", "nothing answers for it")
+        answer = client.post("/models/numbers/invocations", json={"instances": [GOOD]})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "numbers.json" in answer.json()["error"]
+        assert client.get("/v2/models/numbers/ready").status_code == 503
+        workspace.registry.settle("colours")
+        workspace.registry.settle("numbers")  # as `perennial check` begins
+        wait_for(lambda: client.get("/health").json()["status"] == "ok")
+        assert client.post("/models/numbers/invocations", json={"instances": [GOOD]}).status_code == 200
+
+
+def test_a_cached_version_that_a_power_cut_tore_is_fetched_again(workspace: Workspace) -> None:
+    from perennial.serving.versions.cache import Cache, read_manifest
+
+    cache, manifest = Cache(workspace.home, ""), read_manifest(workspace.home / "live" / "colours.json")
+    assert manifest
+    folder = cache.fetch(manifest)
+    for path in (folder / "model" / "model.skops", folder / "golden.parquet"):
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        assert cache.fetch(manifest) == folder
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")
+def test_a_promotion_on_a_full_disk_leaves_the_manifest_before_it(workspace: Workspace) -> None:
+    small, whole = workspace.home / "live", (workspace.home / "live" / "colours.json").read_text()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        (small / "colours.json").write_text(whole)
+        _fill(small / "filler")
+        with pytest.raises(
+            StorageError, match=r"colours\.json can't be written: No space left.*perennial check colours"
+        ):
+            promote_version(workspace, "colours", 2)
+        assert (small / "colours.json").read_text() == whole
+        assert {path.name for path in small.iterdir()} == {"colours.json", "filler"}
+        (small / "filler").unlink()
+        workspace.registry.settle("colours")
+        assert json.loads((small / "colours.json").read_text())["version"] == 2
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")
