@@ -38,6 +38,9 @@ class ServingSettings(BaseSettings):
     most_concurrent: int = Field(512, ge=1, description="Requests in work at once, per worker; more are told 429.")
     deadline_seconds: float = Field(30.0, gt=0, description="What takes longer is told 503.")
     drain_seconds: float = Field(20.0, gt=0, description="How long requests in work may take at a stop.")
+    linger_seconds: float = Field(
+        5.0, ge=0, description="How long at most, before that, a stop answers new requests until none come any more."
+    )
     ship_seconds: float = Field(30.0, gt=0, description="How often the spool is committed to the tables, at least.")
     ship_rows: int = Field(10_000, ge=1, description="So many spooled rows are committed at once.")
     most_spool_bytes: int = Field(2**30, ge=4096, description="Of all spools together; beyond it rows are shed.")

@@ -71,7 +71,7 @@ class Api:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = time.perf_counter_ns()
+        arrived, service = time.perf_counter_ns(), self.service
         request_id = self._request_id(scope)
         traced = trace_of(scope)
         protocol, model = "other", ""
@@ -88,15 +88,21 @@ class Api:
             answer = problem_answer(problem)
         except Disconnected:
             return
+        except asyncio.CancelledError:
+            if not service.draining:
+                raise
+            answer = problem_answer(Problem(503, "the server stops", dict(_RETRY), rule="ask again"))
         except Exception:
             # A bug of ours: said so, logged whole, and counted; its text is not shown to strangers.
             LOG.exception("request failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             answer = problem_answer(Problem(500, f"an error of ours; look for request id {request_id} in the log"))
-        known = model if model in self.service.host.served else ""
-        self.service.metrics.count(known, protocol, answer.status)
+        known = model if model in service.host.served else ""
+        service.metrics.count(known, protocol, answer.status)
         extra = [(b"x-request-id", request_id.encode("latin-1"))]
         if traced:
             extra.append((b"traceparent", traced.encode("latin-1")))
+        if service.draining:
+            extra.append((b"connection", b"close"))
         await send_answer(send, answer, extra, head=head)
         if answer.status >= 400 or LOG.isEnabledFor(logging.DEBUG):
             self._log(request_id, scope, answer, arrived, traced)

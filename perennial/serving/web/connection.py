@@ -6,7 +6,11 @@ A body's bounds are the application's: by then it knows what is asked for.
 from __future__ import annotations
 
 import asyncio
+from array import array
+from contextlib import suppress
+from fcntl import ioctl
 from http import HTTPStatus
+from termios import FIONREAD
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,10 +23,15 @@ _MOST_HEAD_BYTES = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
-    """As uvicorn makes one for each client."""
+    """As uvicorn makes one for each client.
+
+    Attributes:
+        arrivals: How many connections were made and requests begun, of all connections of the class.
+    """
 
     patience_seconds = 30.0
     most = 512
+    arrivals = 0
     _owed: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
@@ -34,6 +43,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        type(self).arrivals += 1
         if len(self.connections) > self.most:
             told = f"{self.most} connections are open already"
             self._refuse(Problem(503, told, {"retry-after": "1"}, rule="try again later"))
@@ -62,8 +72,21 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        type(self).arrivals += 1
         self._wait_no_more()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """Close at a stop, unless something was sent on it: that is answered first, and then it is closed."""
+        if not (self._in_head or self._unread()):
+            super().shutdown()
+
+    def _unread(self) -> bool:
+        """Whether the system holds bytes of the client that were not read yet."""
+        left = array("i", [0])
+        with suppress(OSError, ValueError):
+            ioctl(self.transport.get_extra_info("socket").fileno(), FIONREAD, left)
+        return left[0] > 0
 
     def _wait(self) -> None:
         self._owed = self.loop.call_later(self.patience_seconds, self._too_slow)

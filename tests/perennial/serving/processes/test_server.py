@@ -54,7 +54,7 @@ def counted(client: httpx.Client, name: str) -> float:
 
 def test_the_api_imports_no_flow_no_task_and_none_of_their_libraries() -> None:
     code = (
-        "import sys, perennial.serving.processes.server, perennial.serving.web.app, perennial.serving.service; "
+        "import sys, perennial.serving.processes.worker, perennial.serving.web.app, perennial.serving.service; "
         "print([name for name in ('prefect', 'mlflow', 'great_expectations', 'evidently', 'optuna', 'matplotlib', "
         "'duckdb', 'tasks', 'flows', 'deployments') if name in sys.modules])"
     )
