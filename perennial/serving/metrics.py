@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +128,13 @@ class Metrics:
         self._child(self.latency, model, protocol).observe(seconds)
         self._child(self.batch, model).observe(rows)
 
-    def scored(self, model: str, version: int, role: str, scores: Iterable[float], bins: Sequence[float]) -> None:
+    def scored(self, model: str, version: int, role: str, scores: Sequence[float], bins: Sequence[float]) -> None:
         """Rows scored by a version, by the score's bin: of ascending lower ends, the first for all below the second."""
         counts: dict[int, int] = {}
-        total = 0
         for score in scores:
-            total += 1
             number = bisect_right(bins, score, 1) - 1
             counts[number] = counts.get(number, 0) + 1
-        self._child(self.rows, model, str(version), role).inc(total)
+        self._child(self.rows, model, str(version), role).inc(len(scores))
         for number, found in counts.items():
             self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(found)
 

@@ -23,8 +23,9 @@ from perennial.serving.log.spool import Spool
 from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
 from perennial.serving.protocol.codec import Request
+from perennial.serving.protocol.columns import Columns, Rows, pick
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.protocol.schema import Row, Unseen
+from perennial.serving.protocol.schema import Unseen
 from perennial.serving.scoring.batching import Batcher, Coalescer
 from perennial.serving.scoring.groups import Ids, in_share
 from perennial.serving.settings import ServingSettings
@@ -33,7 +34,6 @@ from perennial.serving.versions.model import LoadedModel
 from perennial.workspace import Workspace
 
 LOG = logging.getLogger("perennial.serving")
-_INLINE_ROWS = 32
 _SHADOW_QUEUE = 1000
 _TABLES_SECONDS, _TABLES_REST_SECONDS, _TABLES_THREADS = 5.0, 10.0, 4
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Service:
         self.about = About(self)
         self.ids = Ids()
         self._shed_counted = 0
-        self._shadow: queue.Queue[tuple[LoadedModel, list[Row], list[str], list[int | None] | None, int] | None]
+        self._shadow: queue.Queue[tuple[LoadedModel, Rows, list[str], list[int | None] | None, int] | None]
         self._shadow = queue.Queue(_SHADOW_QUEUE)
         self._shadow_thread = threading.Thread(target=self._shadow_work, name="perennial-shadow", daemon=True)
         self.draining = False
@@ -191,7 +191,7 @@ class Service:
         return Scored(ids, scores, champion.version, versions, control)
 
     async def _scores(
-        self, champion: LoadedModel, candidate: LoadedModel | None, rows: list[Row], ids: list[str], salt: str
+        self, champion: LoadedModel, candidate: LoadedModel | None, rows: Rows, ids: list[str], salt: str
     ) -> tuple[list[float], list[float], list[int] | None]:
         """Raw scores, scores, and each row's version where a canary took some."""
         share = champion.definition.serving.canary
@@ -200,18 +200,21 @@ class Service:
             return *(await self._by(champion, rows, "champion")), None
         made: dict[bool, Iterator[tuple[float, float]]] = {}
         for canary, model in ((False, champion), (True, candidate)):
-            part = [row for row, picked in zip(rows, chosen, strict=True) if picked == canary]
-            if part:
+            indices = [index for index, picked in enumerate(chosen) if picked == canary]
+            if indices:
+                part = pick(rows, indices)
                 raw, scores = await self._by(model, part, "canary" if canary else "champion")
                 made[canary] = zip(raw, scores, strict=True)
         pairs = [next(made[picked]) for picked in chosen]
         versions = [candidate.version if picked else champion.version for picked in chosen]
         return [raw for raw, _ in pairs], [score for _, score in pairs], versions
 
-    async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> tuple[list[float], list[float]]:
+    async def _by(self, model: LoadedModel, rows: Rows, role: str) -> tuple[list[float], list[float]]:
         """Raw scores and scores: one list where there is no map between them."""
         scorer = model.scorer
-        if len(rows) <= min(_INLINE_ROWS, scorer.fast_rows):
+        if len(rows) <= scorer.inline_rows and isinstance(rows, Columns):
+            raw = scorer.raw(rows)
+        elif len(rows) <= scorer.inline_rows:
             raw = await self.coalescer.score(model.digest, scorer.raw, rows)
         elif len(rows) <= scorer.fast_rows:
             raw = await self.batcher.run(partial(scorer.raw, rows))
@@ -254,7 +257,7 @@ class Service:
         return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
 
     def _remember(
-        self, champion: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        self, champion: LoadedModel, request: Request, rows: Rows, ids: list[str],
         scores: tuple[list[float], list[float]], versions: list[int] | None, control: list[bool] | None,
         arrived_ns: int,
     ) -> None:  # fmt: skip
@@ -274,7 +277,7 @@ class Service:
             self.spool.append(champion.name, entry, len(chosen))
 
     def _cast_shadow(
-        self, candidate: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        self, candidate: LoadedModel, request: Request, rows: Rows, ids: list[str],
         versions: list[int] | None, salt: str,
     ) -> None:  # fmt: skip
         share = candidate.definition.serving.shadow
@@ -285,7 +288,7 @@ class Service:
         if not chosen:
             return
         times = None if request.times is None else [request.times[index] for index in chosen]
-        picked = [rows[index] for index in chosen]
+        picked = pick(rows, chosen)
         try:
             self._shadow.put_nowait(
                 (candidate, picked, [ids[index] for index in chosen], times, time.time_ns() // 1000)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from perennial.serving.protocol.columns import Columns, Rows, pick
+
 if TYPE_CHECKING:
     from perennial.serving.protocol.codec import Request
-    from perennial.serving.protocol.schema import Row
     from perennial.serving.versions.model import LoadedModel
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -31,6 +32,7 @@ class Entry(msgspec.Struct, array_like=True):
         own_ids: Whether the ids are the client's, which may come twice.
         raw_scores: Before a recalibration's map; None where they are the scores.
         columns: The names of the cells in `rows`, without those that are redacted.
+        by_column: Whether `rows` has a list for each column, instead of one for each row.
     """
 
     role: str
@@ -46,13 +48,14 @@ class Entry(msgspec.Struct, array_like=True):
     columns: list[str]
     rows: list[list[Any]]
     raw_scores: list[float] | None = None
+    by_column: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
 
 
 def entry_of(
-    model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
+    model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: Rows,
     ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
 ) -> Entry:  # fmt: skip
     """What is written down of the chosen rows of a request: without images and what is redacted."""
@@ -61,21 +64,25 @@ def entry_of(
     hidden = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
     hidden |= set(serving.redact)
     columns = list(schema.columns)
-    logged: list[Row] = rows if whole else [rows[index] for index in chosen]
-    if hidden:
-        kept = [index for index, name in enumerate(columns) if name not in hidden]
-        columns = [columns[index] for index in kept]
-        logged = [[row[index] for index in kept] for row in logged]
+    kept = [index for index, name in enumerate(columns) if name not in hidden] if hidden else None
+    columns = columns if kept is None else [columns[index] for index in kept]
+    logged = rows if whole else pick(rows, chosen)
+    cells: list[list[Any]]
+    if by_column := isinstance(logged, Columns):
+        cells = logged.plain(kept)
+    else:
+        cells = logged if kept is None else [[row[index] for index in kept] for row in logged]
 
-    def pick(values: list[Any]) -> list[Any]:
+    def chosen_of(values: list[Any]) -> list[Any]:
         return values if whole else [values[index] for index in chosen]
 
     return Entry(
         role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
-        own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores[1]),
-        times=None if request.times is None else pick(request.times),
-        groups=None if groups is None else pick(groups), control_share=serving.control_group,
-        columns=columns, rows=logged, raw_scores=None if scores[0] is scores[1] else pick(scores[0]),
+        own_ids=request.ids is not None, ids=chosen_of(ids), scores=chosen_of(scores[1]),
+        times=None if request.times is None else chosen_of(request.times),
+        groups=None if groups is None else chosen_of(groups), control_share=serving.control_group,
+        columns=columns, rows=cells, by_column=by_column,
+        raw_scores=None if scores[0] is scores[1] else chosen_of(scores[0]),
     )  # fmt: skip
 
 
@@ -95,7 +102,8 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
         columns["group"] += entry.groups or _none(count)
         columns["propensity"] += [_propensity(group, entry.control_share) for group in columns["group"][-count:]]
         columns["latency_ms"] += [entry.latency_us / 1000] * count
-        columns["inputs"] += [_inputs(entry.columns, row) for row in entry.rows]
+        rows = zip(*entry.rows, strict=True) if entry.by_column else entry.rows
+        columns["inputs"] += [_inputs(entry.columns, row) for row in rows]
     kinds = {"id": pa.string(), "time": TIME, "score": pa.float64(), "version": pa.int64(), "predicted_at": TIME}
     kinds |= {name: pa.float64() for name in ("raw_score", "propensity", "latency_ms")}
     return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})

@@ -17,7 +17,7 @@ from perennial.serving.protocol.codec import (
     Request,
     check_count,
     encode_json,
-    from_table,
+    from_columns,
     parse_json,
     take_output,
 )
@@ -95,7 +95,7 @@ def parse_inference(
     if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
         example = [{"name": schema.columns[0], "datatype": "FP64", "shape": [1], "data": [0.5]}]
         raise Problem(400, "inputs is not a list of tensors", rule="one tensor for each feature", example=example)
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Any] = {}
     position = 0
     kinds = dict(zip(schema.columns, schema.kinds, strict=True))
     for tensor in inputs:
@@ -114,8 +114,7 @@ def parse_inference(
         )
     count = lengths.pop() if lengths else 0
     check_count(count, most_rows)
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    request = from_table(list(columns), rows, schema)
+    request = from_columns(list(columns), list(columns.values()), schema)
     return _with_wishes(request, document, definition)
 
 
@@ -199,9 +198,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], byte
     return document, body[length:]
 
 
-def _tensor(
-    tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]
-) -> tuple[str, list[Any], int]:
+def _tensor(tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]) -> tuple[str, Any, int]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
         known = ", ".join((*_TYPES, _BYTES))
@@ -241,7 +238,7 @@ def _from_list(name: str, data: Any) -> list[Any]:
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
 
 
-def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | None) -> list[Any]:
+def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | None) -> Any:
     if kind != _BYTES:
         width = _TYPES[kind].itemsize
         if len(data) != count * width:
@@ -249,8 +246,10 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
                 400, f"input {name!r} has {len(data)} bytes, {count} values of {kind} have {count * width}", column=name
             )
         found = np.frombuffer(data, dtype=_TYPES[kind])
+        if meant == "numeric":
+            return found
         # A name is spelled in the precision that held it: as a double, 0.1 in single precision has 17 digits.
-        return list(found) if kind in ("FP16", "FP32") and meant != "numeric" else found.tolist()
+        return list(found) if kind in ("FP16", "FP32") else found.tolist()
     values: list[Any] = []
     position = 0
     while position < len(data):
