@@ -69,7 +69,8 @@ def test_by_columns_is_as_by_rows(rows: list[Any], form: str, extras: dict[str, 
     lists = [list(record.values()) for record in records]
     content: dict[str, Any] = {
         "dataframe_records": {"dataframe_records": records}, "instances": {"instances": records},
-        "lists": {"inputs": [row[:5] for row in lists]}, "dataframe_split": {"dataframe_split": {"columns": names, "data": lists}},
+        "lists": {"inputs": [row[:5] for row in lists]},
+        "dataframe_split": {"dataframe_split": {"columns": names, "data": lists}},
         "columns": {"inputs": {name: [record[name] for record in records] for name in names}},
     }[form]  # fmt: skip
     body = json.dumps(content | extras).encode()
