@@ -57,6 +57,7 @@ class About:
             "spool_bytes": self._service.spool.used_bytes,
             "shed_rows": self._service.spool.shed_rows,
             "problems": problems,
+            "notes": self._service.host.notes(),
         }
 
     def _registry(self) -> str:

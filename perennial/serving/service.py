@@ -180,7 +180,7 @@ class Service:
         rows = request.rows
         ids = request.ids or self.ids.take(len(rows))
         salt = serving.salt or name
-        candidate = self._candidate(served)
+        candidate = served.candidate
         raw, scores, versions = await self._scores(champion, candidate, rows, ids, salt)
         control = None
         if serving.control_group:
@@ -249,12 +249,6 @@ class Service:
         except TimeoutError:
             self._tables_rest_until = time.monotonic() + _TABLES_REST_SECONDS
             return None
-
-    def _candidate(self, served: Served) -> LoadedModel | None:
-        """The candidate, where it reads the same rows as the champion."""
-        found = served.candidate
-        same = found is not None and found.schema.columns == served.champion.schema.columns
-        return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
 
     def _remember(
         self, champion: LoadedModel, request: Request, rows: Rows, ids: list[str],

@@ -50,6 +50,7 @@ class _Watch:
     refused: dict[str, Any] | None = None
     swaps: int = 0
     torn: str = ""
+    note: str = ""
 
 
 class Host:
@@ -116,7 +117,7 @@ class Host:
     def status(self, model: str) -> dict[str, Any]:
         """The last refusal and the number of swaps."""
         watch = self._watches.get(model) or _Watch()
-        return {"swaps": watch.swaps, "refused": watch.refused}
+        return {"swaps": watch.swaps, "refused": watch.refused, "candidate_missing": watch.note or None}
 
     def problems(self) -> list[str]:
         """What an operator should know, in sentences."""
@@ -133,6 +134,14 @@ class Host:
             if watch.refused:
                 found.append(f"{model}: version {watch.refused['version']} was refused: {watch.refused['reason']}")
         return found
+
+    def notes(self) -> list[str]:
+        """What is as it must be, and yet not as a definition wants it: who should have canary and shadow is missing."""
+        return [
+            f"{model}: nobody gets canary and shadow (serving.candidate): {watch.note}"
+            for model, watch in list(self._watches.items())
+            if watch.note
+        ]
 
     def look(self) -> None:
         """Follow every manifest that changed since the last look."""
@@ -232,7 +241,7 @@ class Host:
         except Exception as error:  # noqa: BLE001 - whatever a version does, the present one goes on
             self._refuse(model, manifest, watch, error)
             return
-        candidate = self._candidate(manifest, definition)
+        candidate = self._candidate(manifest, champion, watch)
         before = self.served.get(model)
         self.served = {**self.served, model: Served(champion, candidate)}
         watch.refused = None
@@ -261,18 +270,36 @@ class Host:
             self._memory.popitem(last=False)
         return loaded
 
-    def _candidate(self, manifest: Manifest, definition: ModelDefinition) -> LoadedModel | None:
-        """The version for canary and shadow, if the definition wants one and it passes the same checks."""
-        serving = definition.serving
+    def _candidate(self, manifest: Manifest, champion: LoadedModel, watch: _Watch) -> LoadedModel | None:
+        """The version for canary and shadow, if the definition wants one and it passes the same checks.
+
+        Where one is wanted and there is none, why is noted.
+        """
+        definition, serving, before = champion.definition, champion.definition.serving, watch.note
+        watch.note = ""
+        if not (serving.canary or serving.shadow):
+            return None
         found = manifest.get(serving.candidate) or manifest.get("previous")
-        if not (serving.canary or serving.shadow) or not isinstance(found, Mapping):
-            return None
-        try:
-            return self._load(found, definition)
-        except Exception as error:  # noqa: BLE001 - a candidate must not stand in the champion's way
-            LOG.warning("candidate refused", extra={"facts": {"model": definition.name, "reason": str(error)}})
-            self._on_swap(definition.name, int(found["version"]), "refused")
-            return None
+        made = None
+        if not isinstance(found, Mapping):
+            why = "no champion stands before the present one"
+            if manifest.get("action") == "rollback":
+                why += ": it was rolled back to"
+            watch.note = why if serving.candidate == "previous" else f"there is no challenger, and {why}"
+        else:
+            try:
+                made = self._load(found, definition)
+            except Exception as error:  # noqa: BLE001 - a candidate must not stand in the champion's way
+                watch.note = f"version {found['version']} was refused: {error}"
+                self._on_swap(definition.name, int(found["version"]), "refused")
+        if made is not None and (made.schema.columns, made.schema.kinds) != (
+            champion.schema.columns, champion.schema.kinds
+        ):  # fmt: skip
+            watch.note, made = f"version {made.version} reads other columns than the champion", None
+        if watch.note and watch.note != before:
+            facts = {"model": definition.name, "candidate": serving.candidate, "reason": watch.note}
+            LOG.warning("nobody gets canary and shadow", extra={"facts": facts})
+        return made
 
     def _refuse(self, model: str, manifest: Manifest, watch: _Watch, error: Exception) -> None:
         reason = str(error) if isinstance(error, PerennialError) else f"{type(error).__name__}: {error}"

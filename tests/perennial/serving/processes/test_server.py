@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,26 @@ def test_a_torn_manifest_is_told_and_the_last_good_version_goes_on(workspace: Wo
         workspace.registry.settle("numbers")  # as `perennial check` begins
         wait_for(lambda: client.get("/health").json()["status"] == "ok")
         assert client.post("/models/numbers/invocations", json={"instances": [GOOD]}).status_code == 200
+
+
+def test_a_candidate_that_is_missing_is_told(workspace: Workspace) -> None:
+    path = workspace.home / "models" / "colours.yaml"
+    path.write_text(path.read_text() + "serving: {canary: 30%, shadow: 10%, candidate: previous}\n")
+    promote_version(workspace, "colours", 2)
+    with serving(workspace) as client:
+        assert client.get("/health").json()["notes"] == []
+        assert client.get("/models/colours").json()["candidate"] == 1
+        now = datetime.now(UTC)
+        workspace.registry.rollback("colours", to=None, at=now, recorded_at=now, by="test", reason="it was worse")
+        wait_for(lambda: live_version(client) == 1)
+        (note,) = client.get("/health").json()["notes"]
+        assert "colours: nobody gets canary and shadow" in note
+        assert "rolled back" in note
+        told = client.get("/models/colours").json()
+        assert told["candidate"] is None
+        assert "no champion stands before" in told["candidate_missing"]
+    assert "previous" not in json.loads((workspace.home / "live" / "colours.json").read_text())
+    assert "previous" not in workspace.registry.client.get_registered_model("colours").aliases
 
 
 def test_a_cached_version_that_a_power_cut_tore_is_fetched_again(workspace: Workspace) -> None:
