@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SOCKET_VARIABLE, PARENT_VARIABLE = INTERNAL = (_PREFIX + "SOCKET", _PREFIX + "PARENT")  # from watcher to workers
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
+
+
 class ServingSettings(BaseSettings):
     """The settings; each is read from `PERENNIAL_SERVING_` and its name in capitals."""
 
@@ -31,6 +35,10 @@ class ServingSettings(BaseSettings):
 
     tokens: str = Field(
         "", description="scope:sha256 of each token, separated by commas; scopes: predict, label, admin."
+    )
+    cors_origins: str = Field(
+        "",
+        description="Whose pages may ask from a browser: origins (https://app.example.org), separated by commas; or *.",
     )
     workers: int = Field(1, ge=1, le=256)
     most_body_bytes: int = Field(16 * 2**20, ge=1024)
@@ -64,6 +72,19 @@ class ServingSettings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for part in _parts(value):
+            if part != "*" and not _ORIGIN.fullmatch(part):
+                raise ValueError("an origin is SCHEME://HOST[:PORT] without a path, or * for any")
+        return value
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of `cors_origins`."""
+        return _parts(self.cors_origins)
+
     @field_validator("tokens")
     @classmethod
     def _well_formed(cls, value: str) -> str:
@@ -74,6 +95,10 @@ class ServingSettings(BaseSettings):
                     f"a token is SCOPE:SHA256 with a scope of {', '.join(SCOPES)}; see `serve --new-token`"
                 )
         return value
+
+
+def _parts(value: str) -> list[str]:
+    return [part for item in value.split(",") if (part := item.strip())]
 
 
 def load_serving_settings() -> ServingSettings:

@@ -29,6 +29,7 @@ from perennial.serving.settings import (
 )
 from perennial.serving.web.app import Api
 from perennial.serving.web.connection import Connection
+from perennial.serving.web.cors import with_origins
 from perennial.settings import load_settings
 from perennial.workspace import open_workspace
 
@@ -86,7 +87,8 @@ def work() -> None:
     service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
     api = Api(service, Tokens(serving.tokens))
     config = uvicorn.Config(
-        api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
+        with_origins(api, serving.origins),
+        log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
         timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=KEEP_ALIVE_SECONDS, loop="uvloop",
         http=Connection.within(serving.deadline_seconds, _most_connections()),
         ws="none", backlog=BACKLOG, proxy_headers=False,

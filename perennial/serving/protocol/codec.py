@@ -23,11 +23,13 @@ import numpy as np
 from perennial.model.canonical import Unspellable, joined, parted, spelled
 from perennial.model.numbers import MISSING_NUMBERS
 from perennial.serving.protocol.columns import COLUMN_ROWS, Columns, Row, Rows, column_of
+from perennial.serving.protocol.media import CSV, kind_of
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.schema import Schema
 from perennial.serving.protocol.typed import Records
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_BESIDE = ("ids", "params", "signature_name")  # the last is TensorFlow's, and says nothing here
 OUTPUTS = ("probability", "label", "both", "word")
 _LONGEST_ID = 256
 # Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
@@ -80,11 +82,9 @@ def parse_request(body: bytes, content_type: str, schema: Schema, most_rows: int
     Raises:
         Problem: 400, 413, 415 or 422, saying which part is wrong.
     """
-    kind = content_type.partition(";")[0].strip().lower() or "application/json"
-    if kind == "text/csv":
-        return _from_csv(body, schema, most_rows)
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem(415, f"content type {kind!r} is not understood", rule="application/json or text/csv")
+    kind, charset = kind_of(content_type, CSV)
+    if kind == CSV:
+        return _from_csv(body, charset, schema, most_rows)
     many = len(body) >= _MANY_BYTES and b'"dataframe_split"' not in body[:_HEAD_BYTES]
     if many and (records := schema.records(body)) and len(records.columns) >= COLUMN_ROWS:
         return _from_typed(records, schema, most_rows)
@@ -94,6 +94,7 @@ def parse_request(body: bytes, content_type: str, schema: Schema, most_rows: int
     given = [name for name in FORMS if name in document]
     if len(given) != 1:
         raise _wrong_form(document, schema)
+    refuse_strangers(document, (given[0], *_BESIDE), "the body")
     request = _from_form(given[0], document[given[0]], schema, most_rows)
     _add_extras(request, document, schema)
     return request
@@ -276,6 +277,10 @@ def _from_form(form: str, content: Any, schema: Schema, most_rows: int) -> Reque
         if not isinstance(data, list):
             raise _wrong_form(content, schema)
         check_count(len(data), most_rows)
+        index = content.get("index")
+        if index is not None and (not isinstance(index, list) or len(index) != len(data)):
+            rule = f"a list of {len(data)} labels, one for each row of data, or none at all"
+            raise Problem(422, f"index {shown(index)} is not {rule}", value=shown(index), rule=rule)
         return from_table(content["columns"], data, schema)
     if isinstance(content, dict) and form in ("inputs", "instances"):
         return _from_columns(content, schema, most_rows)
@@ -365,14 +370,15 @@ def _column(values: Any, name: str) -> list[Any]:
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
 
 
-def _from_csv(body: bytes, schema: Schema, most_rows: int) -> Request:
+def _from_csv(body: bytes, charset: str, schema: Schema, most_rows: int) -> Request:
+    rule = f"CSV in {charset} with a header"
     try:
-        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        lines = [line for line in reader if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Problem(400, f"the body is not CSV: {error}", rule="CSV in UTF-8 with a header") from None
+        text = body.decode(charset).removeprefix("\ufeff")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except (UnicodeError, csv.Error) as error:
+        raise Problem(400, f"the body is not CSV in {charset}: {error}", rule=rule) from None
     if not lines:
-        raise Problem(400, "the body is empty", rule="CSV in UTF-8 with a header")
+        raise Problem(400, "the body is empty", rule=rule)
     check_count(len(lines) - 1, most_rows)
     numbers = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "numeric"}
     places = {index for index, name in enumerate(lines[0]) if name in numbers}
@@ -412,8 +418,20 @@ def _add_extras(request: Request, document: Mapping[str, Any], schema: Schema) -
     if parameters is not None:
         if not isinstance(parameters, dict):
             raise Problem(422, f"params {shown(parameters)} are no object", rule='{"output": "both"}')
+        refuse_strangers(parameters, ("output",), "params")
         if "output" in parameters:
             request.output = take_output(parameters["output"])
+
+
+def refuse_strangers(found: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Refuse keys that nobody reads: a misspelt one must not be taken for none.
+
+    Raises:
+        Problem: 422 that names the first.
+    """
+    if strangers := [name for name in found if name not in known]:
+        told = f"{where} has {shown(strangers[0])}, which nobody reads; known are {', '.join(known)}"
+        raise Problem(422, told, value=shown(strangers[0]), rule=", ".join(known))
 
 
 def _wrong_form(found: object, schema: Schema) -> Problem:

@@ -126,7 +126,7 @@ def clean_columns(columns: Columns, schema: Schema, unseen: Unseen, missing: dic
             if known is None or value not in known:
                 if (word := schema.category(value, known)) is False:
                     return False
-                words[value] = word  # type: ignore[assignment]
+                words[value] = word
         same = all(value == word for value, word in words.items())
         found[index] = list(cells) if same else [words[cell] for cell in cells]
         if None in words.values():

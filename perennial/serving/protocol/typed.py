@@ -54,7 +54,9 @@ def records_decoder(
     row = msgspec.defstruct("Row", fields, rename=names, gc=False)
     forms: list[Any] = [(name, list[row] | UnsetType, UNSET) for name in _FORMS]  # type: ignore[valid-type]
     body = msgspec.defstruct(
-        "Body", [*forms, ("dataframe_split", Any, UNSET), ("ids", Any, None), ("params", Any, None)]
+        "Body",
+        [*forms, ("ids", Any, None), ("params", Any, None), ("signature_name", Any, None)],
+        forbid_unknown_fields=True,
     )
     decode = msgspec.json.Decoder(body).decode
 
@@ -64,7 +66,7 @@ def records_decoder(
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
         given = [part for name in _FORMS if (part := getattr(found, name)) is not UNSET]
-        if len(given) != 1 or not given[0] or found.dataframe_split is not UNSET:
+        if len(given) != 1 or not given[0]:
             return None
         cells = list(zip(*map(astuple, given[0]), strict=True))
         values = {

@@ -7,7 +7,7 @@ id column: the request's `id` is only given back. Outputs are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _TYPES: dict[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
 }  # fmt: skip
 _BYTES = "BYTES"
+DATATYPES = (*_TYPES, _BYTES)
 _KIND_TYPES = {"numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES}
 
 
@@ -119,12 +120,12 @@ def parse_inference(
 
 
 def answer(
-    inference: Inference, definition: ModelDefinition, version: int, columns: dict[str, Any]
+    inference: Inference, definition: ModelDefinition, version: int, columns: Mapping[str, Callable[[], Any]]
 ) -> tuple[bytes, dict[str, str]]:
     """The response's body and headers.
 
     Args:
-        columns: Output tensors by name: arrays, or lists of texts.
+        columns: What makes the output tensors, by name: arrays, or lists of texts.
     """
     wanted = inference.outputs
     if wanted is None:
@@ -134,16 +135,15 @@ def answer(
             "both": ["probability", "label"],
             "word": ["word"],
         }
-        first = (
-            scores[inference.request.output or definition.serving.output]
-            if definition.task == "classification"
-            else ["prediction"]
-        )
-        wanted = [(name, inference.binary) for name in (*first, "id", "version")]
+        chosen = inference.request.output
+        first = ["prediction"] if definition.task == "regression" else scores[chosen or definition.serving.output]
+        # Without a word on outputs the protocol gives them all.
+        names = [*first, "id", "version"] if chosen else [*dict.fromkeys([*first, *output_names(definition)])]
+        wanted = [(name, inference.binary) for name in names]
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name, binary in wanted:
-        outputs.append(_output(name, columns[name], binary, tail))
+        outputs.append(_output(name, columns[name](), binary, tail))
     document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
     if inference.name:
         document["id"] = inference.name
@@ -170,7 +170,7 @@ def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDe
     if name is not None and not isinstance(name, str):
         raise Problem(400, f"id {shown(name)} is no text", rule="a text")
     outputs = document.get("outputs")
-    if outputs is None:
+    if outputs is None or outputs == []:
         return Inference(request, name or "", None, parameters.get("binary_data_output") is True)
     known = output_names(definition)
     wishes: list[tuple[str, bool]] = []
@@ -201,7 +201,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], byte
 def _tensor(tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]) -> tuple[str, Any, int]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
-        known = ", ".join((*_TYPES, _BYTES))
+        known = ", ".join(DATATYPES)
         raise Problem(400, f"input {shown(name)} has the datatype {shown(kind)}", value=shown(kind), rule=known)
     count = _rows_of_shape(name, shape)
     parameters = tensor.get("parameters")
@@ -253,6 +253,9 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
     values: list[Any] = []
     position = 0
     while position < len(data):
+        if position + 4 > len(data):
+            rule = "4 bytes of length before each text"
+            raise Problem(400, f"input {name!r} ends within a text's length", column=name, rule=rule)
         length = int.from_bytes(data[position : position + 4], "little")
         position += 4
         if position + length > len(data):

@@ -92,14 +92,14 @@ class LeafTables:
         trees = [_Tree(model.get_tree_accessor(number), number) for number in range(model.num_tree)]
         self._words = max(1, -(-max(tree.leaf_count for tree in trees) // _BITS))
         width = len(trees) * self._words
-        self._values = np.zeros((len(trees), self._words * _BITS))
+        values = np.zeros((len(trees), self._words * _BITS))
         by_feature: dict[int, list[_Split]] = {}
         for tree in trees:
-            self._values[tree.number, : tree.leaf_count] = tree.values
+            values[tree.number, : tree.leaf_count] = tree.values
             for column, split in tree.splits:
                 by_feature.setdefault(column, []).append(split)
-        self._starts = np.arange(0, self._values.size, self._words * _BITS)
-        self._values = self._values.ravel()
+        self._starts = np.arange(0, values.size, self._words * _BITS)
+        self._values: Floats = values.ravel()
         self._features: list[_Feature] = []
         total = 0
         for column, splits in sorted(by_feature.items()):
@@ -139,7 +139,8 @@ class LeafTables:
                 table.take(lines, axis=0, out=line, mode="clip")
                 np.bitwise_and(left, line, out=left)
         assert left is not None
-        return self._base + self._values.take(self._leaves(left)).sum(axis=1)
+        margins: Floats = self._base + self._values.take(self._leaves(left)).sum(axis=1)
+        return margins
 
     def _leaves(self, left: Words) -> npt.NDArray[np.int64]:
         """Where the leftmost leaves' values lie, of shape (n, trees)."""
@@ -148,7 +149,7 @@ class LeafTables:
             words = left.reshape(len(left), -1, self._words)
             chosen = (words != 0).argmax(axis=2)
             first = np.take_along_axis(words, chosen[:, :, None], axis=2)[:, :, 0]
-            place = chosen * _BITS + (_BITS - 1)  # type: ignore[assignment]
+            place = chosen * _BITS + (_BITS - 1)
         # A double holds 32 bits exactly: its exponent is the place of the highest.
         exponents = (first.astype(np.float64).view(np.int64) >> _EXPONENT_SHIFT) - _EXPONENT_BIAS
         leaves: npt.NDArray[np.int64] = place - exponents + self._starts

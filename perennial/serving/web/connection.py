@@ -17,9 +17,31 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from perennial.serving.protocol.codec import encode_json
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.web.http import JSON, SECURITY_HEADERS
+from perennial.serving.web.http import (
+    JSON,
+    SECURITY_HEADERS,
+    Receive,
+    Scope,
+    Send,
+    problem_answer,
+    send_answer,
+)
 
 _MOST_HEAD_BYTES = 64 * 1024
+
+
+def _too_large() -> Problem:
+    rule = f"at most {_MOST_HEAD_BYTES} bytes"
+    return Problem(431, "the request's address and headers are too large", {"connection": "close"}, rule=rule)
+
+
+def _refusing(problem: Problem) -> Any:
+    """An application that answers this, whatever is asked."""
+
+    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_answer(send, problem_answer(problem))
+
+    return refuse
 
 
 class Connection(HttpToolsProtocol):
@@ -59,8 +81,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
-                rule = f"at most {_MOST_HEAD_BYTES} bytes"
-                self._refuse(Problem(431, "the request's address and headers are too large", rule=rule))
+                self._refuse(_too_large())
                 return
         # While a request is in work the application waits, with a deadline of its own; else nobody would.
         if self._owed is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
@@ -74,7 +95,22 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         type(self).arrivals += 1
         self._wait_no_more()
+        if (problem := self._wrong_head()) is not None:
+            self.app = _refusing(problem)
         super().on_headers_complete()
+
+    def _wrong_head(self) -> Problem | None:
+        """What is wrong with a head that is whole; that it may have come at once is no reason to let it be larger."""
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            hosts += name == b"host"
+        if size > _MOST_HEAD_BYTES:
+            return _too_large()
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            told = f"a request of HTTP/1.1 has one Host header, this one has {hosts}"
+            return Problem(400, told, {"connection": "close"}, rule="Host: NAME")
+        return None
 
     def shutdown(self) -> None:
         """Close at a stop, unless something was sent on it: that is answered first, and then it is closed."""
