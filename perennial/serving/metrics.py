@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client import values as prometheus_values
 from prometheus_client.metrics_core import Metric
 
+_FEW = 16
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 
 
@@ -130,13 +132,17 @@ class Metrics:
 
     def scored(self, model: str, version: int, role: str, scores: Sequence[float], bins: Sequence[float]) -> None:
         """Rows scored by a version, by the score's bin: of ascending lower ends, the first for all below the second."""
-        counts: dict[int, int] = {}
-        for score in scores:
-            number = bisect_right(bins, score, 1) - 1
-            counts[number] = counts.get(number, 0) + 1
+        if len(scores) > _FEW:
+            found = np.searchsorted(bins[1:], scores, side="right")
+            counts = {number: count for number, count in enumerate(np.bincount(found).tolist()) if count}
+        else:
+            counts = {}
+            for score in scores:
+                number = bisect_right(bins, score, 1) - 1
+                counts[number] = counts.get(number, 0) + 1
         self._child(self.rows, model, str(version), role).inc(len(scores))
-        for number, found in counts.items():
-            self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(found)
+        for number, count in counts.items():
+            self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(count)
 
     def counted(self, model: str, unseen: Mapping[str, int], missing: Mapping[str, int]) -> None:
         """Cells of a request, by column."""

@@ -23,9 +23,8 @@ from perennial.serving.log.spool import Spool
 from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
 from perennial.serving.protocol.codec import Request
-from perennial.serving.protocol.columns import Columns, Rows, pick
+from perennial.serving.protocol.columns import Columns, Rows, Unseen, pick
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.protocol.schema import Unseen
 from perennial.serving.scoring.batching import Batcher, Coalescer
 from perennial.serving.scoring.groups import Ids, in_share
 from perennial.serving.settings import ServingSettings
@@ -262,9 +261,10 @@ class Service:
         wanted = range(len(ids))
         if serving.log_share < 1.0:
             wanted = [i for i in wanted if in_share(ids[i], serving.log_share, salt, "log")]  # type: ignore[assignment]
-        parts: dict[int, list[int]] = {}
-        for index in wanted:
-            parts.setdefault(versions[index] if versions else champion.version, []).append(index)
+        parts: dict[int, Sequence[int]] = {champion.version: wanted} if wanted and versions is None else {}
+        for number in sorted(set(versions or ())):
+            if mine := [index for index in wanted if versions is not None and versions[index] == number]:
+                parts[number] = mine
         for version, chosen in parts.items():
             role = "champion" if version == champion.version else "canary"
             entry = entry_of(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)

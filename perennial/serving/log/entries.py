@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -103,7 +104,8 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
         columns["propensity"] += [_propensity(group, entry.control_share) for group in columns["group"][-count:]]
         columns["latency_ms"] += [entry.latency_us / 1000] * count
         rows = zip(*entry.rows, strict=True) if entry.by_column else entry.rows
-        columns["inputs"] += [_inputs(entry.columns, row) for row in rows]
+        encode_row = _inputs_of(tuple(entry.columns))
+        columns["inputs"] += [encode_row(row) for row in rows]
     kinds = {"id": pa.string(), "time": TIME, "score": pa.float64(), "version": pa.int64(), "predicted_at": TIME}
     kinds |= {name: pa.float64() for name in ("raw_score", "propensity", "latency_ms")}
     return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})
@@ -113,8 +115,12 @@ def _propensity(group: str | None, share: float) -> float | None:
     return None if group is None else share if group == "control" else 1.0 - share
 
 
-def _inputs(columns: Sequence[str], row: Sequence[Any]) -> str:
-    return _encode(dict(zip(columns, row, strict=True))).decode()
+@lru_cache(maxsize=64)
+def _inputs_of(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
+    """Makes a row's cells an object of JSON, with the columns for its keys."""
+    keys = {f"c{index}": name for index, name in enumerate(columns)}
+    row = msgspec.defstruct("Row", [(key, Any) for key in keys], rename=keys, gc=False)
+    return lambda cells: _encode(row(*cells)).decode()
 
 
 def _none(count: int) -> list[Any]:

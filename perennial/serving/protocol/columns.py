@@ -7,18 +7,19 @@ same for both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from perennial.serving.protocol.schema import Schema, Unseen
-
 Row = list[Any]
 Floats = npt.NDArray[np.float64]
+Unseen = dict[tuple[str, str], int]
+Category = Callable[[str | None, frozenset[str] | None], str | Literal[False] | None]
+# Where numbers, categories with those that training saw, texts and images are.
+Parts = tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...], tuple[int, ...]]
 COLUMN_ROWS = 8
 _NUMBERS = frozenset({float, int, type(None)})
 _TEXTS = frozenset({str, type(None)})
@@ -93,13 +94,17 @@ def matrix_of(rows: Rows, positions: Sequence[int]) -> Floats:
     return np.array([[row[position] for position in positions] for row in rows], dtype=np.float64)
 
 
-def clean_columns(columns: Columns, schema: Schema, unseen: Unseen, missing: dict[str, int]) -> bool:
+def clean_columns(
+    columns: Columns, names: Sequence[str], parts: Parts, category: Category, unseen: Unseen, missing: dict[str, int]
+) -> bool:
     """Put columns into the clean form, in place, where they hold plain values; False where they must be gone through.
 
     Args:
+        names: Of the columns.
+        category: One in the word that the model knows it by; False where it has no spelling.
         unseen, missing: As in `Schema.clean`; counted only where True is returned.
     """
-    numeric, categorical, texts, images = schema.parts
+    numeric, categorical, texts, images = parts
     if images:
         return False
     numbers = _numbers([columns.cells[index] for index in numeric], columns.typed) if numeric else None
@@ -113,7 +118,7 @@ def clean_columns(columns: Columns, schema: Schema, unseen: Unseen, missing: dic
         if not columns.typed and not _TEXTS.issuperset(map(type, cells)):
             return False
         found[index] = [cell or None for cell in cells]
-        _count_missing(gaps, schema.columns[index], found[index])
+        _count_missing(gaps, names[index], found[index])
     for index, known in categorical:
         cells = columns.cells[index]
         if known is not None and _all_known(cells, known):
@@ -124,15 +129,15 @@ def clean_columns(columns: Columns, schema: Schema, unseen: Unseen, missing: dic
         words = {value: value for value in set(cells)}
         for value in words:
             if known is None or value not in known:
-                if (word := schema.category(value, known)) is False:
+                if (word := category(value, known)) is False:
                     return False
                 words[value] = word
         same = all(value == word for value, word in words.items())
         found[index] = list(cells) if same else [words[cell] for cell in cells]
         if None in words.values():
-            _count_missing(gaps, schema.columns[index], found[index])
+            _count_missing(gaps, names[index], found[index])
         for word in {word for word in words.values() if known is not None and word is not None and word not in known}:
-            strangers[schema.columns[index], word] = found[index].count(word)
+            strangers[names[index], word] = found[index].count(word)
     if numbers is not None:
         lacking = np.isnan(numbers)
         for place, index in enumerate(numeric):
@@ -140,7 +145,7 @@ def clean_columns(columns: Columns, schema: Schema, unseen: Unseen, missing: dic
         if lacking.any():
             for place, count in enumerate(lacking.sum(axis=1).tolist()):
                 if count:
-                    gaps[schema.columns[numeric[place]]] = count
+                    gaps[names[numeric[place]]] = count
     for index, cells in found.items():
         columns.cells[index] = cells
     unseen.update(strangers)

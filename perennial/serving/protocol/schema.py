@@ -19,7 +19,17 @@ import numpy as np
 from perennial.model.canonical import Unspellable, spelled, written
 from perennial.model.known import MOST_TOLD, Unknown, as_known, nearest
 from perennial.model.numbers import number
-from perennial.serving.protocol.columns import LARGEST, Columns, Row, Rows, clean_columns, column_of, columns_of
+from perennial.serving.protocol.columns import (
+    LARGEST,
+    Columns,
+    Parts,
+    Row,
+    Rows,
+    Unseen,
+    clean_columns,
+    column_of,
+    columns_of,
+)
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.typed import Records, records_decoder
 
@@ -27,7 +37,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["numeric", "categorical", "text", "image"]
-Unseen = dict[tuple[str, str], int]
 Key = TypeVar("Key", str, tuple[str, str])
 _NONE: frozenset[str] = frozenset()
 _RULES: Mapping[Kind, str] = {
@@ -57,9 +66,7 @@ class Schema:
     time_column: str
     known: tuple[frozenset[str] | None, ...] = ()
     position: Mapping[str, int] = field(init=False)
-    parts: tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...], tuple[int, ...]] = (
-        field(init=False)
-    )
+    parts: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "position", {name: index for index, name in enumerate(self.columns)})
@@ -91,7 +98,7 @@ class Schema:
         unseen, missing = {} if unseen is None else unseen, {} if missing is None else missing
         if not isinstance(rows, Columns):
             self._clean_rows(rows, unseen, missing)
-        elif not clean_columns(rows, self, unseen, missing):
+        elif not clean_columns(rows, self.columns, self.parts, self.category, unseen, missing):
             cells = rows.rows()
             self._clean_rows(cells, unseen, missing)
             rows.cells = columns_of(cells).cells

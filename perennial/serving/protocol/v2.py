@@ -21,6 +21,7 @@ from perennial.serving.protocol.codec import (
     parse_json,
     take_output,
 )
+from perennial.serving.protocol.columns import COLUMN_ROWS
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.schema import Kind, Schema
 
@@ -226,6 +227,8 @@ def _tensor(tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping
 
 
 def _rows_of_shape(name: str, shape: Any) -> int:
+    if type(shape) is list and len(shape) == 1 and type(shape[0]) is int and 0 <= shape[0] < 2**31:
+        return shape[0]
     whole = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**31 for size in shape)
     if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
         raise Problem(400, f"input {name!r} has the shape {shown(shape)}", column=name, rule="[n] or [n, 1]")
@@ -250,6 +253,8 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
             return found
         # A name is spelled in the precision that held it: as a double, 0.1 in single precision has 17 digits.
         return list(found) if kind in ("FP16", "FP32") else found.tolist()
+    if meant != "image" and (texts := _of_one_length(data, count)) is not None:
+        return texts
     values: list[Any] = []
     position = 0
     while position < len(data):
@@ -271,6 +276,19 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
         raise Problem(400, f"input {name!r} is not UTF-8: {error.reason}", column=name) from None
 
 
+def _of_one_length(data: bytes, count: int) -> list[str] | None:
+    """Plain texts of one length each, as codes are, without a look at each; None where they are not that."""
+    head = data[:4]
+    size = int.from_bytes(head, "little")
+    if count < COLUMN_ROWS or not size or len(data) != count * (4 + size) or not data.isascii():
+        return None
+    lines = np.frombuffer(data, dtype=np.uint8).reshape(count, 4 + size)
+    if not (lines[:, :4] == np.frombuffer(head, dtype=np.uint8)).all():
+        return None
+    text = lines[:, 4:].tobytes().decode("ascii")
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
 def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str, Any]:
     array = None if isinstance(values, list) else np.asarray(values)
     kind = _BYTES if array is None else {"f": "FP64", "i": "INT64", "b": "BOOL"}[array.dtype.kind]
@@ -280,7 +298,8 @@ def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str
         return made
     if array is None:
         texts = [value.encode() for value in values]
-        data = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        heads = {size: size.to_bytes(4, "little") for size in set(map(len, texts))}
+        data = b"".join([part for text in texts for part in (heads[len(text)], text)])
     else:
         data = array.astype("?" if kind == "BOOL" else _TYPES[kind]).tobytes()
     tail.append(data)

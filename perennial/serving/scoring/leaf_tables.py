@@ -60,17 +60,15 @@ class _Feature:
             return self.first + self.categories + 1
         return self.first + (int(value) if 0 <= value < self.categories else self.categories)
 
-    def lines(self, values: Floats) -> npt.NDArray[np.int64]:
-        """The lines of many."""
-        missing = np.isnan(values)
+    def lines(self, values: Floats, missing: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+        """The lines of many; `missing` is None where none is."""
         if self.thresholds is not None:
             found = self.thresholds.searchsorted(values)
-            found[missing] = len(self.thresholds) + 1
         else:
             known = (values >= 0) & (values < self.categories)
-            found = np.full(len(values), self.categories, dtype=np.int64)
-            found[known] = values[known].astype(np.int64)
-            found[missing] = self.categories + 1
+            found = np.where(known, values, self.categories).astype(np.int64)
+        if missing is not None:  # a missing value stands after all thresholds, and is no category: one line further on
+            found += missing
         found += self.first
         return found
 
@@ -131,8 +129,11 @@ class LeafTables:
     def _block(self, values: Floats) -> Floats:
         table, left = self._table, None
         line = np.empty((len(values), table.shape[1]), dtype=np.uint32)
+        missing: npt.NDArray[np.bool_] = np.isnan(values)
+        lacking = set(np.flatnonzero(missing.any(axis=0)).tolist())
         for feature in self._features:
-            lines = feature.lines(values[:, feature.column])
+            column = feature.column
+            lines = feature.lines(values[:, column], missing[:, column] if column in lacking else None)
             if left is None:
                 left = table.take(lines, axis=0)
             else:

@@ -463,6 +463,8 @@ def test_the_openapi_documents_examples_work_as_they_are(client: LocalClient) ->
                 assert client.get(path).status_code == 200, path
                 continue
             for kind, media in operation["requestBody"]["content"].items():
+                if kind == "application/octet-stream":
+                    continue  # bytes have no example
                 examples = [item["value"] for item in media.get("examples", {}).values()] or [media["example"]]
                 for example in examples:
                     jsonschema.validate(example, media["schema"] | {"components": document["components"]})
