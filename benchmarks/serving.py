@@ -1,6 +1,7 @@
 """Throughput and latency of the API beside `mlflow models serve`, BentoML and the bare framework; swaps; memory.
 
-    python benchmarks/serving.py [--seconds 5] [--stacks constant,perennial,mlflow,bentoml] [--json FILE]
+    python benchmarks/serving.py [--seconds 5] [--stacks constant,perennial,mlflow,bentoml] [--before CHECKOUT]
+        [--connections 1,32,256] [--quick] [--json FILE]
 
 The model is the flights demo's: HistGradientBoosting with native categoricals and missing values, fitted here on
 three months. All stacks run with one process each on loopback, one after another, loaded by a second process over
@@ -13,7 +14,12 @@ the checkout's, and is left out, saying so, where there is none:
     python -m venv .venv-bentoml
     .venv-bentoml/bin/pip install bentoml scikit-learn==1.9.* pandas==3.0.* skops pillow
 
-`--bentoml-python` names another one. JSON: STACK.WORKLOAD.CONNECTIONS.{rps,p50_ms,p99_ms,errors}; beside the
+`--before` names another checkout of ours, which is measured as the stack `before` in the same run. `hundred_rows_v2`
+are the hundred rows as binary tensors of the Open Inference Protocol, which ours alone take. `--quick` leaves out what
+the log and swaps cost. Beside throughput stands the CPU that a stack's processes took for a request: on a machine that
+others use too, it is that which tells two stacks apart.
+
+`--bentoml-python` names another one. JSON: STACK.WORKLOAD.CONNECTIONS.{rps,p50_ms,p99_ms,cpu_ms,errors}; beside the
 workloads, each stack's ready_seconds, largest_process_mb and all_processes_pss_mb; beside the stacks, `logging`,
 `swaps` and `skipped`.
 """
@@ -43,6 +49,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = (1, 32, 256)
 WORKLOADS = {"single_row": 1, "hundred_rows": 100}
+BINARY = "hundred_rows_v2"
+OURS = ("before", "perennial", "perennial_unlogged")
 
 
 # The load: this file again, as a process of its own.
@@ -93,10 +101,17 @@ class _Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
-    """Keep so many connections busy; what came of it."""
-    kind, length = "Content-Type: application/json", f"Content-Length: {len(body)}"
-    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", kind, length, "", ""])
+def load(
+    port: int, path: str, body: bytes, connections: int, seconds: float, json_bytes: int = 0
+) -> dict[str, float]:  # fmt: skip
+    """Keep so many connections busy; what came of it. Of a body with tensors so many bytes are JSON."""
+    kind = (
+        f"application/octet-stream\r\nInference-Header-Content-Length: {json_bytes}"
+        if json_bytes
+        else "application/json"
+    )
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    head = "\r\n".join([*lines, "", ""])
     request = head.encode() + body
     results: list[tuple[float, int]] = []
 
@@ -115,18 +130,21 @@ def load(port: int, path: str, body: bytes, connections: int, seconds: float) ->
     took = uvloop.run(run())
     good = np.array([latency for latency, status in results if status == 200]) * 1000
     if not len(good):
-        return {"rps": 0.0, "p50_ms": float("nan"), "p99_ms": float("nan"), "errors": len(results)}
+        return {"rps": 0.0, "answered": 0, "p50_ms": float("nan"), "p99_ms": float("nan"), "errors": len(results)}
     return {
         "rps": len(good) / took,
+        "answered": len(good),
         "p50_ms": float(np.quantile(good, 0.5)),
         "p99_ms": float(np.quantile(good, 0.99)),
         "errors": len(results) - len(good),
     }
 
 
-def loaded(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
+def loaded(
+    port: int, path: str, body: bytes, connections: int, seconds: float, json_bytes: int = 0
+) -> dict[str, float]:  # fmt: skip
     """`load` in a second process."""
-    command = [sys.executable, __file__, "--load", str(port), path, str(connections), str(seconds)]
+    command = [sys.executable, __file__, "--load", str(port), path, str(connections), str(seconds), str(json_bytes)]
     done = subprocess.run(command, input=body, capture_output=True, check=True, timeout=seconds + 120)
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -176,6 +194,12 @@ def promote(workspace: Any, number: int) -> None:
     )  # fmt: skip
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children have used so far."""
+    root = psutil.Process(pid)
+    return sum(sum(item.cpu_times()[:2]) for item in (root, *root.children(recursive=True)))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -184,14 +208,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], port: int, health: str, environment: dict[str, str], log: Path
+    command: list[str], port: int, health: str, environment: dict[str, str], log: Path, root: Path = ROOT
 ) -> Iterator[dict[str, float]]:
     """A server while the body runs; how long it took to be ready, and its memory at the end."""
     facts: dict[str, float] = {}
     started = time.perf_counter()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=stream, stderr=stream, start_new_session=True, cwd=ROOT
+            command, env={**os.environ, **environment}, stdout=stream, stderr=stream, start_new_session=True, cwd=root
         )
     try:
         while True:
@@ -205,6 +229,7 @@ def running(
                 raise SystemExit(f"{command[:4]} did not start; see {log}\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
         facts["ready_seconds"] = time.perf_counter() - started
+        facts["pid"] = process.pid
         yield facts
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
         memory = [psutil.Process(pid).memory_full_info() for pid in family]
@@ -287,8 +312,9 @@ def command_of(
     """How a stack is started: command, health path, environment."""
     quiet = {"OMP_NUM_THREADS": "1"}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    if stack in ("perennial", "perennial_unlogged"):
-        return [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], "/v2/health/ready", {}
+    if stack in OURS:
+        other = {"PYTHONPATH": str(options.before)} if stack == "before" else {}
+        return [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], "/v2/health/ready", other
     if stack.startswith("constant"):
         (folder / f"{stack}.py").write_text(CONSTANT if stack == "constant" else CONSTANT_ASGI)
         return [
@@ -321,6 +347,24 @@ def bodies_of(stack: str, rows: Any) -> dict[str, bytes]:
     return made
 
 
+def tensors_of(rows: Any) -> tuple[bytes, int]:
+    """A v2 request of binary tensors, and how many bytes of it are JSON."""
+    inputs, parts = [], []
+    for name in rows.columns:
+        numeric = rows[name].dtype == "float64"
+        if numeric:
+            data = rows[name].to_numpy().tobytes()
+        else:
+            texts = [text.encode() for text in rows[name].fillna("")]
+            data = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        parts.append(data)
+        inputs.append({"name": name, "datatype": "FP64" if numeric else "BYTES", "shape": [len(rows)],
+                       "parameters": {"binary_data_size": len(data)}})  # fmt: skip
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("probability", "id")]
+    head = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    return b"".join([head, *parts]), len(head)
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All stacks, one after another."""
     from perennial.workspace import open_workspace
@@ -342,16 +386,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for stack in stacks:
             port = free_port()
             command, health, environment = command_of(stack, port, folder, model, options)
-            with running(command, port, health, environment, folder / f"{stack}.log") as facts:
-                results[stack] = {workload: {} for workload in WORKLOADS}
-                for workload, body in bodies_of(stack, rows).items():
-                    loaded(port, "/invocations", body, 1, 1.0)
-                    for connections in CONNECTIONS:
-                        found = loaded(port, "/invocations", body, connections, options.seconds)
+            root = options.before if stack == "before" else ROOT
+            with running(command, port, health, environment, folder / f"{stack}.log", root) as facts:
+                asked = {name: ("/invocations", body, 0) for name, body in bodies_of(stack, rows).items()}
+                if stack in OURS:
+                    asked[BINARY] = ("/v2/models/flights/infer", *tensors_of(rows.head(100)))
+                results[stack] = {workload: {} for workload in asked}
+                for workload, (path, body, json_bytes) in asked.items():
+                    loaded(port, path, body, 1, 1.0, json_bytes)
+                    for connections in map(int, options.connections.split(",")):
+                        before = cpu_seconds(int(facts["pid"]))
+                        found = loaded(port, path, body, connections, options.seconds, json_bytes)
+                        spent = cpu_seconds(int(facts["pid"])) - before
+                        found["cpu_ms"] = spent * 1000 / max(1.0, found["answered"])
                         results[stack][workload][str(connections)] = found
                         print(
-                            f"{stack:13} {workload:12} {connections:4} connections: {found['rps']:8.0f} requests/s, "
-                            f"p50 {found['p50_ms']:8.2f} ms, p99 {found['p99_ms']:8.2f} ms, {found['errors']} errors",
+                            f"{stack:13} {workload:15} {connections:4} connections: {found['rps']:8.0f} requests/s, "
+                            f"p50 {found['p50_ms']:8.2f} ms, p99 {found['p99_ms']:8.2f} ms, "
+                            f"CPU {found['cpu_ms']:7.3f} ms, {found['errors']} errors",
                             flush=True,
                         )
             results[stack] |= facts
@@ -360,7 +412,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 f"largest process {facts['largest_process_mb']:.0f} MB, "
                 f"all {facts['all_processes_pss_mb']:.0f} MB (PSS)"
             )
-        if "perennial" in stacks:
+        if "perennial" in stacks and not options.quick:
             body = bodies_of("perennial", rows)["single_row"]
             results["logging"] = logging_cost(folder, body, options)
             results["swaps"] = swaps(folder, body, options)
@@ -430,29 +482,39 @@ def swaps(folder: Path, body: bytes, options: argparse.Namespace) -> dict[str, A
 
 def report(results: dict[str, Any]) -> None:
     """The ratios that matter."""
-    ours = results.get("perennial", {}).get("single_row", {}).get("32")
-    if not ours:
-        return
-    for stack in ("mlflow", "bentoml", "constant", "constant_asgi"):
-        other = results.get(stack, {}).get("single_row", {}).get("32")
-        if other and other["rps"]:
-            print(
-                f"single rows, 32 connections: {ours['rps'] / other['rps']:.2f} × {stack}'s throughput, "
-                f"p99 {ours['p99_ms']:.1f} ms beside {other['p99_ms']:.1f} ms"
-            )
+    for workload, name in (("single_row", "single rows"), ("hundred_rows", "a hundred rows"), (BINARY, "as tensors")):
+        ours = results.get("perennial", {}).get(workload, {}).get("32")
+        if not ours:
+            continue
+        for stack in ("before", "mlflow", "bentoml", "constant", "constant_asgi"):
+            found = results.get(stack, {})
+            other = found.get(workload, found.get("hundred_rows", {})).get("32")
+            if other and other["rps"]:
+                print(
+                    f"{name}, 32 connections: {ours['rps'] / other['rps']:.2f} × {stack}'s throughput, "
+                    f"p99 {ours['p99_ms']:.1f} ms beside {other['p99_ms']:.1f} ms, "
+                    f"{other['cpu_ms'] / ours['cpu_ms']:.2f} × as much CPU there"
+                )
 
 
 def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] == "--load":
-        port, path, connections, seconds = sys.argv[2:6]
-        print(json.dumps(load(int(port), path, sys.stdin.buffer.read(), int(connections), float(seconds))))
+        port, path, connections, seconds, *more = sys.argv[2:]
+        body = sys.stdin.buffer.read()
+        print(json.dumps(load(int(port), path, body, int(connections), float(seconds), *map(int, more))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="Of load for each figure.")
     parser.add_argument("--stacks", default="constant_asgi,constant,perennial,mlflow,bentoml")
     parser.add_argument("--bentoml-python", help="Of an environment with bentoml; default: .venv-bentoml/bin/python.")
+    parser.add_argument("--before", type=Path, help="Another checkout of ours to measure as well.")
+    parser.add_argument("--connections", default=",".join(map(str, CONNECTIONS)))
+    parser.add_argument("--quick", action="store_true", help="Without what the log and swaps cost.")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.before:
+        options.before = options.before.resolve()
+        options.stacks = f"before,{options.stacks}"
     results = measure(options)
     report(results)
     if options.json:

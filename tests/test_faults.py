@@ -137,7 +137,8 @@ def test_a_slow_storage_is_only_slow(proxy: services.FaultProxy, root: str) -> N
 
 @pytest.mark.s3
 def test_the_predictions_of_an_outage_wait_in_the_spool(proxy: services.FaultProxy, root: str, tmp_path: Path) -> None:
-    from perennial.serving.log.shipper import Entry, Shipper
+    from perennial.serving.log.entries import Entry
+    from perennial.serving.log.shipper import Shipper
     from perennial.serving.log.spool import Spool
 
     spool = Spool(tmp_path / "spool", 10**6)

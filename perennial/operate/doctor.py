@@ -298,7 +298,12 @@ def _champions(settings: Settings) -> Iterator[Finding]:
             )
             continue
         manifest = workspace.home / "live" / f"{model}.json"
-        told = json.loads(manifest.read_text(encoding="utf-8"))["sequence"] if manifest.is_file() else None
+        try:
+            told = json.loads(manifest.read_text(encoding="utf-8"))["sequence"] if manifest.is_file() else None
+        except (ValueError, KeyError, TypeError):
+            detail = f"{model}: {manifest} is {'torn' if manifest.stat().st_size else 'empty'}: the API can't follow it"
+            yield Finding("champions", "error", detail, f"Write it anew: perennial check {model}; look for a full disk")
+            continue
         if told != reign.sequence:
             detail = f"{model}: the API is told line {told or 'none'} of the history, the newest is {reign.sequence}"
             yield Finding("champions", "warning", detail, f"Let a check mend it: perennial check {model}")

@@ -13,6 +13,7 @@ from perennial.model.truth import standing
 from perennial.serving.log.labels import LabelDesk
 from perennial.serving.log.spool import Spool
 from perennial.serving.metrics import Metrics
+from perennial.serving.scoring import ANY_ROWS
 from perennial.serving.settings import ServingSettings
 from perennial.serving.versions.host import Host, Served
 from perennial.serving.versions.model import LoadedModel
@@ -56,6 +57,7 @@ class About:
             "spool_bytes": self._service.spool.used_bytes,
             "shed_rows": self._service.spool.shed_rows,
             "problems": problems,
+            "notes": self._service.host.notes(),
         }
 
     def _registry(self) -> str:
@@ -82,7 +84,8 @@ class About:
             "loaded_at": datetime.fromtimestamp(champion.loaded_at, UTC).isoformat(),
             "candidate": None if served.candidate is None else served.candidate.version,
             "fast_path": {
-                "kind": proof.kind, "rows_up_to": proof.fast_rows, "proven_on_rows": proof.rows,
+                "kind": proof.kind, "rows_up_to": proof.fast_rows if proof.fast_rows < ANY_ROWS else None,
+                "proven_on_rows": proof.rows,
                 "largest_difference": proof.largest_difference if proof.rows else None, "reason": proof.reason,
             },
             "golden_difference": champion.golden_difference,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client import values as prometheus_values
 from prometheus_client.metrics_core import Metric
 
+_FEW = 16
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 
 
@@ -34,6 +36,18 @@ class ShippingMetrics:
         self.expired_labels = Counter(
             "perennial_expired_labels", "Labels whose id did not become known in time.", ("model",), registry=own
         )
+        self.repeated = Counter(
+            "perennial_repeated_rows",
+            "Answered rows that are not logged, since their id is already: with the inputs of then, or others.",
+            ("model", "inputs"),
+            registry=own,
+        )
+
+    def repeat(self, model: str, same: int, others: int) -> None:
+        """Count what was left out of the log as a repeat, by whether it had the inputs of the row that is logged."""
+        for inputs, rows in (("same", same), ("other", others)):
+            if rows:
+                self.repeated.labels(model, inputs).inc(rows)
 
 
 class Metrics:
@@ -116,17 +130,19 @@ class Metrics:
         self._child(self.latency, model, protocol).observe(seconds)
         self._child(self.batch, model).observe(rows)
 
-    def scored(self, model: str, version: int, role: str, scores: Iterable[float], bins: Sequence[float]) -> None:
+    def scored(self, model: str, version: int, role: str, scores: Sequence[float], bins: Sequence[float]) -> None:
         """Rows scored by a version, by the score's bin: of ascending lower ends, the first for all below the second."""
-        counts: dict[int, int] = {}
-        total = 0
-        for score in scores:
-            total += 1
-            number = bisect_right(bins, score, 1) - 1
-            counts[number] = counts.get(number, 0) + 1
-        self._child(self.rows, model, str(version), role).inc(total)
-        for number, found in counts.items():
-            self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(found)
+        if len(scores) > _FEW:
+            found = np.searchsorted(bins[1:], scores, side="right")
+            counts = {number: count for number, count in enumerate(np.bincount(found).tolist()) if count}
+        else:
+            counts = {}
+            for score in scores:
+                number = bisect_right(bins, score, 1) - 1
+                counts[number] = counts.get(number, 0) + 1
+        self._child(self.rows, model, str(version), role).inc(len(scores))
+        for number, count in counts.items():
+            self._child(self.scores, model, str(version), f"{bins[number]:.6g}").inc(count)
 
     def counted(self, model: str, unseen: Mapping[str, int], missing: Mapping[str, int]) -> None:
         """Cells of a request, by column."""
@@ -143,6 +159,7 @@ class Metrics:
         requests: dict[str, float] = {}
         rows: dict[str, float] = {}
         buckets: dict[float, float] = {}
+        repeated = {"same": 0, "other": 0}
         for metric in self._registry.collect():
             for sample in _of_model(metric, model):
                 if sample.name == "perennial_requests_total":
@@ -151,12 +168,15 @@ class Metrics:
                 elif sample.name == "perennial_rows_total":
                     key = f"{sample.labels['role']}/{sample.labels['version']}"
                     rows[key] = rows.get(key, 0) + sample.value
+                elif sample.name == "perennial_repeated_rows_total":
+                    repeated[sample.labels["inputs"]] += int(sample.value)
                 elif sample.name == "perennial_request_seconds_bucket":
                     bound = float(sample.labels["le"])
                     buckets[bound] = buckets.get(bound, 0) + sample.value
         return {
             "requests_by_status": {key: int(value) for key, value in sorted(requests.items())},
             "rows_by_role_and_version": {key: int(value) for key, value in sorted(rows.items())},
+            "repeated_rows_by_inputs": repeated,
             "latency_p50_ms_at_most": _quantile(buckets, 0.5),
             "latency_p99_ms_at_most": _quantile(buckets, 0.99),
         }

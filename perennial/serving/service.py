@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial.serving.about import About, no_table_facts
+from perennial.serving.log.entries import entry_of
 from perennial.serving.log.labels import LabelDesk
 from perennial.serving.log.sealer import Sealer
-from perennial.serving.log.shipper import SHADOW, Shipper, entry_of
+from perennial.serving.log.shipper import SHADOW, Shipper
 from perennial.serving.log.spool import Spool
 from perennial.serving.log.waiting import Label
 from perennial.serving.metrics import Metrics
 from perennial.serving.protocol.codec import Request
+from perennial.serving.protocol.columns import Columns, Rows, Unseen, pick
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.protocol.schema import Row, Unseen
 from perennial.serving.scoring.batching import Batcher, Coalescer
 from perennial.serving.scoring.groups import Ids, in_share
 from perennial.serving.settings import ServingSettings
@@ -32,7 +33,6 @@ from perennial.serving.versions.model import LoadedModel
 from perennial.workspace import Workspace
 
 LOG = logging.getLogger("perennial.serving")
-_INLINE_ROWS = 32
 _SHADOW_QUEUE = 1000
 _TABLES_SECONDS, _TABLES_REST_SECONDS, _TABLES_THREADS = 5.0, 10.0, 4
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Service:
         self.about = About(self)
         self.ids = Ids()
         self._shed_counted = 0
-        self._shadow: queue.Queue[tuple[LoadedModel, list[Row], list[str], list[int | None] | None, int] | None]
+        self._shadow: queue.Queue[tuple[LoadedModel, Rows, list[str], list[int | None] | None, int] | None]
         self._shadow = queue.Queue(_SHADOW_QUEUE)
         self._shadow_thread = threading.Thread(target=self._shadow_work, name="perennial-shadow", daemon=True)
         self.draining = False
@@ -102,6 +102,7 @@ class Service:
             self.spool, self.workspace.store, self.workspace.home / "locks", ship_seconds=settings.ship_seconds,
             ship_rows=settings.ship_rows, compact_commits=settings.compact_commits, tick=self._tick,
             on_shipped=lambda model, rows: self.metrics.shipping.shipped.labels(model).inc(rows),
+            on_repeated=self.metrics.shipping.repeat,
             also=self.labels.ship,
         )  # fmt: skip
 
@@ -138,11 +139,15 @@ class Service:
         if model is None:
             if len(served) == 1:
                 return next(iter(served.values()))
+            if not served and (waiting := self.host.waiting()):
+                return self.served(waiting[0])  # says why not
             known = ", ".join(f"/models/{name}/invocations" for name in served) or "none yet"
             raise Problem(
                 404 if not served else 400, f"name the model; served are: {known}", rule="/models/NAME/invocations"
             )
         if model not in served:
+            if (reason := self.host.why_not(model)) is not None:
+                raise Problem(503, f"{model} can't be served now: {reason}", {"retry-after": "5"}, rule="see /health")
             raise Problem(404, f"no model {model[:80]!r} is served", rule=", ".join(served) or "none yet")
         return served[model]
 
@@ -174,7 +179,7 @@ class Service:
         rows = request.rows
         ids = request.ids or self.ids.take(len(rows))
         salt = serving.salt or name
-        candidate = self._candidate(served)
+        candidate = served.candidate
         raw, scores, versions = await self._scores(champion, candidate, rows, ids, salt)
         control = None
         if serving.control_group:
@@ -185,7 +190,7 @@ class Service:
         return Scored(ids, scores, champion.version, versions, control)
 
     async def _scores(
-        self, champion: LoadedModel, candidate: LoadedModel | None, rows: list[Row], ids: list[str], salt: str
+        self, champion: LoadedModel, candidate: LoadedModel | None, rows: Rows, ids: list[str], salt: str
     ) -> tuple[list[float], list[float], list[int] | None]:
         """Raw scores, scores, and each row's version where a canary took some."""
         share = champion.definition.serving.canary
@@ -194,18 +199,21 @@ class Service:
             return *(await self._by(champion, rows, "champion")), None
         made: dict[bool, Iterator[tuple[float, float]]] = {}
         for canary, model in ((False, champion), (True, candidate)):
-            part = [row for row, picked in zip(rows, chosen, strict=True) if picked == canary]
-            if part:
+            indices = [index for index, picked in enumerate(chosen) if picked == canary]
+            if indices:
+                part = pick(rows, indices)
                 raw, scores = await self._by(model, part, "canary" if canary else "champion")
                 made[canary] = zip(raw, scores, strict=True)
         pairs = [next(made[picked]) for picked in chosen]
         versions = [candidate.version if picked else champion.version for picked in chosen]
         return [raw for raw, _ in pairs], [score for _, score in pairs], versions
 
-    async def _by(self, model: LoadedModel, rows: list[Row], role: str) -> tuple[list[float], list[float]]:
+    async def _by(self, model: LoadedModel, rows: Rows, role: str) -> tuple[list[float], list[float]]:
         """Raw scores and scores: one list where there is no map between them."""
         scorer = model.scorer
-        if len(rows) <= min(_INLINE_ROWS, scorer.fast_rows):
+        if len(rows) <= scorer.inline_rows and isinstance(rows, Columns):
+            raw = scorer.raw(rows)
+        elif len(rows) <= scorer.inline_rows:
             raw = await self.coalescer.score(model.digest, scorer.raw, rows)
         elif len(rows) <= scorer.fast_rows:
             raw = await self.batcher.run(partial(scorer.raw, rows))
@@ -241,14 +249,8 @@ class Service:
             self._tables_rest_until = time.monotonic() + _TABLES_REST_SECONDS
             return None
 
-    def _candidate(self, served: Served) -> LoadedModel | None:
-        """The candidate, where it reads the same rows as the champion."""
-        found = served.candidate
-        same = found is not None and found.schema.columns == served.champion.schema.columns
-        return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
-
     def _remember(
-        self, champion: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        self, champion: LoadedModel, request: Request, rows: Rows, ids: list[str],
         scores: tuple[list[float], list[float]], versions: list[int] | None, control: list[bool] | None,
         arrived_ns: int,
     ) -> None:  # fmt: skip
@@ -259,16 +261,17 @@ class Service:
         wanted = range(len(ids))
         if serving.log_share < 1.0:
             wanted = [i for i in wanted if in_share(ids[i], serving.log_share, salt, "log")]  # type: ignore[assignment]
-        parts: dict[int, list[int]] = {}
-        for index in wanted:
-            parts.setdefault(versions[index] if versions else champion.version, []).append(index)
+        parts: dict[int, Sequence[int]] = {champion.version: wanted} if wanted and versions is None else {}
+        for number in sorted(set(versions or ())):
+            if mine := [index for index in wanted if versions is not None and versions[index] == number]:
+                parts[number] = mine
         for version, chosen in parts.items():
             role = "champion" if version == champion.version else "canary"
             entry = entry_of(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)
             self.spool.append(champion.name, entry, len(chosen))
 
     def _cast_shadow(
-        self, candidate: LoadedModel, request: Request, rows: list[Row], ids: list[str],
+        self, candidate: LoadedModel, request: Request, rows: Rows, ids: list[str],
         versions: list[int] | None, salt: str,
     ) -> None:  # fmt: skip
         share = candidate.definition.serving.shadow
@@ -279,7 +282,7 @@ class Service:
         if not chosen:
             return
         times = None if request.times is None else [request.times[index] for index in chosen]
-        picked = [rows[index] for index in chosen]
+        picked = pick(rows, chosen)
         try:
             self._shadow.put_nowait(
                 (candidate, picked, [ids[index] for index in chosen], times, time.time_ns() // 1000)

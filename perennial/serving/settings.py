@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SOCKET_VARIABLE, PARENT_VARIABLE = INTERNAL = (_PREFIX + "SOCKET", _PREFIX + "PARENT")  # from watcher to workers
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
+
+
 class ServingSettings(BaseSettings):
     """The settings; each is read from `PERENNIAL_SERVING_` and its name in capitals."""
 
@@ -32,12 +36,19 @@ class ServingSettings(BaseSettings):
     tokens: str = Field(
         "", description="scope:sha256 of each token, separated by commas; scopes: predict, label, admin."
     )
+    cors_origins: str = Field(
+        "",
+        description="Whose pages may ask from a browser: origins (https://app.example.org), separated by commas; or *.",
+    )
     workers: int = Field(1, ge=1, le=256)
     most_body_bytes: int = Field(16 * 2**20, ge=1024)
     most_rows: int = Field(10_000, ge=1, description="In one request.")
     most_concurrent: int = Field(512, ge=1, description="Requests in work at once, per worker; more are told 429.")
     deadline_seconds: float = Field(30.0, gt=0, description="What takes longer is told 503.")
     drain_seconds: float = Field(20.0, gt=0, description="How long requests in work may take at a stop.")
+    linger_seconds: float = Field(
+        5.0, ge=0, description="How long at most, before that, a stop answers new requests until none come any more."
+    )
     ship_seconds: float = Field(30.0, gt=0, description="How often the spool is committed to the tables, at least.")
     ship_rows: int = Field(10_000, ge=1, description="So many spooled rows are committed at once.")
     most_spool_bytes: int = Field(2**30, ge=4096, description="Of all spools together; beyond it rows are shed.")
@@ -61,6 +72,19 @@ class ServingSettings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for part in _parts(value):
+            if part != "*" and not _ORIGIN.fullmatch(part):
+                raise ValueError("an origin is SCHEME://HOST[:PORT] without a path, or * for any")
+        return value
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of `cors_origins`."""
+        return _parts(self.cors_origins)
+
     @field_validator("tokens")
     @classmethod
     def _well_formed(cls, value: str) -> str:
@@ -71,6 +95,10 @@ class ServingSettings(BaseSettings):
                     f"a token is SCOPE:SHA256 with a scope of {', '.join(SCOPES)}; see `serve --new-token`"
                 )
         return value
+
+
+def _parts(value: str) -> list[str]:
+    return [part for item in value.split(",") if (part := item.strip())]
 
 
 def load_serving_settings() -> ServingSettings:

@@ -7,28 +7,37 @@ the table `live` as well, and every API brings its own files in line with that: 
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from perennial.errors import StorageError
+from perennial.state.files import write_whole
 from perennial.state.layout import stamp_home
 from perennial.state.store import Store
 
 
 def write_manifest(folder: Path, model: str, text: str) -> bool:
-    """Put a manifest into HOME/live, where the API looks, by one rename; whether it differs from what was there."""
+    """Put a manifest into HOME/live, where the API looks, by one rename; whether it differs from what was there.
+
+    Raises:
+        StorageError: It could not be written, as on a full disk; the one before it is as it was.
+    """
     if not folder.exists():
         stamp_home(folder.parent)  # before there is anything in it: without a record it would be an old home
         folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{model}.json"
-    if final.exists() and final.read_text(encoding="utf-8") == text:
+    if final.exists() and final.read_bytes() == text.encode():
         return False
-    staged = final.with_suffix(f".{os.getpid()}.tmp")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(final)
+    try:
+        write_whole(final, text)
+    except OSError as error:
+        raise StorageError(
+            f"{final} can't be written: {error.strerror}; the API goes on with the version before",
+            f"Make room there; `perennial check {model}` writes it again",
+        ) from error
     return True
 
 
@@ -48,9 +57,9 @@ class Follower:
         self._seen: dict[str, int] = {}
 
     def follow(self, model: str) -> bool:
-        """Look once; whether the model's manifest changed here."""
+        """Look once; whether the model's manifest changed here. One that is torn or gone is written again."""
         version = self._store.version(model, "live")
-        if version is None or self._seen.get(model) == version:
+        if version is None or (self._seen.get(model) == version and self._sequence(model)):
             return False
         found = _counting(self._store, model)
         changed = found is not None and found[0] >= self._sequence(model)

@@ -280,6 +280,8 @@ class Registry:
         for alias, number in aliases.items():
             if str(registered.get(alias)) != str(number):
                 self.client.set_registered_model_alias(model, alias, str(number))
+        if previous is None and PREVIOUS in registered:  # of before a rollback: no champion stands before this one
+            self.client.delete_registered_model_alias(model, PREVIOUS)
         self._write_manifest(current, lines[-1])
 
     def artifacts(self, version: Version) -> Path:

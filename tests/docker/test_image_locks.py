@@ -121,7 +121,7 @@ def test_the_api_starts_with_nothing_but_its_lock(tmp_path: Path) -> None:
                 (site / top).symlink_to(str(found.locate_file(top)))
     code = """
 import perennial.commands.installation.serve, perennial.serving.about, perennial.serving.service
-import perennial.serving.processes.server, perennial.serving.processes.shipping, perennial.serving.web.app
+import perennial.serving.processes.worker, perennial.serving.processes.shipping, perennial.serving.web.app
 import perennial.serving.log.shipper, perennial.serving.log.labels, perennial.serving.scoring.scorer
 import perennial.serving.versions.fetch, mlflow.artifacts, skops.io, treelite, uvloop, httptools
 from perennial.serving.web import docs

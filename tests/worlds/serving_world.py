@@ -145,10 +145,10 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    workspace: Workspace, workers: int = 1, arguments: tuple[str, ...] = (), **environment: str
+    workspace: Workspace, workers: int = 1, arguments: tuple[str, ...] = (), port: int | None = None, **environment: str
 ) -> Iterator[Any]:
     """`perennial serve` as a process: a client, with `.process` and `.port`."""
-    port = free_port()
+    port = port or free_port()
     settings = {
         "PERENNIAL_HOME": str(workspace.home), "PERENNIAL_MODELS": workspace.settings.models,
         "PERENNIAL_SERVING_SHIP_SECONDS": "1", **environment,
@@ -192,7 +192,7 @@ def serving(
 
 
 def worker_pids(process: subprocess.Popen[bytes]) -> list[int]:
-    return _pids(process, "perennial.serving.processes.server")
+    return _pids(process, "perennial.serving.processes.worker")
 
 
 def shipper_pid(process: subprocess.Popen[bytes]) -> int:

@@ -117,11 +117,13 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
 
 def _fast_path(workspace: Workspace, model: str, version: int) -> str | None:
     """What the API found when it last loaded the version; None where it never did."""
+    from perennial.serving.scoring import ANY_ROWS
     from perennial.serving.versions.cache import read_proof
 
     proof = read_proof(workspace.home, model, version)
     if proof is None:
         return None
+    any_rows = proof["fast_rows"] >= ANY_ROWS
     if proof["kind"] == "none":
         return f"none: {proof['reason']}"
-    return f"{proof['kind']} up to {proof['fast_rows']} rows"
+    return f"{proof['kind']} for any number of rows" if any_rows else f"{proof['kind']} up to {proof['fast_rows']} rows"

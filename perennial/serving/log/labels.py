@@ -19,7 +19,7 @@ from perennial.definition import ModelDefinition
 from perennial.model.truth import Classes, code_one
 from perennial.serving.log.spool import Segments, Spool, read_segment, segment_key
 from perennial.serving.log.waiting import Label, WaitingLabels, new_steps
-from perennial.serving.protocol.codec import id_rule, parse_json, take_id
+from perennial.serving.protocol.codec import id_rule, parse_json, refuse_strangers, take_id
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.state.locks import exclusive
 from perennial.state.store import ROW_ID, Store, among
@@ -46,6 +46,8 @@ def parse_labels(body: bytes, definition: ModelDefinition, classes: Classes | No
     """
     document = parse_json(body)
     items = document.get("labels", [document]) if isinstance(document, dict) else document
+    if isinstance(document, dict) and "labels" in document:
+        refuse_strangers(document, ("labels",), "the body")
     if not isinstance(items, list) or not items:
         raise Problem(400, "there is no label in the body", rule="labels: a list of id and truth", example=_EXAMPLE)
     if len(items) > most:

@@ -11,114 +11,45 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.errors import PerennialError
+from perennial.serving.log.entries import TIME, Entry, prediction_table
 from perennial.serving.log.spool import Segments, read_segment, segment_key
 from perennial.state.locks import exclusive
-from perennial.state.store import Store
-
-if TYPE_CHECKING:
-    from perennial.serving.protocol.codec import Request
-    from perennial.serving.protocol.schema import Row
-    from perennial.serving.versions.model import LoadedModel
+from perennial.state.store import Store, among
 
 LOG = logging.getLogger("perennial.serving")
-_TIME = pa.timestamp("us", tz="UTC")
 _SAME_ID_HOURS = 24
 _SHIP_WAIT_SECONDS = 60.0
 SHADOW = "shadow"
-_COLUMNS = (
-    "id", "time", "score", "version", "predicted_at", "origin", "raw_score", "role", "group", "propensity",
-    "latency_ms", "inputs",
-)  # fmt: skip
+_ENTRIES = msgspec.json.Decoder(Entry)
+_TOLD_IDS = 5
 
 
-class Entry(msgspec.Struct, array_like=True):
-    """One scored request as the spool holds it; the rows' parts are lists of one length.
+@dataclass
+class Repeats:
+    """Rows of ids that were logged before, and are not logged again.
 
     Attributes:
-        role: champion, canary or shadow.
-        times: Event times in microseconds; None where the request's own time counts.
-        groups: control, treated, or None where there is no control group.
-        own_ids: Whether the ids are the client's, which may come twice.
-        raw_scores: Before a recalibration's map; None where they are the scores.
-        columns: The names of the cells in `rows`, without those that are redacted.
+        same: As many had the inputs of the row that counts: a request that was sent again.
+        others: As many had other inputs: two rows by one name, of which the log has the first.
+        ids: Some of the latter.
     """
 
-    role: str
-    version: int
-    at_us: int
-    latency_us: int
-    own_ids: bool
-    ids: list[str]
-    scores: list[float]
-    times: list[int | None] | None
-    groups: list[str] | None
-    control_share: float
-    columns: list[str]
-    rows: list[list[Any]]
-    raw_scores: list[float] | None = None
+    same: int = 0
+    others: int = 0
+    ids: list[str] = field(default_factory=list)
 
-
-_ENTRIES = msgspec.json.Decoder(Entry)
-_encode = msgspec.json.Encoder().encode
-
-
-def entry_of(
-    model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: list[Row],
-    ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
-) -> Entry:  # fmt: skip
-    """What is written down of the chosen rows of a request: without images and what is redacted."""
-    serving, schema = model.definition.serving, model.schema
-    whole = len(chosen) == len(ids)
-    hidden = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "image"}
-    hidden |= set(serving.redact)
-    columns = list(schema.columns)
-    logged: list[Row] = rows if whole else [rows[index] for index in chosen]
-    if hidden:
-        kept = [index for index, name in enumerate(columns) if name not in hidden]
-        columns = [columns[index] for index in kept]
-        logged = [[row[index] for index in kept] for row in logged]
-
-    def pick(values: list[Any]) -> list[Any]:
-        return values if whole else [values[index] for index in chosen]
-
-    return Entry(
-        role=role, version=version, at_us=time.time_ns() // 1000, latency_us=latency_us,
-        own_ids=request.ids is not None, ids=pick(ids), scores=pick(scores[1]),
-        times=None if request.times is None else pick(request.times),
-        groups=None if groups is None else pick(groups), control_share=serving.control_group,
-        columns=columns, rows=logged, raw_scores=None if scores[0] is scores[1] else pick(scores[0]),
-    )  # fmt: skip
-
-
-def prediction_table(entries: Sequence[Entry]) -> pa.Table:
-    """Entries as rows of the table `predictions`, with our columns beside the layout's."""
-    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    for entry in entries:
-        count = len(entry.ids)
-        columns["id"] += entry.ids
-        columns["time"] += [entry.at_us if time_us is None else time_us for time_us in entry.times or _none(count)]
-        columns["score"] += entry.scores
-        columns["raw_score"] += entry.raw_scores or entry.scores
-        columns["version"] += [entry.version] * count
-        columns["predicted_at"] += [entry.at_us] * count
-        columns["origin"] += ["api"] * count
-        columns["role"] += [entry.role] * count
-        columns["group"] += entry.groups or _none(count)
-        columns["propensity"] += [_propensity(group, entry.control_share) for group in columns["group"][-count:]]
-        columns["latency_ms"] += [entry.latency_us / 1000] * count
-        columns["inputs"] += [_inputs(entry.columns, row) for row in entry.rows]
-    kinds = {"id": pa.string(), "time": _TIME, "score": pa.float64(), "version": pa.int64(), "predicted_at": _TIME}
-    kinds |= {name: pa.float64() for name in ("raw_score", "propensity", "latency_ms")}
-    return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})
+    @property
+    def rows(self) -> int:
+        return self.same + self.others
 
 
 class Shipper:
@@ -131,6 +62,7 @@ class Shipper:
         ship_seconds, ship_rows: When a segment is sealed.
         compact_commits: After so many commits of this process a table's small files are merged.
         on_shipped: Called with model and rows.
+        on_repeated: Called with model and what was left out as a repeat: rows with the same inputs, rows with others.
         tick: Called about once a second.
         also: Further work of each round, such as labels; its errors are logged.
     """
@@ -138,11 +70,11 @@ class Shipper:
     def __init__(
         self, spool: Segments, store: Store, locks: Path, *, ship_seconds: float, ship_rows: int, compact_commits: int,
         on_shipped: Callable[[str, int], None] = lambda *_: None, also: Callable[[], object] = lambda: None,
-        tick: Callable[[], None] = lambda: None,
+        tick: Callable[[], None] = lambda: None, on_repeated: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         self._spool, self._store, self._locks = spool, store, locks
         self._ship_seconds, self._ship_rows, self._compact_commits = ship_seconds, ship_rows, compact_commits
-        self._on_shipped, self._also, self._tick = on_shipped, also, tick
+        self._on_shipped, self._on_repeated, self._also, self._tick = on_shipped, on_repeated, also, tick
         self._commits: dict[str, int] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -221,29 +153,50 @@ class Shipper:
         self.torn_lines += torn
         answered = [entry for entry in entries if entry.role != SHADOW]
         shadowed = [entry for entry in entries if entry.role == SHADOW]
-        key = segment_key(path)
+        key, left_out = segment_key(path), 0
         for table_of, part in ((model, answered), (f"{model}/{SHADOW}", shadowed)):
             if not part:
                 continue
-            table = self._once(table_of, part, key)
+            table, repeats = self._once(table_of, part, key)
             if len(table) and self._store.append(table_of, "predictions", table, key=key).written:
                 self._merge_small_files(table_of)
-        return sum(len(entry.ids) for entry in entries)
+            left_out += repeats.rows
+            if repeats.rows and table_of == model:
+                self._tell(model, repeats)
+        return sum(len(entry.ids) for entry in entries) - left_out
 
-    def _once(self, model: str, entries: Sequence[Entry], key: str) -> pa.Table:
-        """The rows whose id was not logged before: of an id that a client gives twice, the first counts."""
-        table = prediction_table(entries)
-        if not any(entry.own_ids for entry in entries) or self._store.committed(model, "predictions", key) is not None:
-            return table
+    def _once(self, model: str, entries: Sequence[Entry], key: str) -> tuple[pa.Table, Repeats]:
+        """The rows whose id was not logged before, of an id that a client gives twice the first; and the others."""
+        table, repeats = prediction_table(entries), Repeats()
+        own = [name for entry in entries if entry.own_ids for name in entry.ids]
+        if not own or self._store.committed(model, "predictions", key) is not None:
+            return table, repeats
         since = datetime.now(UTC) - timedelta(hours=_SAME_ID_HOURS)
-        where = pc.field("predicted_at") >= pa.scalar(since, type=_TIME)
-        logged = set(self._store.read(model, "predictions", columns=["id"], where=where)["id"].to_pylist())
+        where = (pc.field("predicted_at") >= pa.scalar(since, type=TIME)) & among("id", own)
+        found = self._store.read(model, "predictions", columns=["id", "inputs"], where=where)
+        told = found["inputs"].to_pylist() if "inputs" in found.column_names else [None] * len(found)
+        logged = dict(zip(found["id"].to_pylist(), told, strict=True))
         kept = []
-        for index, name in enumerate(table["id"].to_pylist()):
+        pairs = zip(table["id"].to_pylist(), table["inputs"].to_pylist(), strict=True)
+        for index, (name, inputs) in enumerate(pairs):
             if name not in logged:
-                logged.add(name)
+                logged[name] = inputs
                 kept.append(index)
-        return table.take(pa.array(kept, type=pa.int64()))
+            elif logged[name] == inputs:
+                repeats.same += 1
+            else:
+                repeats.others += 1
+                repeats.ids = [*repeats.ids, name][:_TOLD_IDS]
+        return table.take(pa.array(kept, type=pa.int64())), repeats
+
+    def _tell(self, model: str, repeats: Repeats) -> None:
+        if repeats.others:
+            facts = {"model": model, "rows": repeats.others, "ids": repeats.ids}
+            LOG.warning(
+                "rows with other inputs came by an id that is logged already: they are not logged",
+                extra={"facts": facts},
+            )
+        self._on_repeated(model, repeats.same, repeats.others)
 
     def _merge_small_files(self, model: str) -> None:
         self._commits[model] = self._commits.get(model, 0) + 1
@@ -254,21 +207,9 @@ class Shipper:
                 LOG.warning("compaction failed", extra={"facts": {"model": model, "reason": str(error)[:200]}})
 
 
-def _propensity(group: str | None, share: float) -> float | None:
-    return None if group is None else share if group == "control" else 1.0 - share
-
-
-def _inputs(columns: Sequence[str], row: Sequence[Any]) -> str:
-    return _encode(dict(zip(columns, row, strict=True))).decode()
-
-
 def _give_back_memory() -> None:
     """Return what a commit needed to the system, where the C library can: a worker otherwise keeps its peak."""
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _none(count: int) -> list[Any]:
-    return [None] * count

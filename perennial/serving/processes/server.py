@@ -1,17 +1,16 @@
 """The serving processes: one that holds the socket and watches, workers that answer, one that ships. No route is here.
 
 The watcher binds the address, starts the workers on that one socket and restarts those that die: what waits in the
-socket's queue is answered by another. It loads no model, so that it can't die of one. The shipper ends last.
+socket's queue is answered by another. It loads no model, so that it can't die of one. At a stop it lets go of the
+socket first, for the workers to close it (`draining`); the shipper ends last.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
 import hashlib
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -22,7 +21,6 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from perennial.errors import PerennialError, ServiceError, StorageError
 from perennial.serving.processes.logs import log_as_json
@@ -33,22 +31,21 @@ from perennial.serving.settings import (
     ServingSettings,
     Tokens,
     check_exposure,
-    load_serving_settings,
 )
-from perennial.settings import PROJECT_ROOT, Settings, load_settings
+from perennial.settings import PROJECT_ROOT, Settings
 from perennial.state.layout import require
 from perennial.state.storage import is_remote
 
 LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
-_BACKLOG = 2048
-_KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
 _LAYOUT_SECONDS = 5.0
-_MOST_FILES, _OWN_FILES = 65_536, 128
-_NOT_STARTED = 3  # a worker's exit code
+NOT_STARTED = 3  # a worker's exit code
+STOP_SIGNAL = signal.SIGUSR1  # to a worker: all of them stop
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder within is ours alone, and made anew
-_WORKER, _SHIPPER = "perennial.serving.processes.server", "perennial.serving.processes.shipping"
+_WORKER, _SHIPPER = "perennial.serving.processes.worker", "perennial.serving.processes.shipping"
 
 
 def serve(host: str, port: int, settings: Settings, serving: ServingSettings) -> None:
@@ -161,7 +158,7 @@ class _Watcher:
             return
         self._mark_dead(process.pid)
         self._processes[index] = None
-        if code == _NOT_STARTED and self._serving.baked is not None:
+        if code == NOT_STARTED and self._serving.baked is not None:
             raise ServiceError(
                 f"the versions in {self._serving.baked} can't be served; the log above says why",
                 "Build the image anew: `perennial containerize`",
@@ -199,19 +196,21 @@ class _Watcher:
             path.unlink(missing_ok=True)
 
     def _end(self) -> None:
-        for module in (_WORKER, _SHIPPER):  # the last worker's log is the shipper's last work
+        self._listener.close()
+        patience_seconds = self._serving.linger_seconds + self._serving.drain_seconds + 15
+        # The last worker's log is the shipper's last work.
+        for module, number in ((_WORKER, STOP_SIGNAL), (_SHIPPER, signal.SIGTERM)):
             _stop_all(
                 [process for process, runs in zip(self._processes, self._modules, strict=True)
                  if process is not None and runs == module and process.poll() is None],
-                self._serving.drain_seconds + 15,
+                number, patience_seconds,
             )  # fmt: skip
-        self._listener.close()
         shutil.rmtree(self._metrics, ignore_errors=True)
 
 
-def _stop_all(processes: list[subprocess.Popen[bytes]], patience_seconds: float) -> None:
+def _stop_all(processes: list[subprocess.Popen[bytes]], number: int, patience_seconds: float) -> None:
     for process in processes:
-        process.terminate()
+        process.send_signal(number)
     deadline = time.monotonic() + patience_seconds
     for process in processes:
         try:
@@ -221,76 +220,12 @@ def _stop_all(processes: list[subprocess.Popen[bytes]], patience_seconds: float)
             process.wait()
 
 
-def work() -> None:
-    """One worker, on the socket that its watcher holds."""
-    import uvicorn
-
-    from perennial.serving.service import Service
-    from perennial.serving.web.app import Api
-    from perennial.serving.web.connection import Connection
-    from perennial.workspace import open_workspace
-
-    # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
-    sys.setswitchinterval(0.0001)
-    serving = load_serving_settings()
-    log_as_json(serving.log_level)
-    service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
-    api = Api(service, Tokens(serving.tokens))
-    config = uvicorn.Config(
-        api, log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
-        timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=_KEEP_ALIVE_SECONDS, loop="uvloop",
-        http=Connection.within(serving.deadline_seconds, _most_connections()),
-        ws="none", backlog=_BACKLOG, proxy_headers=False,
-    )  # fmt: skip
-    server = _Server(config, service)
-    parent = int(os.environ[PARENT_VARIABLE])
-
-    def follow_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.25)
-        server.should_exit = True
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-    listener = socket.socket(fileno=os.dup(int(os.environ[SOCKET_VARIABLE])))
-    server.run(sockets=[listener])
-    if not server.started:
-        raise SystemExit(_NOT_STARTED)
-
-
-def _most_connections() -> int:
-    """As many as this process may have open files, without those that it needs itself."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(_OWN_FILES, most - _OWN_FILES)
-
-
-def _Server(config: Any, service: Any) -> Any:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """uvicorn's, which says when it is ready, and tells the service when it drains."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                gc.collect()
-                gc.freeze()  # what was loaded is there to stay: no collection need look at it again
-                LOG.info(READY_TEXT, extra={"facts": {"pid": os.getpid(), "models": sorted(service.host.served)}})
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            service.draining = True
-            await super().shutdown(sockets)
-
-    return Server(config)
-
-
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # An answer that a client does not take must not be held for ever; connections inherit this.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _KEEP_ALIVE_SECONDS * 1000)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KEEP_ALIVE_SECONDS * 1000)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -298,11 +233,6 @@ def _bind(host: str, port: int) -> socket.socket:
         raise ServiceError(
             f"{host}:{port} can't be bound: {error.strerror}", "Give another --port, or set PERENNIAL_API_PORT"
         ) from error
-    listener.listen(_BACKLOG)
+    listener.listen(BACKLOG)
     listener.set_inheritable(True)
     return listener
-
-
-if __name__ == "__main__":
-    load_settings()
-    work()

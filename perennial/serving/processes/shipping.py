@@ -80,6 +80,7 @@ def run(parent: int, metrics_folder: Path) -> None:
     shipper = Shipper(
         predictions, store, home / "locks", ship_seconds=serving.ship_seconds, ship_rows=serving.ship_rows,
         compact_commits=serving.compact_commits, also=desk.ship, on_shipped=shipped,
+        on_repeated=metrics.repeat,
     )  # fmt: skip
     stop, told, wrong = threading.Event(), True, "the tables' layout is not known yet"
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,20 +14,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from operator import itemgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from perennial.model.canonical import Unspellable, joined, parted, spelled
 from perennial.model.numbers import MISSING_NUMBERS
+from perennial.serving.protocol.columns import COLUMN_ROWS, Columns, Row, Rows, column_of
+from perennial.serving.protocol.media import CSV, kind_of
 from perennial.serving.protocol.problems import Problem, shown
-from perennial.serving.protocol.schema import Row, Schema
+from perennial.serving.protocol.schema import Schema
+from perennial.serving.protocol.typed import Records
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_BESIDE = ("ids", "params", "signature_name")  # the last is TensorFlow's, and says nothing here
 OUTPUTS = ("probability", "label", "both", "word")
 _LONGEST_ID = 256
 # Whoever reads the log must be able to hold the times: these fit into pandas' nanoseconds.
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
+_MANY_BYTES, _HEAD_BYTES = 1500, 64
 _decode = msgspec.json.Decoder().decode
 encode_json = msgspec.json.Encoder().encode
 
@@ -37,14 +44,14 @@ class Request:
     """What is to be scored.
 
     Attributes:
-        rows: Cells in the schema's order, as they came.
+        rows: Cells in the schema's order, as they came; of many rows, by column.
         ids: The client's ids; None where it gave none.
         times: Event times in microseconds where the client gave any.
         output: probability, label or both; None for the model's default.
         warnings: What the answer tells beside the scores: categories that training never saw.
     """
 
-    rows: list[Row]
+    rows: Rows
     ids: list[str] | None = None
     times: list[int | None] | None = None
     output: str | None = None
@@ -75,17 +82,19 @@ def parse_request(body: bytes, content_type: str, schema: Schema, most_rows: int
     Raises:
         Problem: 400, 413, 415 or 422, saying which part is wrong.
     """
-    kind = content_type.partition(";")[0].strip().lower() or "application/json"
-    if kind == "text/csv":
-        return _from_csv(body, schema, most_rows)
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem(415, f"content type {kind!r} is not understood", rule="application/json or text/csv")
+    kind, charset = kind_of(content_type, CSV)
+    if kind == CSV:
+        return _from_csv(body, charset, schema, most_rows)
+    many = len(body) >= _MANY_BYTES and b'"dataframe_split"' not in body[:_HEAD_BYTES]
+    if many and (records := schema.records(body)) and len(records.columns) >= COLUMN_ROWS:
+        return _from_typed(records, schema, most_rows)
     document = parse_json(body)
     if not isinstance(document, dict):
         raise _wrong_form(document, schema)
     given = [name for name in FORMS if name in document]
     if len(given) != 1:
         raise _wrong_form(document, schema)
+    refuse_strangers(document, (given[0], *_BESIDE), "the body")
     request = _from_form(given[0], document[given[0]], schema, most_rows)
     _add_extras(request, document, schema)
     return request
@@ -201,6 +210,8 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
     width = len(columns)
     if len(where) < width:
         _refuse_twice(columns, {*schema.columns, *schema.id_columns, schema.time_column})
+    if len(data) >= COLUMN_ROWS and {list}.issuperset(map(type, data)) and set(map(len, data)) == {width}:
+        return from_columns(columns, list(zip(*data, strict=True)), schema)
     rows = []
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != width:
@@ -213,6 +224,31 @@ def from_table(columns: Sequence[Any], data: Sequence[Any], schema: Schema) -> R
         _ids_from([[row[index] for index in places] for row in data], request, schema)
     if (index := where.get(schema.time_column)) is not None:
         request.times = [take_time(row[index], number, schema.time_column) for number, row in enumerate(data)]
+    return request
+
+
+def from_columns(names: Sequence[Any], columns: Sequence[Any], schema: Schema) -> Request:
+    """Named columns of one length, each a list of cells or an array of numbers.
+
+    Raises:
+        Problem: 422 where a column is missing.
+    """
+    where = {name: index for index, name in enumerate(names) if isinstance(name, str)}
+    if absent := [name for name in schema.columns if name not in where]:
+        raise missing_column(schema, absent, names)
+    cells = [columns[where[name]] for name in schema.columns]
+    count = len(cells[0])
+    if count < COLUMN_ROWS:
+        plain = [part.tolist() if isinstance(part, np.ndarray) else part for part in cells]
+        request = Request([list(row) for row in zip(*plain, strict=True)])
+    else:
+        request = Request(Columns(cells))
+    if _has_ids(schema, where):
+        parts = [columns[where[name]] for name in schema.id_columns]
+        parts = [part.tolist() if isinstance(part, np.ndarray) else part for part in parts]
+        _ids_from([list(row) for row in zip(*parts, strict=True)], request, schema)
+    if (index := where.get(schema.time_column)) is not None:
+        request.times = [take_time(value, row, schema.time_column) for row, value in enumerate(columns[index])]
     return request
 
 
@@ -241,6 +277,10 @@ def _from_form(form: str, content: Any, schema: Schema, most_rows: int) -> Reque
         if not isinstance(data, list):
             raise _wrong_form(content, schema)
         check_count(len(data), most_rows)
+        index = content.get("index")
+        if index is not None and (not isinstance(index, list) or len(index) != len(data)):
+            rule = f"a list of {len(data)} labels, one for each row of data, or none at all"
+            raise Problem(422, f"index {shown(index)} is not {rule}", value=shown(index), rule=rule)
         return from_table(content["columns"], data, schema)
     if isinstance(content, dict) and form in ("inputs", "instances"):
         return _from_columns(content, schema, most_rows)
@@ -255,9 +295,13 @@ def _from_form(form: str, content: Any, schema: Schema, most_rows: int) -> Reque
 def _from_records(records: list[Any], schema: Schema) -> Request:
     names = schema.columns
     rows: list[Row] = []
+    found: Rows = rows
     try:
-        for record in records:
-            rows.append([record[name] for name in names])
+        if len(records) >= COLUMN_ROWS and len(names) > 1 and {dict}.issuperset(map(type, records)):
+            found = _columns_of_records(records, schema) or rows
+        if found is rows:
+            for record in records:
+                rows.append([record[name] for name in names])
     except (KeyError, TypeError, IndexError):
         number, record = len(rows), records[len(rows)]
         if not isinstance(record, dict):
@@ -267,13 +311,38 @@ def _from_records(records: list[Any], schema: Schema) -> Request:
                 422, problem, row=number, value=shown(record), rule=rule, example=dict(schema.example)
             ) from None
         raise missing_column(schema, [name for name in names if name not in record], list(record), number) from None
-    request = Request(rows)
+    request = Request(found)
     if _has_ids(schema, records[0]):
         _ids_from([[record.get(name) for name in schema.id_columns] for record in records], request, schema)
     if schema.time_column in records[0]:
         column = schema.time_column
         request.times = [take_time(record.get(column), number, column) for number, record in enumerate(records)]
     return request
+
+
+def _from_typed(records: Records, schema: Schema, most_rows: int) -> Request:
+    check_count(len(records.columns), most_rows)
+    request = Request(records.columns)
+    given = {*records.others, *schema.columns}
+    if _has_ids(schema, given):
+        parts = [records.others.get(name) or column_of(records.columns, schema.position[name])
+                 for name in schema.id_columns]  # fmt: skip
+        _ids_from([list(row) for row in zip(*parts, strict=True)], request, schema)
+    times = records.others.get(schema.time_column)
+    if schema.time_column in schema.position:
+        times = column_of(records.columns, schema.position[schema.time_column])
+    if times is not None:
+        request.times = [take_time(value, row, schema.time_column) for row, value in enumerate(times)]
+    _add_extras(request, records.extras, schema)
+    return request
+
+
+def _columns_of_records(records: list[dict[str, Any]], schema: Schema) -> Columns | None:
+    """The features of records by column; None where one of them lacks one."""
+    try:
+        return Columns(list(zip(*map(itemgetter(*schema.columns), records), strict=True)))
+    except KeyError:
+        return None
 
 
 def _from_columns(content: Mapping[str, Any], schema: Schema, most_rows: int) -> Request:
@@ -291,7 +360,7 @@ def _from_columns(content: Mapping[str, Any], schema: Schema, most_rows: int) ->
             422, f"the columns differ in length: {found[:300]}", rule="one value for each row in every column"
         )
     check_count(lengths.pop(), most_rows)
-    return from_table(wanted, [list(row) for row in zip(*columns, strict=True)], schema)
+    return from_columns(wanted, columns, schema)
 
 
 def _column(values: Any, name: str) -> list[Any]:
@@ -301,14 +370,15 @@ def _column(values: Any, name: str) -> list[Any]:
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
 
 
-def _from_csv(body: bytes, schema: Schema, most_rows: int) -> Request:
+def _from_csv(body: bytes, charset: str, schema: Schema, most_rows: int) -> Request:
+    rule = f"CSV in {charset} with a header"
     try:
-        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        lines = [line for line in reader if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Problem(400, f"the body is not CSV: {error}", rule="CSV in UTF-8 with a header") from None
+        text = body.decode(charset).removeprefix("\ufeff")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except (UnicodeError, csv.Error) as error:
+        raise Problem(400, f"the body is not CSV in {charset}: {error}", rule=rule) from None
     if not lines:
-        raise Problem(400, "the body is empty", rule="CSV in UTF-8 with a header")
+        raise Problem(400, "the body is empty", rule=rule)
     check_count(len(lines) - 1, most_rows)
     numbers = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "numeric"}
     places = {index for index, name in enumerate(lines[0]) if name in numbers}
@@ -348,8 +418,20 @@ def _add_extras(request: Request, document: Mapping[str, Any], schema: Schema) -
     if parameters is not None:
         if not isinstance(parameters, dict):
             raise Problem(422, f"params {shown(parameters)} are no object", rule='{"output": "both"}')
+        refuse_strangers(parameters, ("output",), "params")
         if "output" in parameters:
             request.output = take_output(parameters["output"])
+
+
+def refuse_strangers(found: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Refuse keys that nobody reads: a misspelt one must not be taken for none.
+
+    Raises:
+        Problem: 422 that names the first.
+    """
+    if strangers := [name for name in found if name not in known]:
+        told = f"{where} has {shown(strangers[0])}, which nobody reads; known are {', '.join(known)}"
+        raise Problem(422, told, value=shown(strangers[0]), rule=", ".join(known))
 
 
 def _wrong_form(found: object, schema: Schema) -> Problem:

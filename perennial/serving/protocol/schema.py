@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -18,14 +19,24 @@ import numpy as np
 from perennial.model.canonical import Unspellable, spelled, written
 from perennial.model.known import MOST_TOLD, Unknown, as_known, nearest
 from perennial.model.numbers import number
+from perennial.serving.protocol.columns import (
+    LARGEST,
+    Columns,
+    Parts,
+    Row,
+    Rows,
+    Unseen,
+    clean_columns,
+    column_of,
+    columns_of,
+)
 from perennial.serving.protocol.problems import Problem, shown
+from perennial.serving.protocol.typed import Records, records_decoder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["numeric", "categorical", "text", "image"]
-Row = list[Any]
-Unseen = dict[tuple[str, str], int]
 Key = TypeVar("Key", str, tuple[str, str])
 _NONE: frozenset[str] = frozenset()
 _RULES: Mapping[Kind, str] = {
@@ -34,8 +45,6 @@ _RULES: Mapping[Kind, str] = {
     "text": "a text, a number or a truth value, or null for missing",
     "image": "an image file's bytes in base64, or null for missing",
 }
-# Random forests compare in float32; nothing that anybody measures is larger.
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,7 @@ class Schema:
     time_column: str
     known: tuple[frozenset[str] | None, ...] = ()
     position: Mapping[str, int] = field(init=False)
-    parts: tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...], tuple[int, ...]] = (
-        field(init=False)
-    )
+    parts: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "position", {name: index for index, name in enumerate(self.columns)})
@@ -72,7 +79,12 @@ class Schema:
         images = tuple(index for index, kind in by_kind if kind == "image")
         object.__setattr__(self, "parts", (numeric, categorical, texts, images))
 
-    def clean(self, rows: Sequence[Row], unseen: Unseen | None = None, missing: dict[str, int] | None = None) -> None:
+    @cached_property
+    def records(self) -> Callable[[bytes], Records | None]:
+        """Decodes a body of many plain records."""
+        return records_decoder(self.columns, self.kinds, (*self.id_columns, self.time_column))
+
+    def clean(self, rows: Rows, unseen: Unseen | None = None, missing: dict[str, int] | None = None) -> None:
         """Put every cell into the clean form, in place.
 
         Args:
@@ -83,9 +95,19 @@ class Schema:
         Raises:
             Problem: 422 with the first cell that breaks its rule.
         """
-        numeric, categorical, texts, images = self.parts
-        largest = _LARGEST
         unseen, missing = {} if unseen is None else unseen, {} if missing is None else missing
+        if not isinstance(rows, Columns):
+            self._clean_rows(rows, unseen, missing)
+        elif not clean_columns(rows, self.columns, self.parts, self.category, unseen, missing):
+            cells = rows.rows()
+            self._clean_rows(cells, unseen, missing)
+            rows.cells = columns_of(cells).cells
+            for column in self.parts[0]:
+                rows.cells[column] = np.array(rows.cells[column], dtype=np.float64)
+
+    def _clean_rows(self, rows: Sequence[Row], unseen: Unseen, missing: dict[str, int]) -> None:
+        numeric, categorical, texts, images = self.parts
+        largest = LARGEST
         for place, row in enumerate(rows):
             for column in numeric:
                 value = row[column]
@@ -130,14 +152,14 @@ class Schema:
             ]
         return found
 
-    def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
+    def frame(self, rows: Rows) -> pd.DataFrame:
         """Clean rows as the pipeline reads them: exactly a `feature_frame`."""
         import pandas as pd
 
         text = pd.StringDtype(na_value=np.nan)
         made: dict[str, Any] = {}
         for index, (name, kind) in enumerate(zip(self.columns, self.kinds, strict=True)):
-            cells = [row[index] for row in rows]
+            cells = column_of(rows, index)
             if kind == "numeric":
                 made[name] = np.array(cells, dtype=np.float64)
             elif kind == "image":
@@ -157,9 +179,17 @@ class Schema:
 
     def _number(self, value: object, row: int, column: int) -> float:
         found = number(value)
-        if found is None or not (-_LARGEST <= found <= _LARGEST or found != found):
+        if found is None or not (-LARGEST <= found <= LARGEST or found != found):
             raise self.refuse(column, row, value)
         return found
+
+    def category(self, value: str | None, known: frozenset[str] | None) -> str | Literal[False] | None:
+        """A category in the word that the model knows it by; False where it has no spelling."""
+        try:
+            name = spelled(value)
+        except Unspellable:
+            return False
+        return name if name is None or known is None else as_known(name, known)
 
     def _category(self, value: object, row: int, column: int, known: frozenset[str] | None) -> str | None:
         try:

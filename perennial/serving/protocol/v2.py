@@ -1,12 +1,13 @@
 """The Open Inference Protocol v2: tensors to rows, scores to tensors, in JSON and in its binary form. Scores nothing.
 
-One input tensor for each feature, named as it, of shape [n] or [n, 1]; the id column may come as one more. Outputs are
+One input tensor for each feature, named as it, of shape [n] or [n, 1]; the rows' ids may come as one more, named as the
+id column: the request's `id` is only given back. Outputs are
 `probability` and `label`, or `prediction` for regression, and `id`, `version`, `control` beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from perennial.serving.protocol.codec import (
     Request,
     check_count,
     encode_json,
-    from_table,
+    from_columns,
     parse_json,
-    take_ids,
     take_output,
 )
+from perennial.serving.protocol.columns import COLUMN_ROWS
 from perennial.serving.protocol.problems import Problem, shown
 from perennial.serving.protocol.schema import Kind, Schema
 
@@ -30,6 +31,7 @@ _TYPES: dict[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
 }  # fmt: skip
 _BYTES = "BYTES"
+DATATYPES = (*_TYPES, _BYTES)
 _KIND_TYPES = {"numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES}
 
 
@@ -38,7 +40,7 @@ class Inference:
 
     Attributes:
         request: The rows, ids and output.
-        name: The request's own id, given back.
+        name: The request's own id, given back; it names no row.
         outputs: Names of the wanted output tensors with whether each is wanted in binary form.
     """
 
@@ -95,7 +97,7 @@ def parse_inference(
     if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
         example = [{"name": schema.columns[0], "datatype": "FP64", "shape": [1], "data": [0.5]}]
         raise Problem(400, "inputs is not a list of tensors", rule="one tensor for each feature", example=example)
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Any] = {}
     position = 0
     kinds = dict(zip(schema.columns, schema.kinds, strict=True))
     for tensor in inputs:
@@ -114,18 +116,17 @@ def parse_inference(
         )
     count = lengths.pop() if lengths else 0
     check_count(count, most_rows)
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    request = from_table(list(columns), rows, schema)
-    return _with_wishes(request, document, definition, schema, count)
+    request = from_columns(list(columns), list(columns.values()), schema)
+    return _with_wishes(request, document, definition)
 
 
 def answer(
-    inference: Inference, definition: ModelDefinition, version: int, columns: dict[str, Any]
+    inference: Inference, definition: ModelDefinition, version: int, columns: Mapping[str, Callable[[], Any]]
 ) -> tuple[bytes, dict[str, str]]:
     """The response's body and headers.
 
     Args:
-        columns: Output tensors by name: arrays, or lists of texts.
+        columns: What makes the output tensors, by name: arrays, or lists of texts.
     """
     wanted = inference.outputs
     if wanted is None:
@@ -135,16 +136,15 @@ def answer(
             "both": ["probability", "label"],
             "word": ["word"],
         }
-        first = (
-            scores[inference.request.output or definition.serving.output]
-            if definition.task == "classification"
-            else ["prediction"]
-        )
-        wanted = [(name, inference.binary) for name in (*first, "id", "version")]
+        chosen = inference.request.output
+        first = ["prediction"] if definition.task == "regression" else scores[chosen or definition.serving.output]
+        # Without a word on outputs the protocol gives them all.
+        names = [*first, "id", "version"] if chosen else [*dict.fromkeys([*first, *output_names(definition)])]
+        wanted = [(name, inference.binary) for name in names]
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name, binary in wanted:
-        outputs.append(_output(name, columns[name], binary, tail))
+        outputs.append(_output(name, columns[name](), binary, tail))
     document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
     if inference.name:
         document["id"] = inference.name
@@ -160,9 +160,7 @@ def answer(
     }
 
 
-def _with_wishes(
-    request: Request, document: dict[str, Any], definition: ModelDefinition, schema: Schema, count: int
-) -> Inference:
+def _with_wishes(request: Request, document: dict[str, Any], definition: ModelDefinition) -> Inference:
     parameters = document.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
@@ -172,10 +170,8 @@ def _with_wishes(
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise Problem(400, f"id {shown(name)} is no text", rule="a text")
-    if name and request.ids is None and count == 1 and len(schema.id_columns) == 1:
-        request.ids = take_ids([name], 1, schema.id_columns)
     outputs = document.get("outputs")
-    if outputs is None:
+    if outputs is None or outputs == []:
         return Inference(request, name or "", None, parameters.get("binary_data_output") is True)
     known = output_names(definition)
     wishes: list[tuple[str, bool]] = []
@@ -203,12 +199,10 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], byte
     return document, body[length:]
 
 
-def _tensor(
-    tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]
-) -> tuple[str, list[Any], int]:
+def _tensor(tensor: dict[str, Any], binary: bytes, position: int, kinds: Mapping[str, Kind]) -> tuple[str, Any, int]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(name, str) or not isinstance(kind, str) or (kind not in _TYPES and kind != _BYTES):
-        known = ", ".join((*_TYPES, _BYTES))
+        known = ", ".join(DATATYPES)
         raise Problem(400, f"input {shown(name)} has the datatype {shown(kind)}", value=shown(kind), rule=known)
     count = _rows_of_shape(name, shape)
     parameters = tensor.get("parameters")
@@ -233,6 +227,8 @@ def _tensor(
 
 
 def _rows_of_shape(name: str, shape: Any) -> int:
+    if type(shape) is list and len(shape) == 1 and type(shape[0]) is int and 0 <= shape[0] < 2**31:
+        return shape[0]
     whole = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**31 for size in shape)
     if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
         raise Problem(400, f"input {name!r} has the shape {shown(shape)}", column=name, rule="[n] or [n, 1]")
@@ -245,7 +241,7 @@ def _from_list(name: str, data: Any) -> list[Any]:
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
 
 
-def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | None) -> list[Any]:
+def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | None) -> Any:
     if kind != _BYTES:
         width = _TYPES[kind].itemsize
         if len(data) != count * width:
@@ -253,11 +249,18 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
                 400, f"input {name!r} has {len(data)} bytes, {count} values of {kind} have {count * width}", column=name
             )
         found = np.frombuffer(data, dtype=_TYPES[kind])
+        if meant == "numeric":
+            return found
         # A name is spelled in the precision that held it: as a double, 0.1 in single precision has 17 digits.
-        return list(found) if kind in ("FP16", "FP32") and meant != "numeric" else found.tolist()
+        return list(found) if kind in ("FP16", "FP32") else found.tolist()
+    if meant != "image" and (texts := _of_one_length(data, count)) is not None:
+        return texts
     values: list[Any] = []
     position = 0
     while position < len(data):
+        if position + 4 > len(data):
+            rule = "4 bytes of length before each text"
+            raise Problem(400, f"input {name!r} ends within a text's length", column=name, rule=rule)
         length = int.from_bytes(data[position : position + 4], "little")
         position += 4
         if position + length > len(data):
@@ -273,6 +276,19 @@ def _from_bytes(name: str, kind: str, data: bytes, count: int, meant: Kind | Non
         raise Problem(400, f"input {name!r} is not UTF-8: {error.reason}", column=name) from None
 
 
+def _of_one_length(data: bytes, count: int) -> list[str] | None:
+    """Plain texts of one length each, as codes are, without a look at each; None where they are not that."""
+    head = data[:4]
+    size = int.from_bytes(head, "little")
+    if count < COLUMN_ROWS or not size or len(data) != count * (4 + size) or not data.isascii():
+        return None
+    lines = np.frombuffer(data, dtype=np.uint8).reshape(count, 4 + size)
+    if not (lines[:, :4] == np.frombuffer(head, dtype=np.uint8)).all():
+        return None
+    text = lines[:, 4:].tobytes().decode("ascii")
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
 def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str, Any]:
     array = None if isinstance(values, list) else np.asarray(values)
     kind = _BYTES if array is None else {"f": "FP64", "i": "INT64", "b": "BOOL"}[array.dtype.kind]
@@ -282,7 +298,8 @@ def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str
         return made
     if array is None:
         texts = [value.encode() for value in values]
-        data = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        heads = {size: size.to_bytes(4, "little") for size in set(map(len, texts))}
+        data = b"".join([part for text in texts for part in (heads[len(text)], text)])
     else:
         data = array.astype("?" if kind == "BOOL" else _TYPES[kind]).tobytes()
     tail.append(data)

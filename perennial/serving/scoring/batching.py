@@ -7,17 +7,17 @@ server computes a single request at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from perennial.serving.protocol.schema import Row
+from perennial.serving.protocol.columns import Rows, together
 
 Floats = npt.NDArray[np.float64]
-Score = Callable[[Sequence[Row]], Floats]
+Score = Callable[[Rows], Floats]
 _MOST_ROWS = 4096
 
 
@@ -30,11 +30,11 @@ class Batcher:
 
     def __init__(self, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="perennial-score")
-        self._waiting: dict[Any, list[tuple[Sequence[Row], asyncio.Future[Floats]]]] = {}
+        self._waiting: dict[Any, list[tuple[Rows, asyncio.Future[Floats]]]] = {}
         self._busy: set[Any] = set()
         self.queued_rows = 0
 
-    async def score(self, key: Any, score: Score, rows: Sequence[Row]) -> Floats:
+    async def score(self, key: Any, score: Score, rows: Rows) -> Floats:
         """Scores of the rows, in their order, computed together with others' rows of the same key.
 
         Raises:
@@ -57,7 +57,7 @@ class Batcher:
 
     def _next(self, key: Any, score: Score) -> None:
         waiting = self._waiting[key]
-        taken: list[tuple[Sequence[Row], asyncio.Future[Floats]]] = []
+        taken: list[tuple[Rows, asyncio.Future[Floats]]] = []
         total = 0
         while waiting and (not taken or total + len(waiting[0][0]) <= _MOST_ROWS):
             rows, future = waiting.pop(0)
@@ -99,11 +99,11 @@ class Coalescer:
 
     def __init__(self, most_rows: int = 64) -> None:
         self._most_rows = most_rows
-        self._waiting: dict[Any, tuple[Score, list[Sequence[Row]], list[asyncio.Future[Floats]]]] = {}
+        self._waiting: dict[Any, tuple[Score, list[Rows], list[asyncio.Future[Floats]]]] = {}
         self._planned = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def score(self, key: Any, score: Score, rows: Sequence[Row]) -> Floats:
+    async def score(self, key: Any, score: Score, rows: Rows) -> Floats:
         """Scores of the rows, in their order.
 
         Raises:
@@ -142,19 +142,19 @@ class Coalescer:
                 start = end
 
 
-def _compute(score: Score, parts: list[Sequence[Row]]) -> list[Floats | Exception]:
+def _compute(score: Score, parts: list[Rows]) -> list[Floats | Exception]:
     """Each part's scores, or what is wrong with that part."""
     if len(parts) == 1:
         return [_one(score, parts[0])]
     try:
-        together = score([row for rows in parts for row in rows])
+        scores = score(together(parts))
     except Exception:  # noqa: BLE001 - one part's fault must not be the others': each on its own
         return [_one(score, rows) for rows in parts]
     ends = np.cumsum([len(rows) for rows in parts])
-    return list(np.split(together, ends[:-1]))
+    return list(np.split(scores, ends[:-1]))
 
 
-def _one(score: Score, rows: Sequence[Row]) -> Floats | Exception:
+def _one(score: Score, rows: Rows) -> Floats | Exception:
     try:
         return score(rows)
     except Exception as error:  # noqa: BLE001 - carried to the request that asked

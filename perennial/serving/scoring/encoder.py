@@ -6,7 +6,7 @@ and for an unseen one: so whatever it does with rare or missing values is what t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from perennial.model.known import encoded_categories
-from perennial.serving.protocol.schema import Row, Schema
+from perennial.serving.protocol.columns import Columns, Row, Rows, column_of, matrix_of
+from perennial.serving.protocol.schema import Schema
 
 Floats = npt.NDArray[np.float64]
-Block = Callable[[Sequence[Row]], Floats]
+Block = Callable[[Rows], Floats]
 Cells = Callable[[Row], list[float]]
 _UNSEEN = "\0unseen"
 
@@ -49,9 +50,9 @@ class Encoder:
         # Where every part is a number for each cell, one array is made instead of several.
         self._cells = [part for part in cells if part is not None] if None not in cells else None
 
-    def encode(self, rows: Sequence[Row]) -> Floats:
-        """float64 of shape (n, width), C-contiguous."""
-        if self._cells is not None:
+    def encode(self, rows: Rows) -> Floats:
+        """float64 of shape (n, width)."""
+        if self._cells is not None and not isinstance(rows, Columns):
             return np.array([[cell for part in self._cells for cell in part(row)] for row in rows], dtype=np.float64)
         blocks = [block(rows) for block in self._blocks]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
@@ -74,9 +75,9 @@ def _block(step: Any, positions: list[int], single: bool) -> Block:
     if kind == "Pipeline" and [type(part).__name__ for _, part in step.steps] == ["SimpleImputer", "StandardScaler"]:
         return _through(step, positions)
     if kind == "TextVectors" and single:
-        return lambda rows: _dense(step.transform([row[positions[0]] for row in rows]))
+        return lambda rows: _dense(step.transform(column_of(rows, positions[0])))
     if kind == "Pipeline" and single and type(step.steps[0][1]).__name__ == "ImageStatistics":
-        return lambda rows: np.asarray(step.transform([row[positions[0]] for row in rows]), dtype=np.float64)
+        return lambda rows: np.asarray(step.transform(column_of(rows, positions[0])), dtype=np.float64)
     raise Unsupported(f"the preprocessing step {kind}")
 
 
@@ -96,12 +97,8 @@ def _dense(values: Any) -> Floats:
 
 
 def _numbers(positions: list[int], empty: npt.NDArray[np.bool_]) -> Block:
-    first, last = positions[0], positions[-1] + 1
-    adjacent = positions == list(range(first, last))
-
-    def block(rows: Sequence[Row]) -> Floats:
-        cells = [row[first:last] for row in rows] if adjacent else [[row[p] for p in positions] for row in rows]
-        values = np.array(cells, dtype=np.float64)
+    def block(rows: Rows) -> Floats:
+        values = matrix_of(rows, positions)
         return np.where(empty, 0.0, values) if empty.any() else values
 
     return block
@@ -116,8 +113,8 @@ def _through(step: Any, positions: list[int]) -> Block:
     indicated = imputer.indicator_.features_ if imputer.indicator_ is not None else np.array([], dtype=np.int64)
     mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
 
-    def block(rows: Sequence[Row]) -> Floats:
-        values = np.array([[row[position] for position in positions] for row in rows], dtype=np.float64)
+    def block(rows: Rows) -> Floats:
+        values = matrix_of(rows, positions)
         missing = np.isnan(values)
         whole = np.concatenate([np.where(missing, fill, values), missing[:, indicated]], axis=1)
         return np.asarray((whole - mean) / scale, dtype=np.float64)
@@ -155,8 +152,9 @@ def _lookups(step: Any, positions: list[int]) -> list[tuple[int, Callable[[Any, 
 def _codes(step: Any, positions: list[int]) -> Block:
     pairs = _lookups(step, positions)
 
-    def block(rows: Sequence[Row]) -> Floats:
-        return np.array([[get(row[p], unseen) for p, get, unseen in pairs] for row in rows], dtype=np.float64)
+    def block(rows: Rows) -> Floats:
+        codes = [[get(cell, unseen) for cell in column_of(rows, p)] for p, get, unseen in pairs]
+        return np.array(codes, dtype=np.float64).T
 
     return block
 
@@ -167,11 +165,12 @@ def _indicators(step: Any, positions: list[int]) -> Block:
     parts = []
     for position, (table, unseen), width, end in zip(positions, _tables(step), widths, ends, strict=True):
         cut = slice(int(end - width), int(end))
-        parts.append((position, {value: row[cut] for value, row in table.items()}, unseen[cut]))
+        lines = np.array([*(row[cut] for row in table.values()), unseen[cut]], dtype=np.float64)
+        parts.append((position, {value: line for line, value in enumerate(table)}.get, len(table), lines))
 
-    def block(rows: Sequence[Row]) -> Floats:
-        made = [np.concatenate([table.get(row[p], unseen) for p, table, unseen in parts]) for row in rows]
-        return np.array(made, dtype=np.float64)
+    def block(rows: Rows) -> Floats:
+        made = [lines[[get(cell, other) for cell in column_of(rows, p)]] for p, get, other, lines in parts]
+        return np.concatenate(made, axis=1)
 
     return block
 

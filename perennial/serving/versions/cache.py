@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlparse
 
 from perennial.errors import RegistryError
 from perennial.model.artifacts import folder_digest
+from perennial.state.files import sync_tree, write_whole
 from perennial.state.locks import exclusive
 
 Manifest = Mapping[str, Any]
@@ -47,17 +48,17 @@ class Cache:
         return self._root / "versions" / str(manifest["model"]) / f"{manifest['version']}-{manifest['digest'][:16]}"
 
     def fetch(self, manifest: Manifest) -> Path:
-        """The folder with the version, copied if it is not here; one process copies, others wait for it.
+        """The folder with the version, copied if it is not here whole; one process copies, others wait for it.
 
         Raises:
             RegistryError: The storage did not answer, or gave other files than were registered.
         """
         folder = self.folder(manifest)
-        if folder.is_dir():
+        if self._whole(folder, manifest):
             return folder
         name = f"fetch-{manifest['model']}"
         with exclusive(self._locks, name, wait_seconds=_FETCH_SECONDS, busy=f"{manifest['model']} is being fetched"):
-            if folder.is_dir():
+            if self._whole(folder, manifest):
                 return folder
             folder.parent.mkdir(parents=True, exist_ok=True)
             staged = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
@@ -72,18 +73,26 @@ class Cache:
                     )
                 (staged / "manifest.json").write_text(json.dumps(dict(manifest)), encoding="utf-8")
                 staged.chmod(0o755)
+                sync_tree(staged)
+                shutil.rmtree(folder, ignore_errors=True)  # a torn one
                 staged.rename(folder)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
         return folder
 
+    def _whole(self, folder: Path, manifest: Manifest) -> bool:
+        """Whether a version lies here as it was registered: a power cut may have torn what a rename made look whole."""
+        try:
+            golden = (folder / GOLDEN_FILE).stat().st_size
+            return golden > 0 and folder_digest(folder / "model") == manifest["digest"]
+        except OSError:
+            return False
+
     def mark_good(self, manifest: Manifest) -> None:
         """Remember the version as the one to start with when nothing else can be had."""
         path = self._root / "good" / f"{manifest['model']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_suffix(f".{os.getpid()}.tmp")
-        staged.write_text(json.dumps(dict(manifest)), encoding="utf-8")
-        staged.replace(path)
+        write_whole(path, json.dumps(dict(manifest)))
 
     def last_good(self, model: str) -> Manifest | None:
         """The manifest of the last version that passed its checks here."""

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +49,8 @@ class _Watch:
     retry_at: float = 0.0
     refused: dict[str, Any] | None = None
     swaps: int = 0
-    notes: list[str] = field(default_factory=list)
+    torn: str = ""
+    note: str = ""
 
 
 class Host:
@@ -116,7 +117,7 @@ class Host:
     def status(self, model: str) -> dict[str, Any]:
         """The last refusal and the number of swaps."""
         watch = self._watches.get(model) or _Watch()
-        return {"swaps": watch.swaps, "refused": watch.refused}
+        return {"swaps": watch.swaps, "refused": watch.refused, "candidate_missing": watch.note or None}
 
     def problems(self) -> list[str]:
         """What an operator should know, in sentences."""
@@ -124,9 +125,23 @@ class Host:
         if self._follow_failing:
             found.append(f"the shared tables don't tell of new champions: {self._follow_failing}")
         for model, watch in list(self._watches.items()):
+            served = self.served.get(model)
+            goes_on = f"version {served.champion.version} goes on" if served else "nothing answers for it"
+            if watch.torn:
+                found.append(f"{model}: {watch.torn}; {goes_on}; `perennial check {model}` writes the file anew")
+            elif not watch.refused and served is None:
+                found.append(f"{model}: its version is being loaded; until then nothing answers for it")
             if watch.refused:
                 found.append(f"{model}: version {watch.refused['version']} was refused: {watch.refused['reason']}")
         return found
+
+    def notes(self) -> list[str]:
+        """What is as it must be, and yet not as a definition wants it: who should have canary and shadow is missing."""
+        return [
+            f"{model}: nobody gets canary and shadow (serving.candidate): {watch.note}"
+            for model, watch in list(self._watches.items())
+            if watch.note
+        ]
 
     def look(self) -> None:
         """Follow every manifest that changed since the last look."""
@@ -136,10 +151,32 @@ class Host:
             if seen == watch.seen and not (watch.refused and time.monotonic() >= watch.retry_at):
                 continue
             manifest = read_manifest(path)
+            self._note_torn(path, manifest, watch)
             if manifest is None:
                 continue
             watch.seen = seen
             self._follow(path.stem, manifest, watch)
+
+    def waiting(self) -> list[str]:
+        """The models that have a manifest and are not served."""
+        return sorted(set(self._watches) - set(self.served))
+
+    def why_not(self, model: str) -> str | None:
+        """Why a model that has a manifest is not served; None where it has none, or is served."""
+        watch = self._watches.get(model)
+        if watch is None or model in self.served:
+            return None
+        return watch.torn or (watch.refused["reason"] if watch.refused else "it is being loaded")
+
+    def _note_torn(self, path: Path, manifest: Manifest | None, watch: _Watch) -> None:
+        """Remember a manifest that is there and can't be read: whatever it was to say, nobody follows it."""
+        torn = ""
+        if manifest is None and path.exists():
+            empty = "torn" if path.stat().st_size else "empty"
+            torn = f"{path} is {empty}: which version is to be served is not known"
+            if not watch.torn:
+                LOG.error("a manifest can't be read", extra={"facts": {"model": path.stem, "file": str(path)}})
+        watch.torn = torn
 
     def _run(self) -> None:
         while not self._stop.wait(self._poll_seconds):
@@ -204,7 +241,7 @@ class Host:
         except Exception as error:  # noqa: BLE001 - whatever a version does, the present one goes on
             self._refuse(model, manifest, watch, error)
             return
-        candidate = self._candidate(manifest, definition)
+        candidate = self._candidate(manifest, champion, watch)
         before = self.served.get(model)
         self.served = {**self.served, model: Served(champion, candidate)}
         watch.refused = None
@@ -233,18 +270,36 @@ class Host:
             self._memory.popitem(last=False)
         return loaded
 
-    def _candidate(self, manifest: Manifest, definition: ModelDefinition) -> LoadedModel | None:
-        """The version for canary and shadow, if the definition wants one and it passes the same checks."""
-        serving = definition.serving
+    def _candidate(self, manifest: Manifest, champion: LoadedModel, watch: _Watch) -> LoadedModel | None:
+        """The version for canary and shadow, if the definition wants one and it passes the same checks.
+
+        Where one is wanted and there is none, why is noted.
+        """
+        definition, serving, before = champion.definition, champion.definition.serving, watch.note
+        watch.note = ""
+        if not (serving.canary or serving.shadow):
+            return None
         found = manifest.get(serving.candidate) or manifest.get("previous")
-        if not (serving.canary or serving.shadow) or not isinstance(found, Mapping):
-            return None
-        try:
-            return self._load(found, definition)
-        except Exception as error:  # noqa: BLE001 - a candidate must not stand in the champion's way
-            LOG.warning("candidate refused", extra={"facts": {"model": definition.name, "reason": str(error)}})
-            self._on_swap(definition.name, int(found["version"]), "refused")
-            return None
+        made = None
+        if not isinstance(found, Mapping):
+            why = "no champion stands before the present one"
+            if manifest.get("action") == "rollback":
+                why += ": it was rolled back to"
+            watch.note = why if serving.candidate == "previous" else f"there is no challenger, and {why}"
+        else:
+            try:
+                made = self._load(found, definition)
+            except Exception as error:  # noqa: BLE001 - a candidate must not stand in the champion's way
+                watch.note = f"version {found['version']} was refused: {error}"
+                self._on_swap(definition.name, int(found["version"]), "refused")
+        if made is not None and (made.schema.columns, made.schema.kinds) != (
+            champion.schema.columns, champion.schema.kinds
+        ):  # fmt: skip
+            watch.note, made = f"version {made.version} reads other columns than the champion", None
+        if watch.note and watch.note != before:
+            facts = {"model": definition.name, "candidate": serving.candidate, "reason": watch.note}
+            LOG.warning("nobody gets canary and shadow", extra={"facts": facts})
+        return made
 
     def _refuse(self, model: str, manifest: Manifest, watch: _Watch, error: Exception) -> None:
         reason = str(error) if isinstance(error, PerennialError) else f"{type(error).__name__}: {error}"

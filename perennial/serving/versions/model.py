@@ -23,7 +23,8 @@ from perennial.model.calibrated import Recalibrated
 from perennial.model.canonical import spelled
 from perennial.model.known import stored_frame
 from perennial.model.truth import ZERO_ONE, Classes, declared_classes
-from perennial.serving.protocol.schema import Kind, Row, Schema
+from perennial.serving.protocol.columns import Row
+from perennial.serving.protocol.schema import Kind, Schema
 from perennial.serving.scoring.encoder import known_categories
 from perennial.serving.scoring.scorer import Proof, Scorer, pipeline_scores
 from perennial.serving.versions.cache import GOLDEN_FILE, PROOF_FILE, Manifest
@@ -107,13 +108,14 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
     )
 
 
-def _known_crossover(folder: Path) -> int | None:
-    """What an earlier load of this version on this machine measured."""
+def _known_crossover(folder: Path) -> dict[str, int]:
+    """What an earlier load of this version on this machine measured, by the fast path's kind."""
     try:
-        found = json.loads((folder / PROOF_FILE).read_text(encoding="utf-8"))["fast_rows"]
+        found = json.loads((folder / PROOF_FILE).read_text(encoding="utf-8"))
+        kind, rows = found["kind"], found["fast_rows"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, int) and found > 0 else None
+        return {}
+    return {str(kind): rows} if isinstance(rows, int) and rows > 0 else {}
 
 
 def _write_proof(folder: Path, proof: Proof) -> None:

@@ -22,6 +22,7 @@ from perennial.serving.log.labels import parse_labels
 from perennial.serving.log.waiting import Label
 from perennial.serving.protocol import v2
 from perennial.serving.protocol.codec import encode_json, parse_request, take_output
+from perennial.serving.protocol.media import BINARY, kind_of
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.service import Scored, Service
 from perennial.serving.settings import Tokens
@@ -59,7 +60,8 @@ class Api:
         self._in_work = 0
         self._prefix = secrets.token_hex(4)
         self._number = 0
-        self._router = Router(self._table(), lambda name: name in service.host.served)
+        self.routes = self._table()
+        self._router = Router(self.routes, lambda name: name in service.host.served)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -71,14 +73,14 @@ class Api:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = time.perf_counter_ns()
+        arrived, service = time.perf_counter_ns(), self.service
         request_id = self._request_id(scope)
         traced = trace_of(scope)
         protocol, model = "other", ""
         method: str = scope["method"]
         head = method == "HEAD"
         try:
-            route, named, version = self._router.find("GET" if head else method, scope["path"])
+            route, named, version = self._router.find("GET" if head else method, scope["raw_path"])
             protocol, model = route.protocol, named or ""
             self._authorise(route, scope)
             call = Call(scope, receive, named, version, arrived)
@@ -88,15 +90,21 @@ class Api:
             answer = problem_answer(problem)
         except Disconnected:
             return
+        except asyncio.CancelledError:
+            if not service.draining:
+                raise
+            answer = problem_answer(Problem(503, "the server stops", dict(_RETRY), rule="ask again"))
         except Exception:
             # A bug of ours: said so, logged whole, and counted; its text is not shown to strangers.
             LOG.exception("request failed", extra={"facts": {"request_id": request_id, "path": scope["path"]}})
             answer = problem_answer(Problem(500, f"an error of ours; look for request id {request_id} in the log"))
-        known = model if model in self.service.host.served else ""
-        self.service.metrics.count(known, protocol, answer.status)
+        known = model if model in service.host.served else ""
+        service.metrics.count(known, protocol, answer.status)
         extra = [(b"x-request-id", request_id.encode("latin-1"))]
         if traced:
             extra.append((b"traceparent", traced.encode("latin-1")))
+        if service.draining:
+            extra.append((b"connection", b"close"))
         await send_answer(send, answer, extra, head=head)
         if answer.status >= 400 or LOG.isEnabledFor(logging.DEBUG):
             self._log(request_id, scope, answer, arrived, traced)
@@ -203,6 +211,7 @@ class Api:
             if query := call.scope["query_string"]:
                 wanted = parse_qs(query.decode("latin-1")).get("output")
                 request.output = take_output(wanted[-1]) if wanted else request.output
+            _refuse_output(request.output, served.champion)
             service.clean(served, request)
             return request
 
@@ -229,9 +238,11 @@ class Api:
         served = self._of_version(call)
         definition, schema = served.champion.definition, served.champion.schema
         length = header(call.scope, b"inference-header-content-length")
+        kind_of(header(call.scope, b"content-type") or "", BINARY)
 
         def prepare() -> v2.Inference:
             inference = v2.parse_inference(body, length, schema, definition, settings.most_rows)
+            _refuse_output(inference.request.output, served.champion)
             service.clean(served, inference.request)
             return inference
 
@@ -240,13 +251,13 @@ class Api:
         scores = np.array(scored.scores, dtype=np.float64)
         versions = scored.versions or [scored.version] * len(scores)
         columns = {
-            "probability": scores,
-            "prediction": scores,
-            "label": (scores >= definition.serving.threshold).astype(np.int64),
-            "word": served.champion.words(scored.scores),
-            "id": scored.ids,
-            "version": np.array(versions, dtype=np.int64),
-            "control": np.array(scored.control or [False] * len(scores), dtype=np.bool_),
+            "probability": lambda: scores,
+            "prediction": lambda: scores,
+            "label": lambda: (scores >= definition.serving.threshold).astype(np.int64),
+            "word": lambda: served.champion.words(scored.scores),
+            "id": lambda: scored.ids,
+            "version": lambda: np.array(versions, dtype=np.int64),
+            "control": lambda: np.array(scored.control or [False] * len(scores), dtype=np.bool_),
         }
         content, headers = v2.answer(inference, definition, scored.version, columns)
         kind = headers.pop("content-type")
@@ -268,6 +279,7 @@ class Api:
     async def _label(self, call: Call) -> Answer:
         service = self.service
         body = await read_body(call.scope, call.receive, service.settings.most_body_bytes)
+        kind_of(header(call.scope, b"content-type") or "")
         served = service.served(call.model)
         definition = served.champion.definition
 
@@ -333,6 +345,11 @@ class Api:
     async def _openapi(self, call: Call) -> Answer:  # noqa: ARG002
         champions = {name: served.champion for name, served in self.service.host.served.items()}
         return json_answer(openapi(champions, self._tokens.needed))
+
+
+def _refuse_output(output: str | None, champion: LoadedModel) -> None:
+    if output is not None and champion.definition.task == "regression":
+        raise Problem(422, "a regression has one output: its prediction", value=output, rule="no output")
 
 
 def _predictions(scored: Scored, output: str, champion: LoadedModel) -> Sequence[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,7 @@ SECURITY_HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
+_CODINGS = ("identity", "gzip", "x-gzip", "deflate")
 _SECURITY_CACHED = tuple(pair for pair in SECURITY_HEADERS if pair[0] != b"cache-control")
 
 
@@ -53,11 +56,37 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
-        Problem: 413 where it is larger than allowed, whether it says so or not; 415 where it is compressed.
+        Problem: 413 where it is larger than allowed, whether it says so or not, unpacked or packed; 415 where it is
+            packed otherwise than by gzip or deflate; 400 where it can't be unpacked.
         Disconnected: The client has gone.
     """
-    if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
-        raise Problem(415, f"content encoding {coding[:40]!r} is not understood", rule="an uncompressed body")
+    coding = (header(scope, b"content-encoding") or "identity").strip().lower()
+    if coding not in _CODINGS:
+        told = f"content encoding {coding[:40]!r} is not understood"
+        raise Problem(415, told, {"accept-encoding": "gzip, deflate"}, rule="identity, gzip or deflate")
+    body = await _read(scope, receive, most_bytes)
+    return body if coding == "identity" else await asyncio.to_thread(_unpack, body, coding, most_bytes)
+
+
+def _unpack(body: bytes, coding: str, most_bytes: int) -> bytes:
+    # Deflate is zlib's format, and without its header as some write it; gzip is told by its own.
+    raw = coding == "deflate" and not (body[:1] and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0)
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | (0 if coding == "deflate" else 16))
+    try:
+        found = unpacker.decompress(body, most_bytes + 1)
+    except zlib.error as error:
+        raise Problem(
+            400, f"the body can't be unpacked by {coding}: {error}", rule="what Content-Encoding says"
+        ) from None
+    if len(found) > most_bytes:
+        raise _too_large(most_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        what = "goes on after its end" if unpacker.eof else "ends too soon"
+        raise Problem(400, f"the body, packed by {coding}, {what}", rule="one whole packed body")
+    return found
+
+
+async def _read(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     said = header(scope, b"content-length")
     if said is not None and said.isdigit() and int(said[:18]) > most_bytes:
         raise _too_large(most_bytes)

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from perennial import __version__
+from perennial.serving.protocol.columns import LARGEST
 from perennial.serving.protocol.schema import Kind
 from perennial.serving.versions.model import LoadedModel
-from perennial.serving.web.operations import infer, invocations, labels, responses
+from perennial.serving.web.operations import ID, infer, invocations, labels, responses
 
+_NUMBER = r"^\s*([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?[nN][aA][nN])?\s*$"
+_TEXT: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 _CELLS: Mapping[Kind, dict[str, Any]] = {
-    "numeric": {"type": ["number", "null"], "minimum": -3e38, "maximum": 3e38},
-    "categorical": {"type": ["string", "null"]},
-    "text": {"type": ["string", "null"]},
+    "numeric": {
+        "anyOf": [
+            {"type": ["number"], "minimum": -LARGEST, "maximum": LARGEST},
+            {"type": ["boolean", "null"]},
+            {"type": "string", "pattern": _NUMBER},
+            {"enum": ["true", "True", "TRUE", "false", "False", "FALSE"]},
+        ],
+        "description": "A number, a text that reads as one, or null for missing.",
+    },
+    "categorical": _TEXT,
+    "text": _TEXT,
     "image": {"type": ["string", "null"], "contentEncoding": "base64"},
 }
 _PROBLEM = {
@@ -49,10 +60,12 @@ def openapi(models: Mapping[str, LoadedModel], secured: bool) -> dict[str, Any]:
         "/v2/health/live": _get("Live", "Open Inference Protocol.", "v2"),
         "/v2/health/ready": _get("Ready", "Open Inference Protocol.", "v2", failing=(503,)),
     }
+    paths["/docs"] = _get("This page", "The API's page.", "operation", "text/html")
+    paths["/openapi.json"] = _get("This document", "For what is served now.", "operation")
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     for name, model in sorted(models.items()):
         _add_model(name, model, paths, schemas)
-    if len(models) == 1:
+    if len(models) == 1:  # with several it answers which there are
         (name,) = models
         paths["/invocations"] = {"post": {**paths[f"/models/{name}/invocations"]["post"], "operationId": "invocations"}}
     document: dict[str, Any] = {
@@ -84,16 +97,19 @@ def _add_model(name: str, model: LoadedModel, paths: dict[str, Any], schemas: di
     )
     for path, which in ((f"/v2/models/{name}", name), (f"/v2/models/{name}/versions/{model.version}", "this version")):
         paths[path] = _get(f"Metadata of {which}", "Open Inference Protocol.", name, guarded=True)
-        paths[f"{path}/ready"] = _get(f"Is {which} ready?", "Open Inference Protocol.", name)
+        paths[f"{path}/ready"] = _get(f"Is {which} ready?", "Open Inference Protocol.", name, failing=(404, 503))
         paths[f"{path}/infer"] = {"post": infer(name, which, what, model, example)}
 
 
 def _row_schema(model: LoadedModel) -> dict[str, Any]:
     schema = model.schema
+    beside = {name: ID if len(schema.id_columns) == 1 else {} for name in schema.id_columns}
+    beside[schema.time_column] = {"type": ["string", "null"], "description": "The event's time, ISO 8601."}
+    features = {name: _CELLS[kind] for name, kind in zip(schema.columns, schema.kinds, strict=True)}
     return {
         "type": "object",
         "required": list(schema.columns),
-        "properties": {name: _CELLS[kind] for name, kind in zip(schema.columns, schema.kinds, strict=True)},
+        "properties": beside | features,
         "description": f"Other keys are ignored, but for {', '.join(map(repr, schema.id_columns))} (the row's id) and "
         f"{schema.time_column!r} (the event's time, ISO 8601).",
         "example": dict(schema.example),

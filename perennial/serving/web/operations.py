@@ -7,8 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from perennial.model.truth import code_one
 from perennial.serving.protocol.problems import CODES
-from perennial.serving.protocol.v2 import metadata
+from perennial.serving.protocol.v2 import DATATYPES, metadata, output_names
 from perennial.serving.versions.model import LoadedModel
 
 _MEANINGS = {
@@ -24,7 +25,23 @@ _MEANINGS = {
     503: "Too slow, or not ready; see Retry-After.",
 }
 
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _REFUSALS = (400, 401, 403, 404, 413, 415, 422, 429, 503)
+
+
+_NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+_TRUTHS = ("0", "1", "0.0", "1.0", "true", "false", "True", "False", "TRUE", "FALSE")
+# An id of one column; of several it is the list of its parts, or those joined.
+ID: dict[str, Any] = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "null"]}]}
+
+
+def _id_of(model: LoadedModel) -> dict[str, Any]:
+    columns = model.schema.id_columns
+    one: dict[str, Any] = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": "number"}]}
+    if len(columns) == 1:
+        return one
+    parts = {"type": "array", "minItems": len(columns), "maxItems": len(columns), "items": one}
+    return {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, parts]}
 
 
 def invocations(
@@ -42,22 +59,36 @@ def invocations(
         "type": "object",
         "required": ["columns", "data"],
         "properties": {
-            "columns": {"const": columns},
-            "data": {
+            "columns": {
                 "type": "array",
-                "minItems": 1,
-                "items": {"type": "array", "minItems": len(columns), "maxItems": len(columns)},
+                "description": "In any order; others than the features are ignored.",
+                "allOf": [{"contains": {"const": column}} for column in columns],
             },
+            "data": {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": len(columns)}},
+            "index": {"type": ["array", "null"], "description": "Ignored; a label for each row, or none."},
         },
     }
+    width = {"type": "array", "minItems": len(columns), "maxItems": len(columns)}
     records = {"type": "array", "minItems": 1, "items": row}
-    lists = {"type": "array", "minItems": 1, "items": split["properties"]["data"]["items"]}
-    by_column = {"type": "object", "required": columns, "properties": {name: {"type": "array"} for name in columns}}
+    lists = {"type": "array", "minItems": 1, "items": width}
+    single = {"not": {"type": ["array", "object"]}}
+    by_column = {
+        "type": "object",
+        "required": columns,
+        "anyOf": [
+            {"properties": {name: {"type": "array", "minItems": 1} for name in columns}},
+            {"properties": dict.fromkeys(columns, single), "description": "One row."},
+        ],
+    }
     tensors = {"anyOf": [records, lists, by_column]}
     forms = {"dataframe_records": records, "dataframe_split": split, "inputs": tensors, "instances": tensors}
-    extras: dict[str, Any] = {"ids": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 256}}}
+    extras: dict[str, Any] = {
+        "ids": {"type": ["array", "null"], "items": _id_of(model), "uniqueItems": True},
+        "signature_name": {"description": "TensorFlow's; ignored."},
+        "params": {"type": ["object", "null"], "additionalProperties": False},
+    }
     if model.definition.task == "classification":
-        extras["params"] = {"type": "object", "properties": {"output": output["schema"]}}
+        extras["params"]["properties"] = {"output": output["schema"]}
     both = {"type": "object", "properties": {"label": {"type": "integer"}, "probability": score}}
     return {
         "operationId": f"invocations-{name}",
@@ -101,6 +132,7 @@ def invocations(
                     "versions": {"type": "array", "items": {"type": "integer"}, "description": "With a canary."},
                     "ids": {"type": "array", "items": {"type": "string"}},
                     "control": {"type": "array", "items": {"type": "boolean"}, "description": "Leave these untreated."},
+                    "warnings": {"type": "array", "items": {"type": "object"}, "description": "Unknown categories."},
                 },
             },
             _REFUSALS,
@@ -110,28 +142,36 @@ def invocations(
 
 def labels(name: str, model: LoadedModel) -> dict[str, Any]:
     classes = model.classes
-    truth: dict[str, Any] = {"type": "number"}
+    truth: dict[str, Any] = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": _NUMBER}]}
     if classes is not None:
+        # Whatever may mean a class is asked of the code that will read it.
+        words = (*dict.fromkeys([*classes.names, *_TRUTHS]), 0, 1, True, False)
         truth = {
-            "anyOf": [{"enum": list(classes.names)}, {"type": "number"}, {"type": "boolean"}],
             "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
+            "enum": [word for word in words if code_one(word, "classification", classes) is not None],
         }
     columns = model.definition.data.id_columns
     parts: dict[str, Any] = (
         {name: {} for name in columns} if len(columns) > 1 else {}
     )  # of an id, where it is not given whole
-    label = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [] if parts else ["id"],
-        "properties": {
-            "id": {"type": "string", "minLength": 1, "maxLength": 256},
-            "truth": truth,
-            "take_back": {"type": "boolean", "description": "True, without a truth: what was said no longer counts."},
-            "author": {"type": "string", "minLength": 1, "maxLength": 256},
-            **parts,
-        },
+    one: dict[str, Any] = {
+        "id": _id_of(model),
+        "truth": truth,
+        "author": {"type": "string", "minLength": 1, "maxLength": 256},
+        **parts,
     }
+    back = {"const": True, "description": "Without a truth: what was said no longer counts."}
+    needed = [] if parts else ["id"]
+    label = {
+        "anyOf": [
+            {"type": "object", "additionalProperties": False, "required": [*needed, "truth"],
+             "properties": one | {"take_back": {"const": False}}},
+            {"type": "object", "additionalProperties": False, "required": [*needed, "take_back"],
+             "properties": one | {"truth": {"type": "null"}, "take_back": back}},
+        ]
+    }  # fmt: skip
+    several = {"type": "array", "minItems": 1, "items": label}
+    whole = {"type": "object", "required": ["labels"], "properties": {"labels": several}, "additionalProperties": False}
     example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.positive if classes else 1}]}
     return {
         "operationId": f"labels-{name}",
@@ -139,12 +179,14 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
         "description": "Repeating a label changes nothing; another truth corrects it. Unknown ids are named, and "
         "their labels kept for a while.",
         "tags": [name],
-        "requestBody": _body("labels", {"labels": {"type": "array", "minItems": 1, "items": label}}, example),
+        "requestBody": _body({"anyOf": [whole, label, several]}, example),
         "responses": responses(
             {
                 "type": "object",
                 "required": ["accepted", "unknown"],
                 "properties": {
+                    "model": {"type": "string"},
+                    "note": {"type": "string"},
                     "accepted": {"type": "integer"},
                     "unknown": {"type": "array", "items": {"type": "string"}},
                 },
@@ -159,24 +201,64 @@ def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[st
         {**tensor, "shape": [1], "data": [example[tensor["name"]]]}
         for tensor in metadata(model.definition, model.schema, [model.version])["inputs"]
     ]
-    tensor = {
+    shape = {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "integer", "minimum": 0}}
+    told = {"name": {"type": "string"}, "datatype": {"enum": list(DATATYPES)}, "shape": shape}
+    size = {"type": "object", "required": ["binary_data_size"], "properties": {"binary_data_size": {"type": "integer"}}}
+    given: dict[str, Any] = {
         "type": "object",
-        "required": ["name", "datatype", "shape", "data"],
+        "required": ["name", "datatype", "shape"],
+        "properties": {**told, "data": {"type": "array"}, "parameters": {"type": ["object", "null"]}},
+        "anyOf": [{"required": ["data"]}, {"required": ["parameters"], "properties": {"parameters": size}}],
+    }
+    tensor = {"type": "object", "required": ["name", "datatype", "shape"], "properties": {**told, "data": {}}}
+    wished = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"enum": list(output_names(model.definition))}, "parameters": {}},
+    }
+    outputs = ["probability", "label", "both", "word"] if model.definition.task == "classification" else []
+    body = {
+        "type": "object",
+        "required": ["inputs"],
         "properties": {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "array"},
+            "id": {"type": ["string", "null"], "description": "Given back; it names no row."},
+            "inputs": {
+                "type": "array",
+                "items": given,
+                "allOf": [{"contains": {"properties": {"name": {"const": name}}}} for name in model.schema.columns],
+            },
+            "outputs": {
+                "type": ["array", "null"],
+                "items": wished,
+                "description": "Without any: all of them.",
+            },
+            "parameters": {
+                "type": ["object", "null"],
+                "properties": {
+                    "output": {"enum": outputs} if outputs else False,
+                    "binary_data_output": {"type": "boolean"},
+                },
+            },
         },
+    }
+    length = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "description": "The length of the JSON, where binary tensors follow it.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    asked = _body(body, {"inputs": inputs})
+    asked["content"]["application/octet-stream"] = {
+        "schema": {"type": "string", "contentEncoding": "binary"},
+        "description": "The JSON, then the binary tensors in its order.",
     }
     return {
         "operationId": f"infer-{name}" if which == name else f"infer-{name}-version",
         "summary": f"Score rows with {which} by the Open Inference Protocol",
         "description": what,
         "tags": [name],
-        "requestBody": _body(
-            "inputs", {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}, {"inputs": inputs}
-        ),
+        "parameters": [length],
+        "requestBody": asked,
         "responses": responses(
             {
                 "type": "object",
@@ -184,6 +266,8 @@ def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[st
                 "properties": {
                     "model_name": {"type": "string"},
                     "model_version": {"type": "string"},
+                    "id": {"type": "string"},
+                    "parameters": {"type": "object"},
                     "outputs": {"type": "array", "items": tensor},
                 },
             },
@@ -195,16 +279,17 @@ def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[st
 def responses(schema: dict[str, Any], problems: tuple[int, ...]) -> dict[str, Any]:
     """An operation's answers: the good one, and the refusals that it may give."""
     made: dict[str, Any] = {"200": {"description": "Answered.", "content": {"application/json": {"schema": schema}}}}
+    # Whatever else goes wrong has the same form: another method, a slow head, a bug of ours.
+    made["default"] = {"description": "Refused.", "content": {"application/json": {"schema": _PROBLEM}}}
     for status in problems:
         made[str(status)] = {
             "description": f"{CODES[status]}: {_MEANINGS[status]}",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {"application/json": {"schema": _PROBLEM}},
         }
     return made
 
 
-def _body(required: str, properties: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": [required], "properties": properties}
+def _body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 

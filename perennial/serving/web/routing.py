@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.web.http import Answer, Receive, Scope
@@ -50,17 +51,18 @@ class Router:
 
     def __init__(self, routes: Sequence[Route], is_known: Callable[[str], bool]) -> None:
         self._routes, self._is_known = routes, is_known
-        self._exact: dict[tuple[str, str], tuple[Route, str | None]] = {}
+        self._exact: dict[tuple[str, bytes], tuple[Route, str | None]] = {}
 
-    def find(self, method: str, path: str) -> tuple[Route, str | None, str | None]:
-        """The route, and the model and version that the path names.
+    def find(self, method: str, path: bytes) -> tuple[Route, str | None, str | None]:
+        """The route, and the model and version that the path names; it is as it was sent, percents and all.
 
         Raises:
             Problem: 404 or 405.
         """
         if (hit := self._exact.get((method, path))) is not None:
             return hit[0], hit[1], None
-        segments = tuple(path.strip("/").split("/"))
+        # Split first: a slash that was sent as %2F belongs to a name.
+        segments = tuple(unquote(part) for part in path.decode("latin-1").strip("/").split("/"))
         allowed = []
         for route in self._routes:
             values = _match(route.pattern, segments)
@@ -77,7 +79,7 @@ class Router:
             raise Problem(
                 405, f"{method[:20]} is not understood here", {"allow": ", ".join(both)}, rule=", ".join(both)
             )
-        raise Problem(404, f"there is nothing at {path[:200]!r}", rule="see /docs")
+        raise Problem(404, f"there is nothing at {path[:200].decode('latin-1')!r}", rule="see /docs")
 
 
 def _match(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:

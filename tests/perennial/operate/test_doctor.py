@@ -202,6 +202,14 @@ def test_changed_files_of_a_champion(trained: World, tmp_path: Path, monkeypatch
     live.write_text(json.dumps(json.loads(kept) | {"sequence": 7}))
     (found,) = look(settings, "champions")
     assert (found.status, found.remedy) == ("warning", "Let a check mend it: perennial check digits")
+    for torn in ("", kept[:50], "[]"):
+        live.write_text(torn)
+        (found,) = look(settings, "champions")
+        assert found.status == "error"
+        assert str(live) in found.detail
+        assert "perennial check digits" in found.remedy
+    trained.workspace.registry.settle("digits")  # as a check begins
+    assert json.loads(live.read_text()) == json.loads(kept)
     live.write_text(kept)
     folder = trained.workspace.registry.artifacts(trained.training.version)
     (folder / "more.txt").write_text("x")

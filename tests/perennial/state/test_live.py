@@ -47,6 +47,17 @@ def test_the_same_manifest_is_published_once_but_may_come_back(store: Store, tmp
     assert version_in(tmp_path / "live") == 1
 
 
+def test_a_torn_manifest_is_followed_again(store: Store, tmp_path: Path) -> None:
+    follower = Follower(store, tmp_path / "live")
+    publish_manifest(store, "m", text(1, 1), 1)
+    assert follower.follow("m")
+    for torn in (b"", b"{", b"\xff"):
+        (tmp_path / "live" / "m.json").write_bytes(torn)
+        assert follower.follow("m")
+        assert version_in(tmp_path / "live") == 1
+        assert not follower.follow("m")
+
+
 def test_a_late_publisher_takes_nothing_back(store: Store, tmp_path: Path) -> None:
     publish_manifest(store, "m", text(3, 7), 3)
     publish_manifest(store, "m", text(2, 6), 2)

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from serving_world import ROOT
 
 from perennial.serving.log import spool as spool_module
-from perennial.serving.log.shipper import SHADOW, Entry, Shipper
+from perennial.serving.log.entries import Entry
+from perennial.serving.log.shipper import SHADOW, Shipper
 from perennial.serving.log.spool import Spool, read_segment
 from perennial.state.store import Store
 
@@ -100,6 +101,27 @@ def test_of_an_id_given_twice_the_first_counts_and_shadows_are_apart(tmp_path: P
     assert {row["id"]: row["version"] for row in rows} == {"a": 1, "b": 3}
     assert len(rows) == 2
     assert logged(store, f"m/{SHADOW}") == ["a"]
+
+
+def test_what_is_dropped_as_a_repeat_is_counted_and_other_inputs_are_told(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, counted = Spool(tmp_path / "spool", 10**6), []
+    shipper = shipper_of(spool, store, tmp_path, on_repeated=lambda *found: counted.append(found))
+    other = entry("a", "b", own=True)
+    other.rows[0] = [2.5, "red"]
+    for item in (entry("a", own=True), entry("a", own=True), other):
+        spool.append("m", item, len(item.ids))
+    spool.seal()
+    assert shipper.ship() == 2  # what was written, not what came
+    spool.append("m", entry("a", "c", own=True), 2)
+    spool.seal()
+    assert shipper.ship() == 1
+
+    assert logged(store) == ["a", "b", "c"]
+    assert counted == [("m", 1, 1), ("m", 1, 0)]
+    (told,) = [record for record in caplog.records if "other inputs" in record.message]
+    assert told.facts == {"model": "m", "rows": 1, "ids": ["a"]}
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
 
-from perennial.errors import DefinitionError, ServiceError
+from perennial.errors import DefinitionError, ServiceError, StorageError
 from perennial.model.features import feature_frame
 from perennial.serving.processes.server import _require_home
 from perennial.serving.settings import load_serving_settings, new_token
@@ -54,7 +55,7 @@ def counted(client: httpx.Client, name: str) -> float:
 
 def test_the_api_imports_no_flow_no_task_and_none_of_their_libraries() -> None:
     code = (
-        "import sys, perennial.serving.processes.server, perennial.serving.web.app, perennial.serving.service; "
+        "import sys, perennial.serving.processes.worker, perennial.serving.web.app, perennial.serving.service; "
         "print([name for name in ('prefect', 'mlflow', 'great_expectations', 'evidently', 'optuna', 'matplotlib', "
         "'duckdb', 'tasks', 'flows', 'deployments') if name in sys.modules])"
     )
@@ -214,6 +215,94 @@ def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_pa
         wait_for(lambda: client.get("/health").json()["registry"] == "down")
         assert counted(client, "perennial_registry_up") == 0
         assert "version 77" in " ".join(client.get("/health").json()["problems"])
+
+
+def test_a_torn_manifest_is_told_and_the_last_good_version_goes_on(workspace: Workspace) -> None:
+    manifest = workspace.home / "live" / "colours.json"
+    whole = manifest.read_text()
+
+    def degraded(client: Any, *words: str) -> bool:
+        told = client.get("/health").json()
+        return told["status"] == "degraded" and all(word in " ".join(told["problems"]) for word in words)
+
+    with serving(workspace) as client:
+        for torn in ("", whole[: len(whole) // 2], "[]"):
+            manifest.write_text(torn)
+            wait_for(lambda: degraded(client, str(manifest), "version 1 goes on", "perennial check colours"))
+            assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 1
+            manifest.write_text(whole)
+            wait_for(lambda: client.get("/health").json()["problems"] == [])
+        promote_version(workspace, "colours", 2)
+        wait_for(lambda: live_version(client) == 2)
+    manifest.write_bytes(b"\xff\x00")
+    (workspace.home / "live" / "numbers.json").write_text("")
+    (workspace.home / "serving" / "good" / "numbers.json").write_text("")
+    with serving(workspace) as client:
+        assert live_version(client) == 2
+        assert degraded(client, str(manifest), "version 2 goes on", "numbers.json", "nothing answers for it")
+        answer = client.post("/models/numbers/invocations", json={"instances": [GOOD]})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "numbers.json" in answer.json()["error"]
+        assert client.get("/v2/models/numbers/ready").status_code == 503
+        workspace.registry.settle("colours")
+        workspace.registry.settle("numbers")  # as `perennial check` begins
+        wait_for(lambda: client.get("/health").json()["status"] == "ok")
+        assert client.post("/models/numbers/invocations", json={"instances": [GOOD]}).status_code == 200
+
+
+def test_a_candidate_that_is_missing_is_told(workspace: Workspace) -> None:
+    path = workspace.home / "models" / "colours.yaml"
+    path.write_text(path.read_text() + "serving: {canary: 30%, shadow: 10%, candidate: previous}\n")
+    promote_version(workspace, "colours", 2)
+    with serving(workspace) as client:
+        assert client.get("/health").json()["notes"] == []
+        assert client.get("/models/colours").json()["candidate"] == 1
+        now = datetime.now(UTC)
+        workspace.registry.rollback("colours", to=None, at=now, recorded_at=now, by="test", reason="it was worse")
+        wait_for(lambda: live_version(client) == 1)
+        (note,) = client.get("/health").json()["notes"]
+        assert "colours: nobody gets canary and shadow" in note
+        assert "rolled back" in note
+        told = client.get("/models/colours").json()
+        assert told["candidate"] is None
+        assert "no champion stands before" in told["candidate_missing"]
+    assert "previous" not in json.loads((workspace.home / "live" / "colours.json").read_text())
+    assert "previous" not in workspace.registry.client.get_registered_model("colours").aliases
+
+
+def test_a_cached_version_that_a_power_cut_tore_is_fetched_again(workspace: Workspace) -> None:
+    from perennial.serving.versions.cache import Cache, read_manifest
+
+    cache, manifest = Cache(workspace.home, ""), read_manifest(workspace.home / "live" / "colours.json")
+    assert manifest
+    folder = cache.fetch(manifest)
+    for path in (folder / "model" / "model.skops", folder / "golden.parquet"):
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        assert cache.fetch(manifest) == folder
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")
+def test_a_promotion_on_a_full_disk_leaves_the_manifest_before_it(workspace: Workspace) -> None:
+    small, whole = workspace.home / "live", (workspace.home / "live" / "colours.json").read_text()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        (small / "colours.json").write_text(whole)
+        _fill(small / "filler")
+        with pytest.raises(
+            StorageError, match=r"colours\.json can't be written: No space left.*perennial check colours"
+        ):
+            promote_version(workspace, "colours", 2)
+        assert (small / "colours.json").read_text() == whole
+        assert {path.name for path in small.iterdir()} == {"colours.json", "filler"}
+        (small / "filler").unlink()
+        workspace.registry.settle("colours")
+        assert json.loads((small / "colours.json").read_text())["version"] == 2
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system to fill")

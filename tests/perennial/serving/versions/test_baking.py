@@ -65,7 +65,7 @@ def test_a_baked_version_answers_without_registry_or_home(workspace: Workspace, 
         assert (answer["predictions"], answer["version"]) == (wanted, 1)
         assert client.get("/health").json() == {
             "status": "ok", "models": {"colours": 1}, "registry": "none", "spool_bytes": answer_bytes(client),
-            "shed_rows": 0, "problems": [],
+            "shed_rows": 0, "problems": [], "notes": [],
         }  # fmt: skip
         assert client.get("/models/colours").json()["reason"] == "it was better"
     require(alone.settings)  # what it logged on its own lets it start again
