@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from perennial.errors import ConflictError, DefinitionError, ServiceError
-from perennial.operate.servers import Service, free_port, healthy, running_prefect
+from perennial.operate.asking import healthy
+from perennial.operate.identity import running_prefect
+from perennial.operate.servers import Service, free_port
 from perennial.operate.supervisor import RestartPolicy, Supervisor, check_before_up, only_one, services_for
 from perennial.settings import Settings
 
