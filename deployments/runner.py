@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deployments.abandoned import take_up
+from deployments.abandoned import own_runs, take_up
 from deployments.register import require_server
 from deployments.specification import FLOWS, HEARTBEAT_SECONDS
 from deployments.watching import Definitions
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 READY_TEXT = "perennial runner ready"
 ALIVE_FILE = "runner.alive"
-REFRESH_SECONDS = 5.0
+REFRESH_SECONDS, ABANDONED_SECONDS = 5.0, 30.0
 LOST_SECONDS = 60.0
 _STARTED_POLL_SECONDS = 0.05
 _PAGE = 200
@@ -71,6 +71,7 @@ async def _refresh(runner: Runner, known: set[UUID], alive: Path, definitions: D
     """Register and serve what is defined or deployed later; `alive` is touched whenever the server answered."""
     import httpx
 
+    looked_at = float("-inf")
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
@@ -79,7 +80,9 @@ async def _refresh(runner: Runner, known: set[UUID], alive: Path, definitions: D
                     print(change.line(), flush=True)
             if count := await _serve_new(runner, known):
                 print(f"serving {count} more deployments", flush=True)
-            await _take_up_abandoned()
+            if time.monotonic() - looked_at >= ABANDONED_SECONDS:
+                await _take_up_abandoned()
+                looked_at = time.monotonic()
             with contextlib.suppress(OSError):  # an unhealthy container says enough
                 alive.touch()
         except PerennialError as error:
@@ -91,9 +94,10 @@ async def _refresh(runner: Runner, known: set[UUID], alive: Path, definitions: D
 async def _take_up_abandoned() -> None:
     from prefect.client.orchestration import get_client
 
+    alive = await asyncio.to_thread(own_runs)
     async with get_client() as client:
-        for name in await take_up(client, datetime.now(UTC)):
-            print(f"scheduled again, since nobody began it: {name}", flush=True)
+        for item in await take_up(client, alive, datetime.now(UTC)):
+            print(item.line(), flush=True)
 
 
 async def _watch_server(url: str, lost_seconds: float, home: Path | None) -> str:

@@ -210,25 +210,31 @@ class TestRunner:
         assert client.read_flow_run(waiting.id).state.is_cancelled()
         assert not any(item.paused for item in registered(client).values())
 
-    def test_what_a_dead_runner_took_and_never_began_is_scheduled_again(self, client: Any, prefect_url: str) -> None:
+    def test_what_a_dead_runner_left_is_taken_up_again(self, client: Any, prefect_url: str) -> None:
         from prefect.client.orchestration import get_client
-        from prefect.states import Pending
+        from prefect.states import Pending, Running
 
         register(by_name(definition("toy")), TINY_FLOWS)
         run = client.create_flow_run_from_deployment(registered(client)["monitor/toy"].id)
         client.set_flow_run_state(run.id, Pending(), force=True)
 
+        begun = client.create_flow_run_from_deployment(registered(client)["score/toy"].id)
+        client.set_flow_run_state(begun.id, Running(), force=True)
+
         async def look(later: timedelta) -> list[str]:
             async with get_client() as asynchronous:
-                return await take_up(asynchronous, datetime.now(UTC) + later)
+                found = await take_up(asynchronous, [], datetime.now(UTC) + later)
+                return sorted(item.run.name for item in found)
 
         assert asyncio.run(look(PATIENCE - timedelta(minutes=1))) == []
         assert client.read_flow_run(run.id).state.is_pending()
         in_an_hour = datetime.now(UTC) + timedelta(hours=1)
         (found,) = troubles(look_at(prefect_url, in_an_hour), ["toy"], in_an_hour)
         assert found.detail == f"1 runs were taken and never began; the longest for 60 minutes: {run.name}"
-        assert asyncio.run(look(PATIENCE + timedelta(minutes=1))) == [f"{run.name} ({run.id})"]
+        assert asyncio.run(look(PATIENCE + timedelta(minutes=1))) == sorted([run.name, begun.name])
         assert client.read_flow_run(run.id).state.name == "AwaitingRetry"
+        # Crashed, and by the automation to be run again.
+        assert eventually(lambda: client.read_flow_run(begun.id).state.name == "AwaitingRetry")
 
     def test_a_killed_run_is_marked_as_crashed_and_run_again(self, runner: Child, client: Any, tmp_path: Path) -> None:
         from prefect.deployments import run_deployment
