@@ -17,6 +17,7 @@ from perennial.operate.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import State
 
 # Six heartbeats; and a process has begun by then, on a machine that can hardly breathe too.
 PATIENCE = timedelta(minutes=3)
@@ -71,7 +72,8 @@ async def take_up(client: PrefectClient, alive: Collection[UUID], now: datetime)
         if item.begun:
             await client.set_flow_run_state(item.run.id, Crashed(message="Its process ended with its runner."))
         else:
-            again = AwaitingRetry(scheduled_time=now, message="Its runner ended before it began: it is run again.")
+            told = "Its runner ended before it began: it is run again."
+            again: State[Any] = AwaitingRetry(scheduled_time=now, message=told)
             await client.set_flow_run_state(item.run.id, again, force=True)
     return found
 
