@@ -20,7 +20,7 @@ from perennial.errors import DefinitionError
 Occasion = Literal["repair", "refused", "waiting", "promoted", "rolled-back", "failed", "crashed"]
 _NAME = r"^[a-z][a-z0-9-]{0,40}$"
 _VARIABLE = r"^[A-Z][A-Z0-9_]*$"
-LEAST_SILENCE = timedelta(seconds=60)
+LEAST_SILENCE, LEAST_START = timedelta(seconds=60), timedelta(minutes=5)
 
 
 class Zombies(Section):
@@ -33,6 +33,24 @@ class Zombies(Section):
     def _longer_than_a_heartbeat(cls, value: timedelta) -> timedelta:
         if value < LEAST_SILENCE:
             raise ValueError(f"runs send a heartbeat each 30 s: wait for at least {LEAST_SILENCE.total_seconds():g}s")
+        return value
+
+
+class Pending(Section):
+    """Runs that were taken and never begin: they have sent no heartbeat that could be missed."""
+
+    after: Duration = Field(
+        timedelta(minutes=30), description="A run that has not begun so long after it was taken is Crashed."
+    )
+
+    @field_validator("after")
+    @classmethod
+    def _longer_than_a_start(cls, value: timedelta) -> timedelta:
+        if value < LEAST_START:
+            raise ValueError(
+                f"a busy machine takes a while, and a pool fetches images: wait for at least "
+                f"{LEAST_START.total_seconds() / 60:g}m"
+            )
         return value
 
 
@@ -99,6 +117,7 @@ class Automations(Section):
     """The whole of `automations.yaml`."""
 
     zombies: Zombies = Zombies()
+    pending: Pending = Pending()
     reruns: Reruns = Reruns()
     notifications: tuple[Notification, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
@@ -155,7 +174,7 @@ def secret(name: str) -> str | None:
 def _read(path: Path) -> Automations:
     try:
         # YAML 1.1 reads the key `on` as true.
-        raw = read_mapping(path, start="`notifications:`, `deliveries:`, `zombies:` or `reruns:`")
+        raw = read_mapping(path, start="`notifications:`, `deliveries:`, `zombies:`, `pending:` or `reruns:`")
         for item in raw.get("notifications") or []:
             if isinstance(item, dict) and True in item:
                 item["on"] = item.pop(True)

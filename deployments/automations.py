@@ -14,14 +14,15 @@ from uuid import UUID
 
 from deployments.automation_config import Automations, Delivery, Notification
 from deployments.changes import Change, Step, compare
-from deployments.specification import TAG
 from perennial.events import PROMOTED, REFUSED, ROLLED_BACK, WAITING, decision_event, model_resource
+from perennial.operate.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger
 
 ZOMBIE_AUTOMATION = "perennial: crash runs without a heartbeat"
+PENDING_AUTOMATION = "perennial: crash runs that never begin"
 RERUN_AUTOMATION = "perennial: run crashed runs again"
 # What people are told of: our own events, or those of Prefect's runs.
 _OURS: Mapping[str, str] = {
@@ -32,6 +33,12 @@ _RUNS: Mapping[str, tuple[str, ...]] = {
     "failed": ("prefect.flow-run.Failed", "prefect.flow-run.TimedOut"),
     "crashed": ("prefect.flow-run.Crashed",),
 }
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_ENDS = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed", "Suspended")
+_GOES_ON = (
+    "Running", "Retrying", "Resuming", "Paused", "Cancelling", "Cached", "RolledBack", "Scheduled", "Late",
+    "AwaitingRetry", "AwaitingConcurrencySlot",
+)  # fmt: skip
 _FIELDS = {"name", "description", "tags", "enabled", "trigger", "actions"}
 _PAGE = 200
 _NO_BLOCK = UUID(int=0)
@@ -45,7 +52,7 @@ def build_automations(config: Automations, block_of: BlockOf) -> list[Automation
     Args:
         block_of: The id of the block that carries a notification or a delivery of a name; None while there is none.
     """
-    wanted = [zombie_automation(config.zombies.after)]
+    wanted = [zombie_automation(config.zombies.after), pending_automation(config.pending.after)]
     if config.reruns.most:
         wanted.append(rerun_automation(config.reruns.most))
     for notification in config.notifications:
@@ -80,29 +87,46 @@ def ours(client: SyncPrefectClient) -> list[Automation]:
 
 def zombie_automation(after: timedelta) -> AutomationCore:
     """Marks a run as Crashed when its process and its supervisor died together: then nobody else would."""
+    told = f"No heartbeat for {after.total_seconds():g} s: the process is gone."
+    return _crash(ZOMBIE_AUTOMATION, told, {_HEARTBEAT}, {_HEARTBEAT, *_states(*_ENDS)}, after)
+
+
+def pending_automation(after: timedelta) -> AutomationCore:
+    """Marks a run as Crashed that a runner or worker took and that never begins; its process has sent no heartbeat.
+
+    It is not run again for that: an image that can't be pulled would be asked for without end. Who waits for the run
+    comes back: a schedule by itself, a decision by the next check.
+    """
+    told = f"Not begun {after.total_seconds() / 60:g} minutes after it was taken: whoever took it is gone."
+    return _crash(PENDING_AUTOMATION, told, _states("Pending"), {_HEARTBEAT, *_states(*_ENDS, *_GOES_ON)}, after)
+
+
+def _crash(name: str, told: str, after: set[str], expect: set[str], within: timedelta) -> AutomationCore:
+    """Of a run that has ended meanwhile Prefect refuses the change, so that a heartbeat that comes late is harmless."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
-    told = f"No heartbeat for {after.total_seconds():g} s: the process is gone."
-    heartbeat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")}
     return AutomationCore(
-        name=ZOMBIE_AUTOMATION,
+        name=name,
         description=told,
         tags=[TAG],
         trigger=EventTrigger(
-            after={heartbeat},
-            expect={heartbeat, *ends},
+            after=after,
+            expect=expect,
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=after,
+            within=within,
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=told)],
     )
+
+
+def _states(*names: str) -> set[str]:
+    return {f"prefect.flow-run.{name}" for name in names}
 
 
 def rerun_automation(most: int) -> AutomationCore:

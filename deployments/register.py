@@ -16,10 +16,11 @@ from deployments.automations import plan_automations
 from deployments.changes import Change, Step, carry_out, compare
 from deployments.channels import Channels
 from deployments.pools import Pool, plan_pool
-from deployments.specification import FLOWS, TAG, build_deployments, cron_text, describe
+from deployments.specification import FLOWS, build_deployments, cron_text, describe
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
-from perennial.operate.servers import healthy
+from perennial.operate.asking import healthy
+from perennial.operate.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.definition import ModelDefinition
 from perennial.events import decision_event, model_resource
+from perennial.operate.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
-TAG = "perennial"
 ON_DECISION = ("retrain", "recalibrate")
 HEARTBEAT_SECONDS = 30
 FLOWS: Mapping[str, str] = {

@@ -2,6 +2,8 @@
 
 import os
 
+from perennial.surroundings import spare_loopback
+
 __version__ = "0.1.0"
 
 # Every dependency's telemetry is off, and its noise, before any of them is imported.
@@ -16,3 +18,6 @@ for _name, _value in {
 
 # Idle OpenMP threads sleep instead of spinning: on a busy machine a spinning fit takes many times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Before any client reads it: who speaks to a server on this machine asks no proxy.
+spare_loopback(os.environ)

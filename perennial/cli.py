@@ -5,7 +5,9 @@ A command's module is imported when the command is called, never for `--help`: h
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -52,7 +54,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "backup": ("installation.backup", "Copy everything that is ours into a new folder, while it runs."),
     "restore": ("installation.backup", "Put a backup into an empty home."),
-    "migrate": ("installation.migrate", "Bring home and tables to this version's layout."),
+    "migrate": (
+        "installation.migrate",
+        "Bring home and tables to this version's layout, a copied home to its new place.",
+    ),
     "validate-config": (
         "lifecycle.validate_config",
         "Check every definition, its suite and the code that it names.",
@@ -106,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Anything but a `PerennialError` is a bug and keeps its traceback.
     """
+    # At its end Python looks through all objects for rubbish, which takes seconds with the libraries that flows load.
+    atexit.register(gc.freeze)
     try:
         result: Any = cli.main(
             args=None if arguments is None else list(arguments), prog_name="perennial", standalone_mode=False

@@ -83,6 +83,14 @@ class Workspace:
         remedy = f"Did you mean {near[0]}?" if near else f"Defined are: {', '.join(names) or 'none'}"
         raise NotFoundError(f"there is no model {model!r}", remedy)
 
+    def settle(self) -> list[str]:
+        """Bring every model's aliases and manifest to what its history says; the models that have one."""
+        models = [name for name in Objects(self.settings.tables_root).folders() if not name.startswith("_")]
+        reigned = [name for name in models if self.store.version(name, "history") is not None]
+        for model in reigned:
+            self.registry.settle(model)
+        return reigned
+
     def work_folder(self, model: str, key: str) -> Path:
         """Where one training keeps what a restart goes on from."""
         folder = self.home / "work" / model / key

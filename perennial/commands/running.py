@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +39,8 @@ json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=Tr
 def announce(model: str, reign: Reign) -> None:
     """Tell whoever listens on the running Prefect server of a new champion; where none runs, nobody listens."""
     from perennial.events import model_resource, reign_event, reign_payload
-    from perennial.operate.servers import running_prefect, send_what_is_queued, use_prefect
+    from perennial.operate.identity import running_prefect
+    from perennial.operate.servers import send_what_is_queued, use_prefect
     from perennial.settings import load_settings
 
     settings = load_settings()
@@ -52,16 +54,33 @@ def announce(model: str, reign: Reign) -> None:
         send_what_is_queued()
 
 
+def require_files(paths: Iterable[Path]) -> None:
+    """Refuse files that are not there before anything large is imported.
+
+    Raises:
+        DataError: The first one is named.
+    """
+    from perennial.errors import DataError
+
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path.absolute()} does not exist", "Check the path")
+
+
 @contextmanager
 def flow_environment(*, verbose: bool = False) -> Iterator[None]:
     """Run flows within: on the running server, or on one that lives as long as the block."""
-    from perennial.operate.servers import prefect_server, running_prefect
+    from perennial.operate.identity import prefect_claim
+    from perennial.operate.servers import prefect_server
     from perennial.settings import load_settings
 
     if not verbose:  # a failing flow must give one line on stderr, not Prefect's traceback as well
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     settings = load_settings()
-    if running_prefect(settings) is None:
+    claim = prefect_claim(settings)
+    if claim.foreign:
+        click.echo(f"warning: {claim.refuted}", err=True)
+    if claim.url is None or (claim.refuted and not settings.prefect_api_url):
         click.echo("starting a Prefect server for this command; `perennial up` keeps one running", err=True)
     with prefect_server(settings):
         yield

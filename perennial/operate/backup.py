@@ -22,10 +22,11 @@ from typing import Any
 
 from perennial import __version__
 from perennial.errors import ConflictError, DataError, NotFoundError, RegistryError
-from perennial.operate.registry_dump import dump_postgres, load_postgres, relocate
+from perennial.operate.registry_dump import dump_postgres, load_postgres
 from perennial.redaction import redact
 from perennial.settings import Settings
 from perennial.state import layout
+from perennial.state.addresses import relocate
 from perennial.state.storage import Objects, dump, is_remote
 
 NOTE = "backup.json"

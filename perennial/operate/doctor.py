@@ -14,23 +14,26 @@ import sys
 import tempfile
 import time
 import tomllib
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from perennial.errors import PerennialError
-from perennial.operate.servers import running_prefect
+from perennial.operate.asking import ask, is_proxied
+from perennial.operate.identity import prefect_claim
+from perennial.operate.runs import look, troubles
 from perennial.redaction import redact
 from perennial.settings import PROJECT_ROOT, Settings
+from perennial.state.addresses import require_at_home
 from perennial.state.layout import LAYOUT_VERSION, places
 from perennial.state.leases import held
 from perennial.state.storage import Objects, is_remote
+from perennial.surroundings import proxies
 from perennial.workspace import Workspace
 
 Status = Literal["ok", "warning", "error"]
@@ -39,7 +42,6 @@ _LEAST_TEMPORARY_BYTES, _FEW_TEMPORARY_BYTES = 100 * 2**20, 500 * 2**20  # a con
 _NOTICEABLE_SKEW_SECONDS, _HARMFUL_SKEW_SECONDS = 5.0, 60.0
 _OLD_SPOOL_SECONDS = 900.0
 _PROBE = "_perennial/probe"
-_ANSWER_SECONDS = 15.0
 # Each with the values that switch it off.
 _TELEMETRY = {
     "DO_NOT_TRACK": ("1", "true"),
@@ -256,28 +258,60 @@ def _registry(settings: Settings) -> Iterator[Finding]:
             yield Finding("registry", "error", f"{path} is damaged: {verdict}", "Restore a backup: perennial restore")
             return
         yield Finding("registry", "ok", f"{path} is whole")
+        require_at_home(settings)
         return
     if uri.startswith("http"):
-        version, skew = _asked(f"{uri.rstrip('/')}/version")
-        yield from _same_version("registry", "mlflow", version.strip().strip('"'))
-        yield _skew("the MLflow server", skew)
+        answer = ask(f"{uri.rstrip('/')}/version")
+        yield from _same_version("registry", "mlflow", answer.text.strip().strip('"'))
+        yield _skew("the MLflow server", _ahead_seconds(answer.at, answer.sent, answer.received))
         return
     Workspace(settings).registry.client.search_registered_models(max_results=1)
     yield Finding("registry", "ok", f"{redact(uri)} answers")
 
 
 def _prefect(settings: Settings) -> Iterator[Finding]:
-    url = running_prefect(settings)
-    if url is None:
-        if settings.prefect_api_url:
-            detail = f"no healthy server answers at {redact(settings.prefect_api_url)}"
-            yield Finding("prefect", "error", detail, "Start it, or correct PERENNIAL_PREFECT_API_URL")
-        else:
-            yield Finding("prefect", "warning", "no server runs for this home: no schedule runs", "perennial up")
+    claim = prefect_claim(settings)
+    if settings.prefect_api_url and claim.refuted:
+        yield Finding("prefect", "error", claim.refuted, "Start it, or correct PERENNIAL_PREFECT_API_URL")
         return
-    version, skew = _asked(f"{url.rstrip('/')}/admin/version")
-    yield from _same_version("prefect", "prefect", json.loads(version))
-    yield _skew("the Prefect server", skew)
+    if claim.url is None or claim.refuted:
+        told = f"{claim.refuted}; no" if claim.refuted else "no"
+        port = "; if the port is taken, with another PERENNIAL_PREFECT_PORT" if claim.foreign else ""
+        yield Finding(
+            "prefect", "warning", f"{told} server runs for this home: no schedule runs", f"perennial up{port}"
+        )
+        return
+    answer = ask(f"{claim.url.rstrip('/')}/admin/version")
+    yield from _same_version("prefect", "prefect", json.loads(answer.text))
+    yield _skew("the Prefect server", _ahead_seconds(answer.at, answer.sent, answer.received))
+    yield from _runs(settings, claim.url)
+
+
+def _runs(settings: Settings, url: str) -> Iterator[Finding]:
+    from perennial.definition import load_definitions
+
+    now = datetime.now(UTC)
+    server = look(url, now)
+    found = troubles(server, list(load_definitions(settings.model_folders)), now)
+    for trouble in found:
+        yield Finding("runs", "warning", trouble.detail, trouble.remedy)
+    if not found:
+        told = f"{len(server.deployments)} deployments, {server.coming} runs to come, none is stuck"
+        yield Finding("runs", "ok", told)
+
+
+def _proxies(settings: Settings) -> Iterator[Finding]:
+    named = proxies(os.environ)
+    if not named:
+        yield Finding("proxies", "ok", "none is set")
+        return
+    told = ", ".join(f"{name}={redact(value)}" for name, value in sorted(named.items()))
+    yield Finding("proxies", "ok", f"{told}: for other machines; this one's own servers are asked without it")
+    for name, url in (("Prefect", settings.prefect_api_url), ("MLflow", settings.tracking_uri)):
+        if url and url.startswith("http") and is_proxied(url):
+            detail = f"{name}'s server {redact(url)} is asked through the proxy"
+            remedy = f"Where that is not wanted, add {urlsplit(url).hostname} to NO_PROXY"
+            yield Finding("proxies", "warning", detail, remedy)
 
 
 def _champions(settings: Settings) -> Iterator[Finding]:
@@ -360,24 +394,6 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         yield Finding("spool", "ok", "nothing waits")
 
 
-def _asked(url: str) -> tuple[str, float]:
-    """A server's answer, and how far our clock is ahead of its."""
-    request = urllib.request.Request(url)  # noqa: S310 - http(s) only: the callers saw to it
-    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
-        import base64
-
-        request.add_header("Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
-    sent = datetime.now(UTC)
-    try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
-            received = datetime.now(UTC)
-            at = parsedate_to_datetime(answer.headers["Date"]) if answer.headers["Date"] else received
-            return answer.read().decode(), _ahead_seconds(at, sent, received)
-    except OSError as error:  # refused, unknown, or too slow
-        reason = getattr(error, "reason", error)
-        raise PerennialError(f"{url} does not answer: {reason}", "Start the server, or correct its address") from error
-
-
 def _same_version(check: str, package: str, version: str) -> Iterator[Finding]:
     try:
         ours = importlib.metadata.version(package)
@@ -416,6 +432,7 @@ _CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "tables": _tables,
     "artifacts": _artifacts,
     "registry": _registry,
+    "proxies": _proxies,
     "prefect": _prefect,
     "champions": _champions,
     "leases": _leases,

@@ -1,4 +1,4 @@
-"""MLflow's database as a whole: dumped and loaded by PostgreSQL's own programs, and told that its artifacts moved.
+"""MLflow's database as a whole: dumped and loaded by PostgreSQL's own programs. What is in it is not read.
 
 Addresses go to those programs by environment, never by argument: arguments can be seen by everybody on the machine.
 """
@@ -12,15 +12,6 @@ from pathlib import Path
 
 from perennial.errors import RegistryError
 from perennial.redaction import redact
-
-# Where MLflow (held to 3.17) keeps addresses of artifacts.
-_ADDRESSES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 
 
 def dump_postgres(uri: str, target: Path) -> None:
@@ -40,25 +31,6 @@ def load_postgres(source: Path, uri: str) -> None:
     """
     arguments = ("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")
     _run("pg_restore", uri, *arguments, f"--dbname={_parts(uri)['PGDATABASE']}", str(source))
-
-
-def relocate(uri: str, before: str, after: str) -> int:
-    """Let every address below `before` lie below `after`; how many were changed."""
-    import sqlalchemy
-    from sqlalchemy import text
-
-    engine = sqlalchemy.create_engine(uri)
-    changed = 0
-    with engine.begin() as connection:
-        for table, column in _ADDRESSES:
-            statement = text(
-                f"update {table} set {column} = :after || substr({column}, :start) "  # noqa: S608 - our own names
-                f"where substr({column}, 1, :length) = :before"
-            )
-            values = {"after": after, "before": before, "start": len(before) + 1, "length": len(before)}
-            changed += connection.execute(statement, values).rowcount
-    engine.dispose()
-    return changed
 
 
 def _run(program: str, uri: str, *arguments: str) -> None:

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perennial.errors import ServiceError
-from perennial.settings import Settings
+from perennial.operate.asking import healthy
+from perennial.operate.identity import prefect_claim
+from perennial.settings import PROJECT_ROOT, Settings
+from perennial.surroundings import child_environment, python_command, spare_loopback
+
+if TYPE_CHECKING:
+    import psutil
 
 START_SECONDS = 180.0
-HEALTH_SECONDS = 2.0
 LARGEST_LOG_BYTES = 20_000_000
 
 
@@ -75,11 +79,11 @@ class Child:
             with self.log.open("ab") as stream:
                 self._log_start = stream.tell()
                 self._guard = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-m", "perennial.operate.guard", str(service.grace_seconds), *service.command],
+                    [*python_command("perennial.operate.guard", str(service.grace_seconds)), *service.command],
                     stdin=subprocess.PIPE,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **service.environment, "PYTHONUNBUFFERED": "1"},
+                    env=child_environment({**service.environment, "PYTHONUNBUFFERED": "1"}),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -98,7 +102,17 @@ class Child:
         """Whether it says that it works, by its URL and its log's text."""
         if self.service.ready_text and self.service.ready_text not in self._fresh_log():
             return False
-        return self.service.health_url is None or healthy(self.service.health_url)
+        return self.service.health_url is None or (healthy(self.service.health_url) and self._listens())
+
+    def _listens(self) -> bool:
+        """Whether it is this child that holds the port: another one's server would look as healthy."""
+        import psutil
+
+        if self.service.port is None:
+            return True
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any(self.service.port[1] in _listened_ports(process) for process in _family(self.pid))
+        return False
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         """Block until it is ready.
@@ -146,6 +160,23 @@ class Child:
             return stream.read().decode("utf-8", "replace")
 
 
+def _family(pid: int) -> list[psutil.Process]:
+    import psutil
+
+    leader = psutil.Process(pid)
+    return [leader, *leader.children(recursive=True)]
+
+
+def _listened_ports(process: psutil.Process) -> set[int]:
+    import psutil
+
+    try:
+        found = process.net_connections(kind="tcp")
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return set()
+    return {item.laddr.port for item in found if item.status == psutil.CONN_LISTEN and item.laddr}
+
+
 def _end_session(leader: int) -> None:
     import psutil
 
@@ -160,16 +191,6 @@ def rotate_log(log: Path, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
     if log.exists() and log.stat().st_size > largest_bytes:
         shutil.copyfile(log, log.with_suffix(".log.1"))
         os.truncate(log, 0)
-
-
-def healthy(url: str, seconds: float = HEALTH_SECONDS) -> bool:
-    """Whether the URL answers 2xx within the time; proxies are not asked."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=seconds) as response:
-            return bool(200 <= response.status < 300)
-    except (OSError, ValueError, urllib.error.HTTPError):
-        return False
 
 
 def port_holder(host: str, port: int) -> str | None:
@@ -261,7 +282,7 @@ def prefect_service(settings: Settings, port: int | None = None, setting: str = 
     environment |= {"PREFECT_SERVER_API_HOST": settings.host, "PREFECT_SERVER_API_PORT": str(port)}
     return Service(
         name="prefect",
-        command=(sys.executable, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)),
+        command=python_command("prefect", "server", "start", "--host", settings.host, "--port", str(port)),
         environment=environment,
         health_url=f"{base}/api/health",
         address=base,
@@ -275,9 +296,11 @@ def mlflow_service(settings: Settings, port: int | None = None) -> Service:
     base = f"http://{settings.host}:{port}"
     return Service(
         name="mlflow",
-        command=(
-            *(sys.executable, "-m", "mlflow", "server", "--host", settings.host, "--port", str(port)),
+        command=python_command(
+            *("mlflow", "server", "--host", settings.host, "--port", str(port)),
             *("--workers", "1", "--artifacts-destination", settings.artifacts_root),
+            # By default uvicorn imports from the current folder first.
+            *("--uvicorn-opts", f"--app-dir {shlex.quote(str(PROJECT_ROOT))}"),
         ),
         environment={
             # Not among the arguments, which everybody on the machine can see: it may hold a password.
@@ -307,35 +330,14 @@ def prepare_home(settings: Settings) -> Path:
     return home
 
 
-def publish_prefect(settings: Settings, url: str) -> Path:
-    """Write down the address of this home's lasting server, for `running_prefect`."""
-    path = settings.home_path / "prefect" / "server.json"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def running_prefect(settings: Settings) -> str | None:
-    """The /api address of a healthy server for this home, or None.
-
-    A server on the usual port may be another home's: only an address that was given (PERENNIAL_PREFECT_API_URL)
-    or that `perennial up` wrote down here counts.
-    """
-    url = settings.prefect_api_url
-    if url is None:
-        try:
-            url = str(json.loads((settings.home_path / "prefect" / "server.json").read_text(encoding="utf-8"))["url"])
-        except (OSError, ValueError, KeyError):
-            return None
-    return url if healthy(f"{url.rstrip('/')}/health") else None
-
-
 @contextlib.contextmanager
 def use_prefect(settings: Settings, url: str) -> Iterator[None]:
     """Point this process, and what it starts, at a Prefect server; afterwards all is as before."""
     prepare_home(settings)
     environment = prefect_environment(settings, url)
+    unproxied = dict(os.environ)
+    spare_loopback(unproxied)
+    environment |= {name: unproxied[name] for name in ("no_proxy", "NO_PROXY") if name in unproxied}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
@@ -370,9 +372,10 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
     Raises:
         ServiceError: No server could be started, or the given one (PERENNIAL_PREFECT_API_URL) can't be reached.
     """
-    if url := running_prefect(settings):
-        with use_prefect(settings, url):
-            yield url
+    claim = prefect_claim(settings)
+    if claim.url and not claim.refuted:
+        with use_prefect(settings, claim.url):
+            yield claim.url
         return
     if settings.prefect_api_url:
         raise ServiceError(
@@ -386,8 +389,10 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
     child = _start_one_by_one(service, home)
     try:
         with use_prefect(settings, f"{service.address}/api"):
-            yield f"{service.address}/api"
-            send_what_is_queued()
+            try:
+                yield f"{service.address}/api"
+            finally:  # after an error too: what is sent later finds no server, and keeps the process for minutes
+                send_what_is_queued()
     finally:
         child.stop()
 

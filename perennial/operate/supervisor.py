@@ -6,16 +6,19 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from perennial.errors import ConflictError, DefinitionError, ServiceError
+from perennial.definition import load_definitions
+from perennial.errors import ConflictError, DefinitionError, PerennialError, ServiceError
+from perennial.operate.identity import publish_prefect, withdraw_prefect
+from perennial.operate.runs import Trouble, look, troubles
 from perennial.operate.servers import (
     START_SECONDS,
     Child,
@@ -24,15 +27,16 @@ from perennial.operate.servers import (
     prefect_environment,
     prefect_service,
     prepare_home,
-    publish_prefect,
     require_free_port,
     rotate_log,
 )
-from perennial.settings import PROJECT_ROOT, Settings
+from perennial.settings import Settings
 from perennial.state.layout import require
+from perennial.surroundings import python_command
 
 # What has lost a service that it needs can't end in good order (a runner can't cancel its runs without a server).
 _PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 60.0
 Reporter = Callable[[str, str], None]
 
 
@@ -237,14 +241,8 @@ def services_for(settings: Settings) -> list[Service]:
     services.append(
         Service(
             name="runner",
-            command=(sys.executable, "-m", "deployments.runner"),
-            environment={
-                **prefect_environment(settings),
-                "PERENNIAL_HOME": str(settings.home_path),
-                "PYTHONPATH": os.pathsep.join(
-                    part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
-                ),
-            },
+            command=python_command("deployments.runner"),
+            environment={**prefect_environment(settings), "PERENNIAL_HOME": str(settings.home_path)},
             ready_text="perennial runner ready",
             needs=("prefect",) if settings.prefect_api_url is None else (),
             grace_seconds=45.0,
@@ -258,20 +256,13 @@ def api_service(settings: Settings) -> Service:
     """The serving API; it starts without a champion, and serves each model from its first promotion on."""
     return Service(
         name="api",
-        command=(
-            sys.executable, "-m", "perennial.cli", "serve", "--host", settings.host, "--port", str(settings.api_port),
-        ),
-        environment={
-            "PERENNIAL_HOME": str(settings.home_path),
-            "PYTHONPATH": os.pathsep.join(
-                part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
-            ),
-        },
+        command=python_command("perennial.cli", "serve", "--host", settings.host, "--port", str(settings.api_port)),
+        environment={"PERENNIAL_HOME": str(settings.home_path)},
         health_url=f"http://{settings.host}:{settings.api_port}/v2/health/live",
         address=f"http://{settings.host}:{settings.api_port}/docs",
         port=(settings.host, settings.api_port, "PERENNIAL_API_PORT"),
         grace_seconds=45.0,
-    )  # fmt: skip
+    )
 
 
 def check_before_up(settings: Settings) -> list[str]:
@@ -282,8 +273,6 @@ def check_before_up(settings: Settings) -> list[str]:
         DefinitionError: A folder of models is missing or empty, or a definition is wrong.
         ConflictError: Home or tables have another layout than this program's.
     """
-    from perennial.definition import load_definitions
-
     home = settings.home_path
     if not home.parent.is_dir():
         raise ServiceError(
@@ -296,6 +285,21 @@ def check_before_up(settings: Settings) -> list[str]:
     require(settings)
     prepare_home(settings)
     return models
+
+
+def _tell_of_troubles(settings: Settings, report: Reporter, ended: threading.Event) -> None:
+    """Say of runs that are late, stuck or no longer scheduled, once each, as long as the services run."""
+    told: set[str] = set()
+    while not ended.wait(_LOOK_SECONDS):
+        now = datetime.now(UTC)
+        try:
+            found = troubles(look(settings.prefect_url, now), list(load_definitions(settings.model_folders)), now)
+        except PerennialError as error:  # a broken definition, or a server that restarts
+            found = [] if isinstance(error, ServiceError) else [Trouble(error.problem, error.remedy)]
+        for trouble in found:
+            if trouble.remedy not in told:
+                report("runs", f"{trouble.detail}. {trouble.remedy}")
+        told = {trouble.remedy for trouble in found}
 
 
 def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = False) -> None:
@@ -314,10 +318,20 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
     services = services_for(settings)
 
     def report(name: str, what: str) -> None:
-        colour = "green" if what == "ready" else "yellow" if "ended" in what or "not ready" in what else "dim"
+        colour = (
+            "green"
+            if what == "ready"
+            else "yellow"
+            if "ended" in what or "not ready" in what or name == "runs"
+            else "dim"
+        )
         console.print(f"{time.strftime('%H:%M:%S')}  [bold]{name:8}[/bold] [{colour}]{what}[/{colour}]")
 
+    ended = threading.Event()
+    watch = threading.Thread(target=_tell_of_troubles, args=(settings, report, ended), daemon=True)
+
     def announce() -> None:
+        watch.start()
         if settings.prefect_api_url is None:
             publish_prefect(settings, settings.prefect_url)
         for service in services:
@@ -327,6 +341,7 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
         console.print(f"  {'logs':8} {settings.home_path / 'logs'}\nperennial is up; Ctrl-C stops it.")
 
     with only_one(settings.home_path):
+        withdraw_prefect(settings)  # of one that was killed
         for service in services:
             if service.port:
                 require_free_port(*service.port)
@@ -335,5 +350,6 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
             with stop_on_signals(supervisor.request_stop):
                 supervisor.run()
         finally:
-            (settings.home_path / "prefect" / "server.json").unlink(missing_ok=True)
+            ended.set()
+            withdraw_prefect(settings)
     console.print("perennial is down.")

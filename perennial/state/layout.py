@@ -1,4 +1,4 @@
-"""The version of what we lay out in the home and in the tables' root: recorded, required, migrated. It reads no table.
+"""What we lay out in the home and the tables' root: its version, recorded, required, migrated. It reads no table.
 
 Layout 1 is what no record was written for: retraining and ingestion were locked by files of one machine.
 Layout 2 adds the record itself and the leases, which hold across machines.
@@ -16,6 +16,7 @@ from pathlib import Path
 from perennial import __version__
 from perennial.errors import ConflictError, StorageError
 from perennial.settings import Settings
+from perennial.state.addresses import bring_home, require_at_home
 from perennial.state.storage import Objects, dump
 
 LAYOUT_VERSION = 2
@@ -69,10 +70,16 @@ def require(settings: Settings, *, tables: bool = True) -> None:
         tables: Whether to ask the tables too, or only the home.
 
     Raises:
-        ConflictError: It is older (migrate) or newer (upgrade); or a restore was broken off.
+        ConflictError: It is older (migrate) or newer (upgrade); a restore was broken off; or the home was copied.
         StorageError: The tables' storage does not answer.
+        RegistryError: The registry's file can't be read.
     """
-    for place in places(settings) if tables else [home_place(settings)]:
+    _require_version(places(settings) if tables else [home_place(settings)])
+    require_at_home(settings)
+
+
+def _require_version(found: list[Place]) -> None:
+    for place in found:
         if place.version is None or place.version == LAYOUT_VERSION:
             continue
         told = f"{place.name} in {place.root} have layout {place.version}".replace("home in", "files of the home in")
@@ -99,14 +106,14 @@ def stamp_home(home: Path) -> None:
 
 
 def migrate(settings: Settings) -> Iterator[str]:
-    """Bring both places to this program's layout, and tell each step. Run again after an interruption, it goes on.
+    """Bring both places to this program's layout and addresses here, and tell each step. After a break it goes on.
 
     Raises:
         ConflictError: A place is newer, or a process of the old layout is at work.
     """
     newer = [place for place in places(settings) if (place.version or 0) > LAYOUT_VERSION]
     if newer:
-        require(settings)
+        _require_version(newer)
     for place in places(settings):
         for version in range(place.version or LAYOUT_VERSION, LAYOUT_VERSION):
             yield from _STEPS[version](settings, place)
@@ -115,6 +122,7 @@ def migrate(settings: Settings) -> Iterator[str]:
         if place.version is None:
             Objects(place.root).create(RECORD, _record())
             yield f"{place.name} in {place.root}: layout {LAYOUT_VERSION}, nothing was there"
+    yield from bring_home(settings)
 
 
 def _to_leases(settings: Settings, place: Place) -> Iterator[str]:

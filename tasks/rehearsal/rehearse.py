@@ -25,6 +25,7 @@ from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import PICKLE_FILE, SKOPS_FILE, folder_digest
 from perennial.model.truth import code_truth, count_words, declared_classes, learn_classes
 from perennial.state.store import ROW_ID, ROW_TIME
+from perennial.surroundings import child_environment
 from tasks.intake.judging import NamedRows, id_name, refuse_truths
 from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
@@ -304,8 +305,9 @@ def _load(pipeline: Any, definition: ModelDefinition) -> Line:
             return Line("load", f"the model can't be stored: {type(error).__name__}: {error}", problem=True)
         command = [sys.executable, "-c", _LOADER, name, folder_digest(folder), "yes" if training.allow_pickle else "no"]
         done = subprocess.run(  # noqa: S603
-            [*command, *training.trusted_types], capture_output=True, text=True, timeout=_LOAD_SECONDS, check=False
-        )
+            [*command, *training.trusted_types], env=child_environment(), capture_output=True, text=True,
+            timeout=_LOAD_SECONDS, check=False,
+        )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return Line("load", f"no other process can load the model: {last[:300]}", problem=True)

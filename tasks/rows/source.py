@@ -14,7 +14,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
 from perennial.model.plugins import load_attribute
 from perennial.state.store import read_table
-from tasks.rows.files import read_file, typed_frame
+from tasks.rows.files import read_file, require_readable, typed_frame
 from tasks.rows.normal_form import time_column
 
 
@@ -40,6 +40,22 @@ def read_source(definition: ModelDefinition, start: datetime | None, end: dateti
     return _within(frame, definition, start, end)
 
 
+def require_source(definition: ModelDefinition) -> None:
+    """Refuse, before anything is begun, a source of which that much is certain: it can't be read.
+
+    Raises:
+        DataError: No file matches, or its beginning can't be read.
+        DefinitionError: The variable with the database's address is not set, or the loader does not exist.
+    """
+    source, folder = definition.data.source, definition.folder
+    if source.loader:
+        load_attribute(source.loader, folder)
+    elif source.sql:
+        _address(str(source.url_env))
+    elif not source.delta:
+        require_readable(_expand(_resolve(str(source.parquet or source.csv), folder))[0], definition)
+
+
 def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | None, end: datetime) -> pd.DataFrame:
     time = definition.data.time
     if time not in frame.columns:
@@ -55,9 +71,7 @@ def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -
     import sqlalchemy
     from sqlalchemy.pool import NullPool
 
-    url = os.environ.get(url_env)
-    if not url:
-        raise DefinitionError(f"the environment variable {url_env} is not set", "Put the database URL there")
+    url = _address(url_env)
     lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
     try:
         with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
@@ -75,6 +89,13 @@ def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -
         raise DataError(f"the query of {url_env} failed: {kind}", "Run it by hand to see why") from None
     # As the driver gives them: pandas would make floats of integers beside a missing value, and of decimals.
     return pd.DataFrame([tuple(row) for row in rows], columns=names, dtype=object)
+
+
+def _address(url_env: str) -> str:
+    url = os.environ.get(url_env)
+    if not url:
+        raise DefinitionError(f"the environment variable {url_env} is not set", "Put the database URL there")
+    return url
 
 
 def _resolve(path: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from perennial.settings import PROJECT_ROOT
 
 WHOLE = """
 zombies: {after: 2m}
+pending: {after: 5m}
 reruns: {most: 1}
 notifications:
   - {name: team, on: [repair, failed], models: [toy], url_env: TEAM_URL}
@@ -29,6 +30,7 @@ def write(folder: Path, text: str) -> Path:
 def test_the_whole_file(tmp_path: Path) -> None:
     found = load_automations([write(tmp_path, WHOLE)], {"toy": None})
     assert found.zombies.after == timedelta(minutes=2)
+    assert found.pending.after == timedelta(minutes=5)
     assert found.reruns.most == 1
     assert [(item.name, item.on) for item in found.notifications] == [
         ("team", ("repair", "failed")),

@@ -10,7 +10,14 @@ import pytest
 from tiny_world import TINY_FLOWS, Receiver, by_name, definition, eventually
 
 from deployments.automation_config import Automations
-from deployments.automations import RERUN_AUTOMATION, ZOMBIE_AUTOMATION, ours, zombie_automation
+from deployments.automations import (
+    PENDING_AUTOMATION,
+    RERUN_AUTOMATION,
+    ZOMBIE_AUTOMATION,
+    ours,
+    pending_automation,
+    zombie_automation,
+)
 from deployments.changes import Change
 from deployments.register import register, registered
 from perennial.errors import DefinitionError, NotFoundError
@@ -45,9 +52,9 @@ def new_run(client: Any) -> Any:
 
 
 def set_state(client: Any, run: Any, name: str) -> None:
-    from prefect.states import Completed, Crashed, Failed, Running
+    from prefect.states import Completed, Crashed, Failed, Pending, Running
 
-    states = {"Running": Running, "Crashed": Crashed, "Completed": Completed, "Failed": Failed}
+    states = {"Pending": Pending, "Running": Running, "Crashed": Crashed, "Completed": Completed, "Failed": Failed}
     client.set_flow_run_state(run.id, states[name](message=f"{name} it is"), force=True)
 
 
@@ -71,7 +78,7 @@ class TestPlan:
         made = told(apply(full))
         assert made == {
             "slack-webhook/perennial-team": "created", "webhook/perennial-hook": "created",
-            ZOMBIE_AUTOMATION: "unchanged", RERUN_AUTOMATION: "unchanged",
+            ZOMBIE_AUTOMATION: "unchanged", PENDING_AUTOMATION: "unchanged", RERUN_AUTOMATION: "unchanged",
             "perennial: tell team of models": "created", "perennial: tell team of runs": "created",
             "perennial: deliver to hook": "created",
         }  # fmt: skip
@@ -90,9 +97,9 @@ class TestPlan:
 
         gone = told(apply(config()))
         assert {name for name, action in gone.items() if action == "removed"} == set(made) - {
-            ZOMBIE_AUTOMATION, RERUN_AUTOMATION,
+            ZOMBIE_AUTOMATION, PENDING_AUTOMATION, RERUN_AUTOMATION,
         }  # fmt: skip
-        assert {item.name for item in ours(client)} == {ZOMBIE_AUTOMATION, RERUN_AUTOMATION}
+        assert {item.name for item in ours(client)} == {ZOMBIE_AUTOMATION, PENDING_AUTOMATION, RERUN_AUTOMATION}
 
     def test_what_others_made_stays(self, client: Any) -> None:
         foreign = zombie_automation(timedelta(seconds=77)).model_copy(update={"name": "theirs", "tags": []})
@@ -200,15 +207,27 @@ class TestDeadRuns:
         register(TOY, TINY_FLOWS, automations=config(reruns={"most": 0}))
         (automation,) = client.read_automations_by_name(ZOMBIE_AUTOMATION)
         client.update_automation(automation.id, zombie_automation(timedelta(seconds=10)))  # the least that there is
-        silent, finished = new_run(client), new_run(client)
+        (automation,) = client.read_automations_by_name(PENDING_AUTOMATION)
+        client.update_automation(automation.id, pending_automation(timedelta(seconds=10)))
+        silent, finished, taken, begun = (new_run(client) for _ in range(4))
+        for run in (taken, begun):
+            set_state(client, run, "Pending")
+        set_state(client, begun, "Running")
         for run in (silent, finished):
             set_state(client, run, "Running")
             emit_event(
                 event="prefect.flow-run.heartbeat", resource={"prefect.resource.id": f"prefect.flow-run.{run.id}"}
             )
         set_state(client, finished, "Completed")
+        # A heartbeat that comes after the end begins the silence anew.
+        emit_event(
+            event="prefect.flow-run.heartbeat", resource={"prefect.resource.id": f"prefect.flow-run.{finished.id}"}
+        )
         assert eventually(lambda: client.read_flow_run(silent.id).state.is_crashed(), 60)
         assert "No heartbeat for 10 s" in client.read_flow_run(silent.id).state.message
+        assert eventually(lambda: client.read_flow_run(taken.id).state.is_crashed(), 60)
+        assert "whoever took it is gone" in client.read_flow_run(taken.id).state.message
+        assert client.read_flow_run(begun.id).state.is_running()
         assert client.read_flow_run(finished.id).state.is_completed()
 
     def test_a_crashed_run_is_run_again_so_often_and_no_more(self, client: Any) -> None:

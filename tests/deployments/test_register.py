@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,12 +14,15 @@ import psutil
 import pytest
 from tiny_world import MODULE, TINY_FLOWS, by_name, definition, eventually
 
+from deployments.abandoned import PATIENCE, take_up
 from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
 from deployments.changes import Change
 from deployments.register import register, registered, require_server
-from deployments.specification import FLOWS, TAG, build_deployments
+from deployments.specification import FLOWS, build_deployments
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
+from perennial.operate.runs import TAG, troubles
+from perennial.operate.runs import look as look_at
 from perennial.operate.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
@@ -152,6 +156,9 @@ def runner(
 ) -> Iterator[Child]:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "toy.yaml").write_text(TOY_YAML.format(name="toy"))
+    (tmp_path / "temporary").mkdir()
+    # Where Prefect's runner would make its folder stands what another user has made first.
+    (tmp_path / "temporary" / "runner_storage").touch()
     service = Service(
         "runner",
         (sys.executable, "-c", RUNNER),
@@ -160,6 +167,7 @@ def runner(
             "PERENNIAL_MODELS": str(tmp_path / "models"),
             "PYTHONPATH": os.pathsep.join([str(tiny_folder), str(PROJECT_ROOT)]),
             "TINY_FOLDER": str(tmp_path),
+            "TMPDIR": str(tmp_path / "temporary"),
         },
         ready_text="perennial runner ready",
         grace_seconds=45,
@@ -178,7 +186,15 @@ class TestRunner:
 
         run = run_deployment("monitor/toy", timeout=60, poll_interval=0.2)
         assert run.state.is_completed()
-        register(by_name(definition("toy"), definition("later")), TINY_FLOWS)
+        # A model that is added meanwhile is registered, with its schedule; one that breaks a rule changes nothing.
+        later = tmp_path / "models" / "later.yaml"
+        later.write_text(TOY_YAML.format(name="later") + "monitoring: {schedule: never}\n")
+        assert eventually(lambda: "not registered: " in runner.log.read_text(), 30)
+        assert set(registered(client)) == {f"{kind}/toy" for kind in TINY_FLOWS}
+        later.write_text(TOY_YAML.format(name="later") + 'monitoring: {schedule: "0 6 * * *"}\n')
+        assert eventually(lambda: "serving" in runner.log.read_text(), 60)
+        (schedule,) = registered(client)["monitor/later"].schedules
+        assert schedule.schedule.cron == "0 6 * * *"
         late = run_deployment("score/later", timeout=60, poll_interval=0.2)
         assert late.state.is_completed()
 
@@ -193,6 +209,32 @@ class TestRunner:
         assert not process.is_running()
         assert client.read_flow_run(waiting.id).state.is_cancelled()
         assert not any(item.paused for item in registered(client).values())
+
+    def test_what_a_dead_runner_left_is_taken_up_again(self, client: Any, prefect_url: str) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.states import Pending, Running
+
+        register(by_name(definition("toy")), TINY_FLOWS)
+        run = client.create_flow_run_from_deployment(registered(client)["monitor/toy"].id)
+        client.set_flow_run_state(run.id, Pending(), force=True)
+
+        begun = client.create_flow_run_from_deployment(registered(client)["score/toy"].id)
+        client.set_flow_run_state(begun.id, Running(), force=True)
+
+        async def look(later: timedelta) -> list[str]:
+            async with get_client() as asynchronous:
+                found = await take_up(asynchronous, [], datetime.now(UTC) + later)
+                return sorted(item.run.name for item in found)
+
+        assert asyncio.run(look(PATIENCE - timedelta(minutes=1))) == []
+        assert client.read_flow_run(run.id).state.is_pending()
+        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+        (found,) = troubles(look_at(prefect_url, in_an_hour), ["toy"], in_an_hour)
+        assert found.detail == f"1 runs were taken and never began; the longest for 60 minutes: {run.name}"
+        assert asyncio.run(look(PATIENCE + timedelta(minutes=1))) == sorted([run.name, begun.name])
+        assert client.read_flow_run(run.id).state.name == "AwaitingRetry"
+        # Crashed, and by the automation to be run again.
+        assert eventually(lambda: client.read_flow_run(begun.id).state.name == "AwaitingRetry")
 
     def test_a_killed_run_is_marked_as_crashed_and_run_again(self, runner: Child, client: Any, tmp_path: Path) -> None:
         from prefect.deployments import run_deployment
@@ -235,8 +277,13 @@ def test_a_runner_ends_when_its_server_stays_away(tmp_path: Path, migrate_home: 
     settings = Settings(home=tmp_path / "home")
     migrate_home(settings.home_path)
     server = Child(prefect_service(settings, free_port()), tmp_path)
-    code = "import asyncio; from deployments.runner import serve; asyncio.run(serve(lost_seconds=2))"
-    environment = dict(server.service.environment)
+    code = """
+import asyncio
+from deployments.runner import serve
+from perennial.settings import load_settings
+asyncio.run(serve(load_settings(), lost_seconds=2))
+"""
+    environment = {**server.service.environment, "PERENNIAL_HOME": str(settings.home_path)}
     runner = Service("runner", (sys.executable, "-c", code), environment, ready_text="perennial runner ready")
     try:
         server.wait_until_ready()

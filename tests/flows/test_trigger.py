@@ -77,6 +77,7 @@ def runner(
     environment = {
         **{name: os.environ[name] for name in ("PERENNIAL_HOME", "PERENNIAL_MODELS", "PERENNIAL_EXPECTATIONS")},
         "PREFECT_API_URL": prefect_url,
+        "PERENNIAL_PREFECT_API_URL": prefect_url,  # the session's, which is another home's
         "PYTHONPATH": str(PROJECT_ROOT),
     }
     service = Service(

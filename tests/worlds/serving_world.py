@@ -29,6 +29,7 @@ from perennial.definition import ModelDefinition
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
 from perennial.settings import Settings
+from perennial.state.addresses import bring_home
 from perennial.workspace import Workspace
 from tasks.learning.fitting import fit, predict_score
 from tasks.steps.register import TrainingRecord, register_training
@@ -218,9 +219,11 @@ def records(frame: pd.DataFrame, *columns: str) -> list[dict[str, Any]]:
 
 
 def copy_home(source: Path, target: Path) -> Workspace:
-    """A home of one's own with the same versions; artifacts stay where they are."""
+    """A home of one's own with the same versions; manifests lead to the first one's artifacts."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("serving", "serve.log"))
-    return Workspace(Settings(home=target, models=str(target / "models")))
+    settings = Settings(home=target, models=str(target / "models"))
+    bring_home(settings)
+    return Workspace(settings)
 
 
 class LocalClient:

@@ -79,14 +79,16 @@ def _register(
 ) -> list[Change]:
     from deployments.automation_config import load_automations
     from perennial.errors import ServiceError
-    from perennial.operate.servers import running_prefect, use_prefect
+    from perennial.operate.identity import prefect_claim
+    from perennial.operate.servers import use_prefect
 
     automations = load_automations(settings.model_folders, definitions)
-    url = running_prefect(settings)
-    if url is None:
-        wanted = settings.prefect_api_url or f"the server of {settings.home_path}"
-        raise ServiceError(f"no Prefect server answers: {wanted}", "Start it with: perennial up")
-    with use_prefect(settings, url):
+    claim = prefect_claim(settings)
+    if claim.url is None or claim.refuted:
+        wanted = claim.refuted or f"no Prefect server runs for {settings.home_path}"
+        remedy = "perennial up, with PERENNIAL_PREFECT_PORT set to a free port" if claim.foreign else "perennial up"
+        raise ServiceError(wanted, f"Start it with: {remedy}")
+    with use_prefect(settings, claim.url):
         from deployments.register import register
 
         return register(definitions, automations=automations, pool=pool, dry_run=dry_run)

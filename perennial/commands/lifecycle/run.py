@@ -10,7 +10,7 @@ import click
 
 from perennial.commands.lifecycle.check_all import check_all
 from perennial.commands.output import print_json
-from perennial.commands.running import as_of_option, flow_environment, json_option
+from perennial.commands.running import as_of_option, flow_environment, json_option, require_files
 
 if TYPE_CHECKING:
     from perennial.definition import ModelDefinition
@@ -29,6 +29,7 @@ def ingest(
     model: str, files: tuple[Path, ...], as_of: datetime | None, history: bool, as_json: bool, verbose: bool
 ) -> None:
     """Validate FILES (or what is new in the model's source) and put them into the tables."""
+    require_files(files)
     paths = [str(path.resolve()) for path in files]
     if _nothing_to_ingest(model, paths, as_of or datetime.now(UTC)):
         if as_json:
@@ -66,6 +67,7 @@ def _nothing_to_ingest(model: str, paths: list[str], at: datetime) -> bool:
     """Whether that can be told without a flow run; what is wrong is told before any server is started."""
     from perennial.workspace import open_workspace
     from tasks.rows.files import require_readable
+    from tasks.rows.source import require_source
     from tasks.steps.source import is_first, is_nothing_new, read_new
     from tasks.validation.suites import find_suite
 
@@ -74,7 +76,10 @@ def _nothing_to_ingest(model: str, paths: list[str], at: datetime) -> bool:
     find_suite(model, workspace.settings.expectation_folders)
     for path in paths:
         require_readable(path, definition)
-    if paths or is_first(workspace.store, model):
+    if paths:
+        return False
+    require_source(definition)
+    if is_first(workspace.store, model):
         return False
     found = read_new(workspace.store, definition, as_of=at)
     return is_nothing_new(workspace.store, definition, found, as_of=at)
@@ -88,6 +93,7 @@ def _nothing_to_ingest(model: str, paths: list[str], at: datetime) -> bool:
 @json_option
 def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: bool) -> None:
     """Add late truth: a file with the model's id and target columns, and perhaps labelled_at."""
+    require_files([file])
     from perennial.workspace import open_workspace
     from tasks.rows.files import read_file
     from tasks.rows.labels import label_frame, refusals_told
@@ -192,11 +198,12 @@ def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool,
 @_verbose
 def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json: bool, verbose: bool) -> None:
     """Score the rows of INPUT with the champion into OUTPUT (.parquet or .csv), and log them."""
+    require_files([input])
     from tasks.rows.files import require_readable
     from tasks.steps.score import require_target
 
-    require_readable(input, _require_champion(model))
     require_target(output)
+    require_readable(input, _require_champion(model))
     with flow_environment(verbose=verbose):
         from flows.score import score as flow
 

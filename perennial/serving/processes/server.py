@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,9 +31,10 @@ from perennial.serving.settings import (
     Tokens,
     check_exposure,
 )
-from perennial.settings import PROJECT_ROOT, Settings
+from perennial.settings import Settings
 from perennial.state.layout import require
 from perennial.state.storage import is_remote
+from perennial.surroundings import child_environment, python_command
 
 LOG = logging.getLogger("perennial.serving")
 READY_TEXT = "perennial api ready"
@@ -172,23 +172,20 @@ class _Watcher:
 
     def _start(self, module: str) -> subprocess.Popen[bytes]:
         descriptor = self._listener.fileno()
-        environment = {
-            **os.environ,
+        variables = {
             "PERENNIAL_HOME": str(self._settings.home_path),
             "OMP_NUM_THREADS": "1",  # OpenMP's spinning threads made one-row p99 a hundred times longer
             # Every thread's own pool of freed memory would double what a worker holds.
             "MALLOC_ARENA_MAX": "2",
             "ARROW_DEFAULT_MEMORY_POOL": "system",
-            "PYTHONPATH": os.pathsep.join(
-                part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
-            ),
             SOCKET_VARIABLE: str(descriptor),
             METRICS_VARIABLE: str(self._metrics),
             PARENT_VARIABLE: str(os.getpid()),
         }
-        command = [sys.executable, "-m", module]
         kept = [descriptor] if module == _WORKER else []
-        return subprocess.Popen(command, env=environment, pass_fds=kept, start_new_session=True)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
+            python_command(module), env=child_environment(variables), pass_fds=kept, start_new_session=True
+        )
 
     def _mark_dead(self, pid: int) -> None:
         """Its gauges end with it; its counts go on counting."""

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from perennial.errors import RegistryError
 from perennial.model.artifacts import folder_digest
 from perennial.state.files import sync_tree, write_whole
 from perennial.state.locks import exclusive
+from perennial.surroundings import child_environment, python_command
 
 Manifest = Mapping[str, Any]
 GOLDEN_FILE = "golden.parquet"
@@ -119,15 +119,15 @@ class Cache:
         self._download(manifest, target)
 
     def _download(self, manifest: Manifest, target: Path) -> None:
-        command = [
-            sys.executable, "-m", "perennial.serving.versions.fetch", str(manifest["source"]),
-            f"runs:/{manifest['run_id']}/{GOLDEN_FILE}", str(target),
-        ]  # fmt: skip
+        command = python_command(
+            "perennial.serving.versions.fetch", str(manifest["source"]), f"runs:/{manifest['run_id']}/{GOLDEN_FILE}",
+            str(target),
+        )  # fmt: skip
         # The address is not among the arguments, which everybody on the machine can see: it may hold a password.
-        environment = {
-            **os.environ, "MLFLOW_TRACKING_URI": self._tracking_uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        environment = child_environment({
+            "MLFLOW_TRACKING_URI": self._tracking_uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-        }  # fmt: skip
+        })  # fmt: skip
         try:
             done = subprocess.run(  # noqa: S603 - our own module, arguments as a list
                 command, env=environment, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False

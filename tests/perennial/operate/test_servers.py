@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,21 +17,20 @@ import psutil
 import pytest
 
 from perennial.errors import ServiceError
+from perennial.operate.asking import healthy
+from perennial.operate.identity import running_prefect
 from perennial.operate.servers import (
     Child,
     Service,
     free_port,
-    healthy,
     mlflow_service,
     port_holder,
     prefect_environment,
     prefect_server,
     prefect_service,
     prepare_home,
-    publish_prefect,
     require_free_port,
     rotate_log,
-    running_prefect,
     use_prefect,
 )
 from perennial.settings import Settings
@@ -190,6 +191,26 @@ class TestChild:
         for part in (str(port), f"pid {os.getpid()}", "PERENNIAL_PREFECT_PORT"):
             assert part in str(error.value)
 
+    def test_another_s_healthy_server_on_its_port_is_not_its_own(self, tmp_path: Path) -> None:
+        port = free_port()
+        late = script(
+            "late", "import time; time.sleep(600)", ready_text=None, port=("127.0.0.1", port, "X"),
+            health_url=f"http://127.0.0.1:{port}/",
+        )  # fmt: skip
+        child = Child(late, tmp_path)
+        try:
+            with answering(port):
+                assert healthy(f"http://127.0.0.1:{port}/")
+                assert not child.ready()
+        finally:
+            child.stop()
+        code = f"import http.server as h; h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+        child = Child(replace(late, command=(PYTHON, "-c", code)), tmp_path)
+        try:
+            assert eventually(child.ready)
+        finally:
+            child.stop()
+
 
 class TestPorts:
     def test_free(self) -> None:
@@ -214,47 +235,35 @@ def test_rotate_log_empties_in_place_for_appending_writers(tmp_path: Path) -> No
     assert (tmp_path / "a.log.1").read_bytes() == b"x" * 100
 
 
-@pytest.fixture
-def stand_in() -> Iterator[str]:
-    """The /api address of something healthy on /api/health."""
+@contextmanager
+def answering(port: int = 0) -> Iterator[str]:
+    """The address of something that answers 200 to all."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/api/health" else 404)
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = HTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-class TestRunningPrefect:
-    def test_none_has_run(self, tmp_path: Path) -> None:
-        assert running_prefect(Settings(home=tmp_path)) is None
+@pytest.fixture
+def stand_in() -> Iterator[str]:
+    """The /api address of something healthy."""
+    with answering() as address:
+        yield f"{address}/api"
 
-    def test_the_published_one_and_no_other_home_s(self, tmp_path: Path, stand_in: str) -> None:
-        mine, other = Settings(home=tmp_path / "mine"), Settings(home=tmp_path / "other")
-        for settings in (mine, other):
-            prepare_home(settings)
-        publish_prefect(mine, stand_in)
-        assert running_prefect(mine) == stand_in
-        assert running_prefect(other) is None
 
-    def test_a_stale_or_broken_note(self, tmp_path: Path) -> None:
-        settings = Settings(home=tmp_path)
-        prepare_home(settings)
-        note = publish_prefect(settings, f"http://127.0.0.1:{free_port()}/api")
-        assert running_prefect(settings) is None
-        note.write_text("{")
-        assert running_prefect(settings) is None
-
+class TestGivenPrefect:
     def test_the_given_address(self, tmp_path: Path, stand_in: str) -> None:
         assert running_prefect(Settings(home=tmp_path, prefect_api_url=stand_in)) == stand_in
         with prefect_server(Settings(home=tmp_path, prefect_api_url=stand_in)) as url:
@@ -317,6 +326,54 @@ def test_a_real_temporary_server_ends_with_its_killed_user(
         user.wait()
     assert eventually(lambda: not any(process.is_running() for process in tree), 20)
     assert not healthy(f"{url}/health")
+
+
+BROKEN_OFF = """
+import signal, time
+from prefect import flow
+from perennial.cli import main
+from perennial.errors import DataError
+from perennial.operate.servers import prefect_server
+from perennial.settings import load_settings
+
+@flow
+def refused():
+    raise DataError("no good")
+
+@flow
+def interrupted():
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(600)
+
+try:
+    with prefect_server(load_settings()):
+        try:
+            refused()
+        except DataError as error:
+            print(error, flush=True)
+        interrupted()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_and_an_interrupted_run_leave_nothing_to_wait_for(
+    tmp_path: Path, migrate_home: Callable[[Path], None]
+) -> None:
+    """Prefect's client would try for minutes to send its last logs to a server that is gone, and complain."""
+    migrate_home(tmp_path)
+    environment = {**os.environ, "PERENNIAL_HOME": str(tmp_path), "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    with subprocess.Popen(
+        [PYTHON, "-c", BROKEN_OFF], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stdout
+        assert user.stderr
+        told = [user.stdout.readline().strip() for _ in range(2)]
+        assert told == ["no good.", "interrupted"], user.stderr.read()
+        assert eventually(lambda: user.poll() is not None, 30), "it waits for the server that is gone"
+        assert "Error logging to API" not in (complaints := user.stderr.read())
+        assert "attempts failed" not in complaints
 
 
 @pytest.mark.slow

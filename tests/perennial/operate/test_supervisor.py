@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from perennial.errors import ConflictError, DefinitionError, ServiceError
-from perennial.operate.servers import Service, free_port, healthy, running_prefect
+from perennial.operate.asking import healthy
+from perennial.operate.identity import publish_prefect, running_prefect
+from perennial.operate.servers import Service, free_port
 from perennial.operate.supervisor import RestartPolicy, Supervisor, check_before_up, only_one, services_for
 from perennial.settings import Settings
 
@@ -257,10 +259,16 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         "PERENNIAL_MLFLOW_PORT": str(toy.mlflow_port),
         "PERENNIAL_API_PORT": str(free_port()),
     }
-    command = [PYTHON, "-m", "perennial.cli", "up"]
+    environment["HTTPS_PROXY"] = environment["HTTP_PROXY"] = f"http://127.0.0.1:{free_port()}"  # nobody is there
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("click", "mlflow", "prefect"):
+        (here / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
+    publish_prefect(toy, "http://127.0.0.1:9/api")  # of one that was killed
+    command = [PYTHON, "-P", "-m", "perennial.cli", "up"]
     output = tmp_path / "output"
     with output.open("w") as stream:
-        up = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+        up = subprocess.Popen(command, env=environment, cwd=here, stdout=stream, stderr=subprocess.STDOUT)
     tree: list[psutil.Process] = []
     try:
         assert eventually(lambda: "perennial is up" in output.read_text() or up.poll() is not None, 150)
@@ -271,7 +279,7 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         assert second.returncode == 1
         assert f"pid {up.pid}" in second.stderr
         tree = psutil.Process(up.pid).children(recursive=True)
-        (runner,) = (process for process in tree if process.cmdline()[1:] == ["-m", "deployments.runner"])
+        (runner,) = (process for process in tree if process.cmdline()[1:] == ["-P", "-m", "deployments.runner"])
         runner.kill()
         assert eventually(lambda: output.read_text().count("runner   ready") == 2, 60), output.read_text()
         tree = psutil.Process(up.pid).children(recursive=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from serving_world import definition_of, free_port, make_workspace, register
 
-from perennial.operate.servers import healthy
+from perennial.operate.asking import healthy
 from perennial.serving.versions.host import Host
 from perennial.workspace import Workspace
 
