@@ -9,7 +9,6 @@ MLflow costs more memory than the models.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
