@@ -22,7 +22,7 @@ from perennial.model.truth import standing
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
 from perennial.workspace import Workspace
-from tasks.calibration.maps import map_in_force, same_model
+from tasks.calibration.maps import base_version, base_versions, map_in_force, same_model
 from tasks.check.complaints.complaint import doubted_span, read_complaints
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
@@ -84,8 +84,9 @@ def gather_inputs(
     suspects = _suspects(store, definition, history, mature_end, as_of)
     judged = [mature["id"], *([] if past is None else [past["id"]]), *([] if suspects is None else [suspects[ROW_ID]])]
     judged_ids = pd.concat(judged, ignore_index=True)
-    same = same_model(workspace.registry, champion)
-    own = predictions[predictions["version"].astype(str).isin({str(champion.number), *same})]
+    bases = base_versions(workspace.registry, model)
+    same = [name for name, base in bases.items() if base == base_version(champion)]
+    own = predictions[predictions["version"].astype(str).isin(same)]
     reference = champion_reference(workspace.registry, champion)
     return CheckInputs(
         model=model,
@@ -100,7 +101,7 @@ def gather_inputs(
         labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
         ledger=ledger,
-        same_model=same,
+        base_versions=bases,
         recalibrator=map_in_force(champion),
         gate=definition.gate,
         metric=definition.loss,
