@@ -113,7 +113,7 @@ def measure_check(reference: Reference, rows: int) -> dict[str, float]:
     """CPU seconds of the whole check and of its drift part: profile of the window, distances, limits."""
     as_of = START + 14 * WEEK
     inputs, policy = make_inputs(reference, rows, as_of), Monitoring(window=WEEK)
-    gather(inputs, policy, read_history(inputs.ledger, as_of), as_of)
+    gather(inputs, policy, read_history(inputs.ledger, as_of), as_of, "-")
     whole = cpu(lambda: check(inputs, policy, as_of=as_of), 3 if rows < 100_000 else 1)
     drift = cpu(lambda: drift_part(reference, inputs.window), 3)
     return {"check_cpu_seconds": whole, "drift_cpu_seconds": drift}

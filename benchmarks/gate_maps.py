@@ -24,7 +24,7 @@ from scipy.special import expit
 from perennial.definition import GatePolicy
 from tasks.calibration.fit import Recalibrator, check_recalibration, fit_recalibration
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
-from tasks.gate.probation import judge_newcomer
+from tasks.gate.probation import Bout, judge_newcomer
 from tasks.measures.bootstrap import paired_improvement
 
 Floats = npt.NDArray[np.float64]
@@ -125,7 +125,8 @@ def _probation(worse: float, every: int, seed: int) -> tuple[bool, bool]:
     ours = naive = False
     for day in range(every, 29, every):
         seen = frame[days < day]
-        report = judge_newcomer(seen, GatePolicy(resamples=200), version=2, former=1, metric="mse", seed=0)
+        bout = Bout(GatePolicy(resamples=200), "regression", "mse", 0, None)
+        report = judge_newcomer(seen, bout, version=2, former=1)
         ours |= report.verdict == "roll back"
         truth, score, shadow = (seen[name].to_numpy() for name in ("truth", "score", "shadow"))
         interval = paired_improvement(

@@ -224,6 +224,11 @@ def _code_classes(values: pd.Series[Any], target: str, classes: Classes) -> tupl
     return table[places], {int(row): reasons[int(places[row])] for row in wrong}
 
 
+def _is_nested(dtype: Any) -> bool:
+    """Lists, structs and maps in Arrow's columns, which have no distinct values."""
+    return isinstance(dtype, pd.ArrowDtype) and pa.types.is_nested(dtype.pyarrow_dtype)
+
+
 def _distinct(values: pd.Series[Any]) -> tuple[np.ndarray, list[Any]]:
     """The place of each cell among the distinct ones, -1 where it is missing: shape (n,); and those.
 
@@ -232,12 +237,10 @@ def _distinct(values: pd.Series[Any]) -> tuple[np.ndarray, list[Any]]:
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
         places, numbers = pd.factorize(values.to_numpy())
         return places, list(numbers)
-    if not pd.api.types.is_object_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
-        try:
-            places, kept = pd.factorize(values)
-            return places, list(kept.astype(object))
-        except (TypeError, NotImplementedError):  # lists and structs in Arrow's columns
-            pass
+    plain = not pd.api.types.is_object_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype)
+    if plain and not _is_nested(values.dtype):
+        places, kept = pd.factorize(values)
+        return places, list(kept.astype(object))
     found: dict[tuple[type, object], int] = {}
     cells: list[Any] = []
     places = np.full(len(values), -1, dtype=np.int64)

@@ -210,7 +210,7 @@ class Walker:
             labelled_rows=moment.labelled_since(self.champion.fit.trained_from),
             freshness=moment.freshness(start),
             ledger=tuple(self.ledger),
-            same_model=self._same_model(),
+            base_versions={str(number): str(base) for number, base in self.bases.items()},
             recalibrator=self.champion.map,
             gate=self.definition.gate,
             metric=self.definition.loss,
@@ -256,11 +256,7 @@ class Walker:
         return log
 
     def _own_versions(self) -> list[int]:
-        return [self.champion.number, *(int(number) for number in self._same_model())]
-
-    def _same_model(self) -> tuple[str, ...]:
-        base, own = self.champion.base, self.champion.number
-        return tuple(str(number) for number, of in self.bases.items() if of == base and number != own)
+        return [number for number, base in self.bases.items() if base == self.champion.base]
 
     def _end_probation(self, moment: Moment) -> None:
         """What tasks.steps.trial.probation does live: a newcomer that is surely worse than its shadow goes."""

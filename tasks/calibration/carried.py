@@ -50,7 +50,8 @@ def carried_gain(
     """Fit a map on each earlier window, and let it answer the one that a live map of that time would have answered.
 
     Args:
-        past: time, version, raw_score and truth (NaN where unknown) of earlier windows, in any order.
+        past: time, version, raw_score and truth (NaN where unknown) of earlier windows, in any order; the version is
+            that of the trained model, whatever map stood before it.
         window: The length of a window.
         late: The label delay: a map of one window answers the next but so many.
         strength: As in `tasks.calibration.fit.fit_recalibration`.

@@ -31,11 +31,15 @@ def base_version(version: Version) -> str:
     return version.tag("base_version") or str(version.number)
 
 
+def base_versions(registry: Registry, model: str) -> dict[str, str]:
+    """Of each of the model's versions the number of the one that was trained."""
+    return {str(item.number): base_version(item) for item in registry.versions(model)}
+
+
 def same_model(registry: Registry, champion: Version) -> tuple[str, ...]:
     """The other versions that differ from the champion by the score's map only."""
-    base = base_version(champion)
-    found = [item for item in registry.versions(champion.model) if base == base_version(item)]
-    return tuple(str(item.number) for item in found if item.number != champion.number)
+    own, base = str(champion.number), base_version(champion)
+    return tuple(name for name, of in base_versions(registry, champion.model).items() if of == base and name != own)
 
 
 def map_in_force(version: Version) -> Recalibrator | None:

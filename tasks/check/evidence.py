@@ -71,7 +71,7 @@ def gather(
         "blind": blind,
         "loss": loss_dict(loss, inputs.reference),
         "estimate": estimated.evidence,
-        "recalibration": {"method": test.method, "gain": test.gain, "rows": test.rows},
+        "recalibration": {"method": test.method, "gain": test.gain, "rows": test.rows, "note": test.note},
         "complaints": [complaint.to_dict() for complaint in seen.complaints],
         "facts": [s.name for s in data if s.kind == "health" and s.persistent and not is_judgeable(s.name)],
         "labelled_rows": inputs.labelled_rows,

@@ -33,8 +33,8 @@ class CheckInputs:
     Attributes:
         model: Its name.
         champion_version: The version judged.
-        same_model: Other versions of the champion that differ from it by the score's map only (recalibrations of it
-            and what they were made from): their predictions and checks count as its own.
+        base_versions: Of each version the one that was trained, which differs from it by the score's map only; one that
+            is absent is its own. Predictions and checks of versions of one base count as one model's.
         recalibrator: The map in force, from raw_score to score; None when there is none.
         reference: What that version was trained on.
         time: The time column of `window`.
@@ -77,7 +77,7 @@ class CheckInputs:
     labelled_rows: int
     freshness: Freshness = field(default_factory=Freshness)
     ledger: tuple[Mapping[str, Any], ...] = ()
-    same_model: tuple[str, ...] = ()
+    base_versions: Mapping[str, str] = field(default_factory=dict)
     recalibrator: Recalibrator | None = None
     gate: GatePolicy = field(default_factory=GatePolicy)
     metric: str = ""
@@ -91,7 +91,11 @@ class CheckInputs:
     @property
     def versions(self) -> frozenset[str]:
         """The champion's version and those of the same model."""
-        return frozenset((self.champion_version, *self.same_model))
+        base = self.base_of(self.champion_version)
+        return frozenset((self.champion_version, *(name for name in self.base_versions if self.base_of(name) == base)))
+
+    def base_of(self, version: str) -> str:
+        return self.base_versions.get(version, version)
 
 
 def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.DataFrame:
@@ -107,14 +111,15 @@ def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.
 def join_with_past(
     inputs: CheckInputs, policy: Monitoring, as_of: datetime
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The mature predictions of `join_labels`, and `inputs.past` with its truth."""
+    """The mature predictions of `join_labels`, and `inputs.past` with its truth, and `refused` as there."""
     mine = inputs.mature[inputs.mature["version"].astype(str).isin(inputs.versions)]
     both = mine if inputs.past is None else pd.concat([mine, inputs.past], ignore_index=True)
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
     known = known.sort_values("labelled_at", kind="stable")
     raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
     truth = newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
-    both = both.assign(raw_score=raw, truth=truth)
+    doubted = is_refused(both["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
+    both = both.assign(raw_score=raw, truth=truth, refused=doubted)
     past = None if inputs.past is None else both.iloc[len(mine) :]
     joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
     raw = joined["raw_score"]
@@ -128,8 +133,7 @@ def join_with_past(
         round(length.total_seconds() * 1e6),
         _reached(past, policy),
     )
-    doubted = is_refused(joined["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
-    joined = joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete), refused=doubted)
+    joined = joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete))
     return joined, past
 
 

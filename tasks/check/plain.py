@@ -55,6 +55,8 @@ def _quality(decision: Decision) -> str:
 def _correction(decision: Decision) -> str:
     loss, found = (decision.evidence.get(name) or {} for name in ("loss", "recalibration"))
     what = "the probabilities" if loss.get("name") in ("log_loss", "brier") else "the predictions"
+    if found.get("note"):
+        return f"Corrections of {what} have not lasted here: the one in force is taken off; no new model is needed."
     gain, mean, before = found.get("gain") or 0.0, loss.get("mean"), loss.get("at_promotion")
     if mean and before and mean / before - 1 >= NOTICED and gain > 0:
         share = gain / (mean - before)
@@ -78,8 +80,10 @@ def _doubts(decision: Decision) -> list[str]:
 
 
 def _standing(item: Complaint) -> str:
-    waits = "its truth is waited for" if item.state == "open" else "its truth says that it is broken"
-    return f"{_sentence(_named(item.name))} since {item.opened:%d %B}: {waits}, and nothing is learned from it."
+    said = "its truth is waited for"
+    if item.state == "confirmed":
+        said = "its truth says that it is broken" if item.numbers else "too little truth has come to judge it"
+    return f"{_sentence(_named(item.name))} since {item.opened:%d %B}: {said}, and nothing is learned from it."
 
 
 def _why_trained(decision: Decision) -> str:

@@ -26,6 +26,8 @@ from tasks.gate.evidence import bad_scores
 from tasks.measures.bootstrap import Interval, is_ahead, loss_value, paired_improvement
 
 MODEL_PROMOTIONS = ("promote", "approve")
+# Who ends a probation, or a wait, in the history: a check, before it judges.
+PROBATION, EVIDENCE = "probation", "evidence"
 
 
 _TIGHTEST_DAYS = 14  # where the boundary is closest: the middle of an ordinary probation

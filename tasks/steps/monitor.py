@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, NotFoundError, ServiceError
 from perennial.model.truth import standing
-from perennial.state.registry import Registry, Version
+from perennial.state.registry import Registry, Reign, Version
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
 from perennial.workspace import Workspace
-from tasks.calibration.maps import map_in_force, same_model
+from tasks.calibration.maps import base_version, base_versions, map_in_force, same_model
 from tasks.check.complaints.complaint import doubted_span, read_complaints
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
@@ -32,6 +32,7 @@ from tasks.check.history import History, read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
+from tasks.gate.probation import EVIDENCE, PROBATION
 from tasks.intake.quarantine import RELEASES
 from tasks.rows.classes import require_settled
 from tasks.rows.frames import known_labels, require_known_rows, window_rows
@@ -58,9 +59,13 @@ def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datet
 
 def _champion_before(registry: Registry, model: str, as_of: datetime) -> Version:
     """Who was champion when the moment came: a check repeated after its own promotion sees the same one again."""
-    lines = registry.history(model)
-    before = [line for line in lines if line.at < as_of]
+    before = [line for line in registry.history(model) if _came_before(line, as_of)]
     return registry.version(model, before[-1].version) if before else require_champion(registry, model, as_of=as_of)
+
+
+def _came_before(line: Reign, as_of: datetime) -> bool:
+    """A check first ends what its moment ends, a probation or a wait, and judges whoever is champion then."""
+    return line.at < as_of or (line.at == as_of and line.by in (PROBATION, EVIDENCE))
 
 
 def gather_inputs(
@@ -84,8 +89,9 @@ def gather_inputs(
     suspects = _suspects(store, definition, history, mature_end, as_of)
     judged = [mature["id"], *([] if past is None else [past["id"]]), *([] if suspects is None else [suspects[ROW_ID]])]
     judged_ids = pd.concat(judged, ignore_index=True)
-    same = same_model(workspace.registry, champion)
-    own = predictions[predictions["version"].astype(str).isin({str(champion.number), *same})]
+    bases = base_versions(workspace.registry, model)
+    same = [name for name, base in bases.items() if base == base_version(champion)]
+    own = predictions[predictions["version"].astype(str).isin(same)]
     reference = champion_reference(workspace.registry, champion)
     return CheckInputs(
         model=model,
@@ -100,7 +106,7 @@ def gather_inputs(
         labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
         ledger=ledger,
-        same_model=same,
+        base_versions=bases,
         recalibrator=map_in_force(champion),
         gate=definition.gate,
         metric=definition.loss,
@@ -298,7 +304,7 @@ def open_decisions(
     if entry["claimed_by"] is not None and is_alive(entry["claimed_by"]):
         return []
     reign = workspace.registry.reign(model, as_of=as_of)
-    return [entry] if reign is None or reign.at < datetime.fromisoformat(entry["as_of"]) else []
+    return [entry] if reign is None or _came_before(reign, datetime.fromisoformat(entry["as_of"])) else []
 
 
 def require_sound_data(workspace: Workspace, model: str, *, as_of: datetime) -> None:

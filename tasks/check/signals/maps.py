@@ -38,12 +38,16 @@ def map_court(inputs: CheckInputs, policy: Monitoring, past: pd.DataFrame | None
     is the model's own score, beside the map in force.
 
     Args:
-        past: Earlier predictions with their truth, of `join_with_past`.
+        past: Earlier predictions with their truth, of `join_with_past`. What a complaint refuses says nothing of maps,
+            and versions that differ by their map are one model.
     """
     task, usual = inputs.reference.task, inputs.reference.target_runs
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
     baseline = float(np.mean(usual)) if usual else float("nan")
     strength = carried_strength(policy, inputs.label_delay)
+    if past is not None:
+        past = past[~past["refused"].to_numpy(dtype=bool)]
+        past = past.assign(version=past["version"].astype(str).map(inputs.base_of))
     carried = carried_gain(
         past, task, inputs.reference.loss,
         window=policy.window, late=inputs.label_delay, strength=strength, minimum_rows=policy.minimum_rows,

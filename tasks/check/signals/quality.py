@@ -188,7 +188,7 @@ def growth_signals(inputs: CheckInputs, policy: Monitoring, history: History) ->
     detail += f"; {expected.told()}" if expected.trainings else ""
     source = "monitoring.growth"
     if dear:
-        source += f", raised: {failed} trainings brought nothing, less expected than monitoring.training_price"
+        source += f", raised: trainings that brought nothing: {failed}; less is expected than monitoring.training_price"
     return (Signal("growth", "growth", round(ratio, 6), round(limit, 6), source, fired, fired, detail),)
 
 

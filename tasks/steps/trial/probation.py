@@ -19,7 +19,15 @@ from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version
 from tasks.check.history import rollback_row
-from tasks.gate.probation import MODEL_PROMOTIONS, Bout, ProbationReport, is_last_look, judge_newcomer, probation_length
+from tasks.gate.probation import (
+    MODEL_PROMOTIONS,
+    PROBATION,
+    Bout,
+    ProbationReport,
+    is_last_look,
+    judge_newcomer,
+    probation_length,
+)
 from tasks.learning.fitting import predict_score
 from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.score import load_version, predictions_between
@@ -78,14 +86,14 @@ def end_probation(
     lines = _until(workspace.registry, definition.name, as_of)
     undone = next((line for line in reversed(lines) if line.version == report.version), None)
     workspace.registry.rollback(
-        definition.name, to=report.former, at=as_of, recorded_at=datetime.now(UTC), by="probation", reason=report.reason
+        definition.name, to=report.former, at=as_of, recorded_at=datetime.now(UTC), by=PROBATION, reason=report.reason
     )
     body = rollback_row(
         undone.decision_id if undone else None, as_of, version=report.version, former=report.former,
         reason=report.reason,
     )  # fmt: skip
     key = f"rollback:{undone.sequence if undone else 0}"
-    workspace.ledger(definition.name).close(body, "probation", key=key, recorded_at=datetime.now(UTC), kind="rollback")
+    workspace.ledger(definition.name).close(body, PROBATION, key=key, recorded_at=datetime.now(UTC), kind="rollback")
     return True
 
 

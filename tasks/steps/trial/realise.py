@@ -9,7 +9,7 @@ from perennial.definition import ModelDefinition
 from perennial.state.registry import Reign
 from perennial.workspace import Workspace
 from tasks.check.history import realised_row
-from tasks.gate.probation import MODEL_PROMOTIONS, probation_length
+from tasks.gate.probation import EVIDENCE, MODEL_PROMOTIONS, probation_length
 from tasks.steps.trial.probation import judge_reign
 
 
@@ -36,7 +36,7 @@ def record_gains(workspace: Workspace, definition: ModelDefinition, *, as_of: da
             low=low, high=high, rows=report.rows,
         )  # fmt: skip
         key = f"realised:{line.sequence}"
-        if ledger.close(body, "evidence", key=key, recorded_at=datetime.now(UTC), kind="realised"):
+        if ledger.close(body, EVIDENCE, key=key, recorded_at=datetime.now(UTC), kind="realised"):
             found.append(body)
     return found
 

@@ -14,11 +14,9 @@ from perennial.state.registry import Reign
 from perennial.workspace import Workspace
 from tasks.check.gains import warning
 from tasks.check.history import moment, read_history, settlement_row
-from tasks.gate.probation import Bout, ProbationReport, judge_waiting, waiting_length
+from tasks.gate.probation import EVIDENCE, Bout, ProbationReport, judge_waiting, waiting_length
 from tasks.steps.promote import enter
 from tasks.steps.trial.shadow import rows_of_both
-
-BY = "evidence"
 
 
 def waiting_outcome(workspace: Workspace, model: str, *, as_of: datetime) -> dict[str, Any] | None:
@@ -62,13 +60,14 @@ def settle(
     if won:
         reign = enter(
             workspace, definition, registry.version(model, report.version), report.reason,
-            beaten=registry.version(model, report.former), action="promote", at=as_of, by=BY, decision_id=decision_id,
+            beaten=registry.version(model, report.former), action="promote", at=as_of, by=EVIDENCE,
+            decision_id=decision_id,
         )  # fmt: skip
     body = settlement_row(
         decision_id, as_of, "promote" if won else "keep",
         version=report.version, former=report.former, reason=report.reason,
     )  # fmt: skip
     workspace.ledger(model).close(
-        body, BY, key=f"settlement:{report.version}", recorded_at=datetime.now(UTC), kind="settlement"
+        body, EVIDENCE, key=f"settlement:{report.version}", recorded_at=datetime.now(UTC), kind="settlement"
     )
     return reign

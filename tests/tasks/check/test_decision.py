@@ -159,7 +159,7 @@ def test_a_map_in_force_under_which_quality_is_still_fallen_holds_no_retraining_
     asked = _row("recalibrate", _ago(8), ("loss",), version="0")
     rows = [recalibration_row(asked["decision_id"], _ago(8), came_of_it, champion_version="0")] if came_of_it else []
     inputs, policy = _bent(asked, *rows)
-    inputs = replace(inputs, same_model=("0",))
+    inputs = replace(inputs, base_versions={"0": "1"})
     assert check(inputs, policy, as_of=AS_OF).verdict == "retrain"
     # A calm check between two falling ones starts no new fall, or maps could be asked for in turn for ever.
     calm = _row("hold", _ago(4), version="0")
@@ -251,7 +251,9 @@ def test_predictions_of_another_version_are_not_held_against_this_one() -> None:
 def test_versions_of_one_model_are_judged_together_under_the_map_in_force() -> None:
     inputs = _inputs()
     bent = expit(0.8 * logit(inputs.mature["score"]) + 0.25)
-    old = replace(inputs, mature=inputs.mature.assign(version="0", score=bent, raw_score=bent), same_model=("0",))
+    old = replace(
+        inputs, mature=inputs.mature.assign(version="0", score=bent, raw_score=bent), base_versions={"0": "1"}
+    )
     whole = CALM.model_copy(update={"recalibration_strength": 1.0})
     mended = refit_map(join_labels(old, whole, AS_OF), map_court(old, whole, None))
     before = check(old, CALM, as_of=AS_OF)
@@ -386,6 +388,26 @@ def test_more_loss_never_turns_a_retrain_into_a_hold(one: float, other: float) -
         before, after = (check(_worse(_inputs(), by), policy, as_of=AS_OF).verdict for by in (less, more))
         if before == "retrain":
             assert after in allowed
+
+
+def test_maps_of_one_model_are_one_model_when_it_is_asked_whether_maps_carry() -> None:
+    """Each recalibration is a version of its own: by versions, no two windows could ever be compared."""
+    rng, parts = np.random.default_rng(0), []
+    for week in range(8):
+        raw = np.clip(rng.normal(0.5, 0.2, 300), 0.01, 0.99)
+        odd = week % 3 == 0
+        truth = (rng.random(300) < (1 - raw if odd else raw)).astype(float)
+        times = pd.Timestamp(AS_OF - (10 - week) * WEEK) + pd.to_timedelta(np.sort(rng.uniform(0, 7, 300)), unit="D")
+        named = {"version": str(week), "raw_score": raw, "truth": truth, "refused": False}
+        parts.append(pd.DataFrame({"time": times, **named}))
+    past, bases = pd.concat(parts, ignore_index=True), {str(week): "0" for week in range(8)}
+    apart, together = _inputs(), replace(_inputs(), base_versions=bases)
+    policy = Monitoring()
+    assert map_court(apart, policy, past).strength > 0
+    court = map_court(together, policy, past)
+    assert court.strength == 0
+    assert "earlier windows would have changed the loss of later ones by +" in court.note
+    assert map_court(together, policy, past.assign(refused=True)).strength > 0, "what is refused says nothing of maps"
 
 
 def test_growth_does_not_ask_again_while_a_training_is_in_flight() -> None:

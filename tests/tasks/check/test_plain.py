@@ -101,6 +101,22 @@ def test_a_complaint_that_stands_is_told_without_asking_again() -> None:
     assert told[-1] == "Nothing needs doing."
 
 
+def test_what_no_truth_has_judged_is_not_called_broken_by_it() -> None:
+    untold = {
+        "name": "unseen carrier", "column": "carrier", "decision_id": "c", "opened": "2024-05-25T00:00:00+00:00",
+        "since": "2024-05-18T00:00:00+00:00", "until": "2024-06-01T00:00:00+00:00", "state": "confirmed",
+        "firing": True, "value": 0.9, "reason": "", "judged_until": None, "numbers": None, "settled": None,
+    }  # fmt: skip
+    judged = untold | {"numbers": {"later_gain": -0.1}}
+    assert "too little truth has come to judge it" in summary(_decision("hold", (STEADY,), complaints=[untold]))[1]
+    assert "its truth says that it is broken" in summary(_decision("hold", (STEADY,), complaints=[judged]))[1]
+
+
+def test_a_map_that_is_taken_off_is_no_correction() -> None:
+    told = summary(_decision("recalibrate", (FALLEN,), recalibration={"gain": 0.1, "note": "maps harmed"}))[-1]
+    assert told.startswith("Corrections of the probabilities have not lasted here: the one in force is taken off")
+
+
 def test_drift_that_does_no_harm_and_a_training_that_must_wait() -> None:
     drift = _signal("drift", "drift")
     assert "by the known truth that does no harm so far" in summary(_decision("hold", (STEADY, drift)))[-1]

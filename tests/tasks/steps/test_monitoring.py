@@ -212,6 +212,19 @@ def test_open_decisions(trained: World, tmp_path: Path) -> None:
     assert unclaimed(19) == []
 
 
+def test_a_decision_is_open_although_its_check_ended_a_probation_first(trained: World, tmp_path: Path) -> None:
+    for by, expected in (("probation", ["a"]), ("Ada", [])):
+        settings = trained.workspace.settings.model_copy(update={"tables": str(tmp_path / by)})
+        copy = replace(trained.workspace, settings=settings)
+        body = {"decision_id": "a", "as_of": day(18).isoformat(), "verdict": "retrain"}
+        copy.ledger("digits").record(body, recorded_at=day(18))
+        copy.registry.promote(
+            trained.training.version, action="rollback", at=day(18), recorded_at=day(18), by=by, reason="it is worse"
+        )
+        found = open_decisions(copy, "digits", as_of=day(18), is_alive=lambda _: True)
+        assert [entry["decision_id"] for entry in found] == expected
+
+
 # --- the report ---
 
 

@@ -15,7 +15,7 @@ from perennial.errors import DataError
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.workspace import Workspace
 from tasks.calibration.fit import Recalibrator
-from tasks.calibration.maps import map_in_force, same_model
+from tasks.calibration.maps import base_versions, map_in_force, same_model
 from tasks.rows.labels import add_labels
 from tasks.steps import recalibrate as recalibrating
 from tasks.steps.monitor import run_check
@@ -67,6 +67,7 @@ def test_a_new_map_for_too_sure_answers(drifted: tuple[Workspace, ModelDefinitio
         assert champion.tag(name) == first.tag(name)
     assert champion.tag("base_version") == "1"
     assert same_model(workspace.registry, champion) == ("1",)
+    assert base_versions(workspace.registry, champion.model) == {"1": "1", "2": "1"}
     found = map_in_force(champion)
     assert isinstance(found, Recalibrator)
     pipeline = load_version(workspace.registry, champion, definition)

@@ -17,6 +17,7 @@ from tasks.gate.probation import Bout, ProbationReport, judge_newcomer, judge_wa
 from tasks.gate.report import GateReport
 from tasks.measures.bootstrap import paired_improvement
 from tasks.rows.labels import label_frame
+from tasks.steps.monitor import run_check
 from tasks.steps.promote import was_rolled_back
 from tasks.steps.retrain import promote
 from tasks.steps.score import log_predictions
@@ -172,6 +173,9 @@ def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -
     line = newcomer.registry.history("digits")[-1]
     assert (line.version, line.action, line.by) == (1, "rollback", "probation")
     assert [row["version"] for row in newcomer.ledger("digits").rows() if row["kind"] == "rollback"] == [2]
+    # The check of that very moment judges whoever is champion then, and so it does when it is repeated.
+    for _ in range(2):
+        assert run_check(newcomer, definition, as_of=small_model.day(23)).champion_version == "1"
     # The champion of now was rolled back to: it is on no probation.
     assert check_newcomer(newcomer, definition, as_of=small_model.day(23)) is None
 
