@@ -130,8 +130,9 @@ def _states(*names: str) -> set[str]:
 
 
 def rerun_automation(most: int) -> AutomationCore:
-    """Schedules a crashed run of ours again, until it has been run `most` times more than once.
+    """Schedules a crashed run of a pool of ours again, until it has been run `most` times more than once.
 
+    Those of our runner it takes up itself (`deployments.abandoned`): a server killed with it comes back slowly.
     The event carries how often the run was started: only the first `most` starts match. A run that never started (0)
     does not, or an image that can't be pulled would be asked for without end.
     """
@@ -150,6 +151,7 @@ def rerun_automation(most: int) -> AutomationCore:
                 "prefect.run-count": [str(count) for count in range(1, most + 1)],
             },
             {"prefect.resource.id": [f"prefect.tag.{TAG}"]},
+            {"prefect.resource.role": ["work-pool"]},
         ),
         actions=[
             ChangeFlowRunState(
@@ -220,16 +222,22 @@ def _models(names: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _reactive(
-    events: tuple[str, ...] | list[str], match: dict[str, list[str]], related: dict[str, list[str]] | None = None
+    events: tuple[str, ...] | list[str], match: dict[str, list[str]], *related: dict[str, list[str]]
 ) -> EventTrigger:
-    """Fires once for each such event."""
+    """Fires once for each such event.
+
+    Args:
+        related: For each of them, some related resource is so.
+    """
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
     return EventTrigger(
         expect=set(events),
         match=ResourceSpecification(match),
-        match_related=ResourceSpecification(related or {}),
+        match_related=[ResourceSpecification(item) for item in related]
+        if len(related) > 1
+        else ResourceSpecification(related[0] if related else {}),
         posture=Posture.Reactive,
         threshold=1,
         within=timedelta(0),

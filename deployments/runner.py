@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from deployments.abandoned import own_runs, take_up
+from deployments.automation_config import Reruns
 from deployments.register import require_server
 from deployments.specification import FLOWS, HEARTBEAT_SECONDS
 from deployments.watching import Definitions
@@ -81,7 +82,7 @@ async def _refresh(runner: Runner, known: set[UUID], alive: Path, definitions: D
             if count := await _serve_new(runner, known):
                 print(f"serving {count} more deployments", flush=True)
             if time.monotonic() - looked_at >= ABANDONED_SECONDS:
-                await _take_up_abandoned()
+                await _take_up_abandoned(definitions.reruns if definitions else Reruns().most)
                 looked_at = time.monotonic()
             with contextlib.suppress(OSError):  # an unhealthy container says enough
                 alive.touch()
@@ -91,12 +92,12 @@ async def _refresh(runner: Runner, known: set[UUID], alive: Path, definitions: D
             print(f"could not look for new deployments: {error!r}", flush=True)
 
 
-async def _take_up_abandoned() -> None:
+async def _take_up_abandoned(most: int) -> None:
     from prefect.client.orchestration import get_client
 
     alive = await asyncio.to_thread(own_runs)
     async with get_client() as client:
-        for item in await take_up(client, alive, datetime.now(UTC)):
+        for item in await take_up(client, alive, datetime.now(UTC), most):
             print(item.line(), flush=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.automation_config import load_automations
+from deployments.automation_config import Reruns, load_automations
 from deployments.changes import Change
 from deployments.register import register
 from deployments.specification import FLOWS
@@ -21,12 +21,16 @@ class Definitions:
 
     Args:
         flows: As `deployments.register.register` takes them.
+
+    Attributes:
+        reruns: How often a crashed run is run again.
     """
 
     def __init__(self, settings: Settings, flows: Mapping[str, str] = FLOWS) -> None:
         self._settings, self._flows = settings, flows
         self._registered: Fingerprint | None = None
         self._changing: Fingerprint | None = None
+        self.reruns = Reruns().most
 
     def register(self) -> list[Change]:
         """Bring the server in line with what the folders have now; what changed there.
@@ -45,7 +49,7 @@ class Definitions:
         except DefinitionError:
             self._registered = now  # told once: only another change makes it right
             raise
-        self._registered = now
+        self._registered, self.reruns = now, automations.reruns.most
         return [change for change in changes if change.action != "unchanged"]
 
     def look(self) -> list[Change]:

@@ -19,6 +19,7 @@ from deployments.automations import (
     zombie_automation,
 )
 from deployments.changes import Change
+from deployments.pools import Pool
 from deployments.register import register, registered
 from perennial.errors import DefinitionError, NotFoundError
 from perennial.events import PROMOTED, decision_event, model_resource
@@ -230,8 +231,12 @@ class TestDeadRuns:
         assert client.read_flow_run(begun.id).state.is_running()
         assert client.read_flow_run(finished.id).state.is_completed()
 
-    def test_a_crashed_run_is_run_again_so_often_and_no_more(self, client: Any) -> None:
+    def test_a_crashed_run_of_a_pool_is_run_again_so_often_and_no_more(self, client: Any) -> None:
         apply(config(reruns={"most": 2}))
+        ours = new_run(client)
+        set_state(client, ours, "Running")
+        set_state(client, ours, "Crashed")
+        apply(config(reruns={"most": 2}), pool=Pool("dying", "process"))
         run = new_run(client)
         for _ in range(2):
             set_state(client, run, "Running")
@@ -244,3 +249,5 @@ class TestDeadRuns:
         set_state(client, never, "Crashed")  # it never started: an image that can't be pulled
         assert not eventually(lambda: not client.read_flow_run(run.id).state.is_crashed(), 5)
         assert client.read_flow_run(never.id).state.is_crashed()
+        assert client.read_flow_run(ours.id).state.is_crashed(), "its runner takes it up"
+        client.delete_work_pool("dying")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tiny_world import MODULE, TINY_FLOWS, by_name, definition, eventually
 
-from deployments.abandoned import PATIENCE, take_up
+from deployments.abandoned import PATIENCE, What, take_up
 from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
 from deployments.changes import Change
 from deployments.register import register, registered, require_server
@@ -221,20 +221,22 @@ class TestRunner:
         begun = client.create_flow_run_from_deployment(registered(client)["score/toy"].id)
         client.set_flow_run_state(begun.id, Running(), force=True)
 
-        async def look(later: timedelta) -> list[str]:
+        async def look(later: timedelta, most: int = 2) -> dict[str, str]:
             async with get_client() as asynchronous:
-                found = await take_up(asynchronous, [], datetime.now(UTC) + later)
-                return sorted(item.run.name for item in found)
+                steps = await take_up(asynchronous, [], datetime.now(UTC) + later, most)
+                return {step.run.name: step.what for step in steps}
 
-        assert asyncio.run(look(PATIENCE - timedelta(minutes=1))) == []
+        assert asyncio.run(look(PATIENCE - timedelta(minutes=1))) == {}
         assert client.read_flow_run(run.id).state.is_pending()
         in_an_hour = datetime.now(UTC) + timedelta(hours=1)
         (found,) = troubles(look_at(prefect_url, in_an_hour), ["toy"], in_an_hour)
         assert found.detail == f"1 runs were taken and never began; the longest for 60 minutes: {run.name}"
-        assert asyncio.run(look(PATIENCE + timedelta(minutes=1))) == sorted([run.name, begun.name])
+        assert asyncio.run(look(PATIENCE + timedelta(minutes=1))) == {run.name: What.BEGIN, begun.name: What.CRASH}
         assert client.read_flow_run(run.id).state.name == "AwaitingRetry"
-        # Crashed, and by the automation to be run again.
-        assert eventually(lambda: client.read_flow_run(begun.id).state.name == "AwaitingRetry")
+        assert client.read_flow_run(begun.id).state.is_crashed()
+        assert asyncio.run(look(timedelta(), most=0)) == {}
+        assert asyncio.run(look(timedelta())) == {begun.name: What.RERUN}
+        assert client.read_flow_run(begun.id).state.name == "AwaitingRetry"
 
     def test_a_killed_run_is_marked_as_crashed_and_run_again(self, runner: Child, client: Any, tmp_path: Path) -> None:
         from prefect.deployments import run_deployment

@@ -135,7 +135,7 @@ class TestEdge:
         monkeypatch.setenv("PERENNIAL_HOME", "elsewhere")  # so that it is put back
         write_model(folder)
         assert main(["--home", str(folder / "given"), "deploy"]) == 1
-        assert f"the server of {folder}/given. Start it with: perennial up." in capsys.readouterr().err
+        assert f"no Prefect server runs for {folder}/given. Start it with: perennial up." in capsys.readouterr().err
         assert os.environ["PERENNIAL_HOME"] == str(folder / "given")
 
 

@@ -182,10 +182,13 @@ def test_servers_that_do_not_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_of_this_version(prefect_url: str, prefect_settings: Settings) -> None:
-    settings = prefect_settings.model_copy(update={"prefect_api_url": prefect_url})
-    found = look(settings, "prefect")
-    assert [(item.check, item.status) for item in found] == [("prefect", "ok"), ("clock", "ok")]
+def test_a_server_of_this_version(prefect_url: str, prefect_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    update = {"prefect_api_url": prefect_url, "models": str(tmp_path / "models")}
+    found = look(prefect_settings.model_copy(update=update), "prefect")
+    assert [(item.check, item.status) for item in found] == [("prefect", "ok"), ("clock", "ok"), ("runs", "ok")]
+    *_, runs = look(prefect_settings.model_copy(update={"prefect_api_url": prefect_url}), "prefect")
+    assert (runs.status, "not registered" in runs.detail, "flights" in runs.detail) == ("warning", True, True)
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.0, "ok"), (-8.0, "warning"), (600.0, "error"), (-600.0, "error")])
