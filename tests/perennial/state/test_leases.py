@@ -93,6 +93,7 @@ def test_free_after_an_error(objects: Objects) -> None:
             _ = 1 / 0
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("machine", ["this", "another"])
 def test_a_killed_holder_is_replaced(machine: str, tmp_path: Path) -> None:
     objects = Objects(str(tmp_path))

@@ -571,6 +571,7 @@ def test_agrees_on_a_larger_frame() -> None:
 # --- good manners ---
 
 
+@pytest.mark.process
 def test_great_expectations_is_silent_and_late() -> None:
     code = """
 import sys, warnings, logging

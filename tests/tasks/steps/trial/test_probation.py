@@ -163,6 +163,7 @@ def newcomer(workspace: Workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.slow
 def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -> None:
     definition = newcomer.definition("digits")
     report = check_newcomer(newcomer, definition, as_of=small_model.day(23))
@@ -183,6 +184,7 @@ def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -
     assert newcomer.registry.history("digits")[-1].version == 1
 
 
+@pytest.mark.slow
 def test_after_its_time_nobody_is_on_probation(newcomer: Workspace) -> None:
     definition = newcomer.definition("digits")
     late = small_model.day(15) + probation_length(definition) + pd.Timedelta(days=1)
