@@ -247,6 +247,7 @@ def stand_in() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.process
 class TestRunningPrefect:
     def test_none_has_run(self, tmp_path: Path) -> None:
         assert running_prefect(Settings(home=tmp_path)) is None

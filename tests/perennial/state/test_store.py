@@ -88,6 +88,7 @@ def line(sequence: int, version: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
+@pytest.mark.process
 def test_four_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "tables"))
     in_processes(append_many, store.root, 5)

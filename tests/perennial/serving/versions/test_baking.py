@@ -209,6 +209,7 @@ def test_the_command_says_how_to_build(run: Callable[..., tuple[int, str, str]],
     assert run("--version", "7")[0] == 1
 
 
+@pytest.mark.process
 def test_without_an_engine_the_folder_stays_and_the_error_says_so(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
