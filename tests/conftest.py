@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import services
 import small_model
@@ -26,6 +27,9 @@ from tasks.steps.score import load_version, score_unscored
 
 _MUST_RUN = ("postgres", "s3")
 _SERVERS = {"prefect_url", "postgres", "s3"}
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 _NOT_QUICK = ("slow", "process", "long", "interpreters", "browser", "k8s", "oci", "postgres", "s3")
 
 
