@@ -26,7 +26,7 @@ from perennial.workspace import Workspace
 from tasks.steps.score import load_version, score_unscored
 
 _MUST_RUN = ("postgres", "s3")
-_SERVERS = {"prefect_url", "postgres", "s3"}
+_DEAR = {"prefect_url", "postgres", "s3", "mlflow_database"}
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
@@ -35,13 +35,13 @@ _NOT_QUICK = ("slow", "process", "long", "interpreters", "browser", "k8s", "oci"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick is what has no marker of the others and asks for no server: nobody marks a test `quick` by hand.
+    """Quick is what has no marker of the others and asks for no server or registry: nobody marks it by hand.
 
     Modules with slow tests come first: at the end, no process is left alone with one.
     """
     for item in items:
-        servers = _SERVERS & set(getattr(item, "fixturenames", ()))
-        if not servers and not any(item.get_closest_marker(name) for name in _NOT_QUICK):
+        dear = _DEAR & set(getattr(item, "fixturenames", ()))
+        if not dear and not any(item.get_closest_marker(name) for name in _NOT_QUICK):
             item.add_marker("quick")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

@@ -376,6 +376,7 @@ def test_one_more_persistent_loss_never_softens_a_retrain(
         assert after.verdict == "retrain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "allowed"), [(NO_MAPS, {"retrain"}), (CALM, {"retrain", "recalibrate"})], ids=["no maps", "maps"]
 )

@@ -523,6 +523,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=frames(), mostly=st.sampled_from([1.0, 0.9, 0.5]), low=st.integers(-2, 1), high=st.integers(1, 4))
 def test_agrees_with_plain_great_expectations(data: pd.DataFrame, mostly: float, low: int, high: int) -> None:
@@ -798,6 +799,7 @@ def test_a_few_bad_rows_are_quarantined_alone(flights: pd.DataFrame, flight_suit
     assert report.row_reasons()["value"].tolist() == ["1048.36", "1048.36", "BOS"]
 
 
+@pytest.mark.slow
 def test_bike_suite_on_real_weeks() -> None:
     path = PROJECT_ROOT.parent / "shared" / "data" / "bike" / "bike.parquet"
     if not path.exists():

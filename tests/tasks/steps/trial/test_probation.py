@@ -82,6 +82,7 @@ def first_roll_back(worse: float, seed: int, *, naive: bool = False) -> int | No
     return None
 
 
+@pytest.mark.slow
 def test_looking_often_rolls_no_more_harmless_newcomers_back() -> None:
     sequential = np.mean([first_roll_back(0, seed) is not None for seed in range(60)])
     naive = np.mean([first_roll_back(0, seed, naive=True) is not None for seed in range(60)])
