@@ -32,7 +32,7 @@ test: setup system
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-quick: setup
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long and not interpreters"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m quick
 
 # The other supported Pythons that are at hand, each in an environment of its own: set up, a short demo, the quick tests.
 test-interpreters: setup

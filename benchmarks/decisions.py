@@ -90,8 +90,8 @@ def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any
     return parts
 
 
-def main() -> None:
-    arguments = _arguments()
+def main(given: list[str] | None = None) -> None:
+    arguments = _arguments(given)
     began = time.perf_counter()
     found = find_sets(arguments.data, arguments.sets)
     halves = {name: half_of(name) for name in found}
@@ -182,7 +182,7 @@ def _policy(replay: Replay, name: str) -> Any:
     return replay.policy(recalibrate=False, triggers=triggers, drift_alone="always")
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [folder for folder in (SHARED, HOME / "sets") if folder.is_dir()]
     parser.add_argument(
@@ -201,7 +201,7 @@ def _arguments() -> argparse.Namespace:
     known = ", ".join(make_policies(None))
     parser.add_argument("--policies", nargs="*", default=[*BASELINES, "perennial"], help=f"perennial, or {known}")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=[*PARTS])
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     arguments.cache.mkdir(parents=True, exist_ok=True)
     return arguments
 

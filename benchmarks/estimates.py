@@ -113,8 +113,8 @@ def measure_kept(replay: Replay) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    arguments = _arguments()
+def main(given: list[str] | None = None) -> None:
+    arguments = _arguments(given)
     warnings.simplefilter("ignore")
     result: dict[str, Any] = {}
     data = [load_set(path) for path in find_sets([arguments.data] if arguments.data else [], arguments.sets).values()]
@@ -152,7 +152,7 @@ def _errors(row: dict[str, Any]) -> str:
     )
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of sets; the flights are always there")
     parser.add_argument("--cache", type=Path, help="a folder for the scores of all fits")
@@ -160,7 +160,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--label-delays", type=int, nargs="*", default=[1, 4, 8], help="windows until labels are known")
     parser.add_argument("--kept", action="store_true", help="replay the policy with the estimate switched on, too")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.cache:
         arguments.cache.mkdir(parents=True, exist_ok=True)
     return arguments

@@ -7,13 +7,17 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import services
 import small_model
+from alone import alone
+from filelock import FileLock
 from small_model import World
 
 from perennial.operate.servers import prefect_server
@@ -22,12 +26,39 @@ from perennial.workspace import Workspace
 from tasks.steps.score import load_version, score_unscored
 
 _MUST_RUN = ("postgres", "s3")
+_DEAR = {"prefect_url", "postgres", "s3", "mlflow_database"}
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+_NOT_QUICK = ("slow", "process", "long", "interpreters", "browser", "k8s", "oci", "postgres", "s3")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests first: at the end, no process is left alone with one."""
+    """Quick is what has no marker of the others and asks for no server or registry: nobody marks it by hand.
+
+    Modules with slow tests come first: at the end, no process is left alone with one.
+    """
+    for item in items:
+        dear = _DEAR & set(getattr(item, "fixturenames", ()))
+        if not dear and not any(item.get_closest_marker(name) for name in _NOT_QUICK):
+            item.add_marker("quick")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A quick test's fixtures start no process either."""
+    with alone(item.nodeid) if item.get_closest_marker("quick") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What makes a test quick is kept in every run, not only in that of the quick ones."""
+    with alone(item.nodeid) if item.get_closest_marker("quick") else nullcontext():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,16 +106,45 @@ def tables_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def kept(request: pytest.FixtureRequest) -> Path:
+    """A folder for what costs seconds to make and depends on a library's version alone: for later runs too."""
+    assert request.config.cache is not None
+    return request.config.cache.mkdir("databases")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Of SQLite, which may be in use."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+@pytest.fixture(scope="session")
 def prefect_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the session's Prefect server."""
     return Settings(home=tmp_path_factory.mktemp("prefect") / "home")
 
 
 @pytest.fixture(scope="session")
-def prefect_url(prefect_settings: Settings) -> Iterator[str]:
-    """The /api address of a real Prefect server, which this process uses as long as the tests run."""
+def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
+    """The /api address of a real Prefect server, which this process uses as long as the tests run.
+
+    Its database's migrations cost 5 s and are kept. A flow within this process has no heartbeat, for whose thread
+    each run would wait a second.
+    """
+    migrated = kept / f"prefect-{version('prefect')}.db"
+    database = prefect_settings.home_path / "prefect" / "prefect.db"
+    if migrated.exists():
+        copy_database(migrated, database)
     with prefect_server(prefect_settings, scheduler=True) as url:
-        yield url
+        if not migrated.exists():
+            made = kept / f"{uuid.uuid4().hex}.new"
+            copy_database(database, made)
+            made.replace(migrated)
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield url
 
 
 @pytest.fixture
@@ -93,20 +153,23 @@ def migrate_home(prefect_url: str, prefect_settings: Settings) -> Callable[[Path
 
     def migrate(home: Path) -> None:
         source, target = (folder / "prefect" / "prefect.db" for folder in (prefect_settings.home_path, home))
-        target.parent.mkdir(parents=True)
-        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-            old.backup(new)
+        copy_database(source, target)
 
     return migrate
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_database(kept: Path) -> Path:
     """An empty MLflow database with all migrations, which cost 5 s: to be copied."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    path = kept / f"mlflow-{mlflow.__version__}.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            made = path.with_suffix(".new")
+            made.unlink(missing_ok=True)
+            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.replace(path)
     return path
 
 
@@ -164,7 +227,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[
     definition = small_model.define(workspace)
     day = small_model.day
     small_model.add(workspace, definition, small_model.rows(0, 10), as_of=day(10), history=True)
-    training = small_model.retrain(workspace, definition, as_of=day(10), decision_id="first")
+    training = small_model.retrain(workspace, definition, as_of=day(10), decision_id="first", pictures=True)
     small_model.add(workspace, definition, small_model.rows(10, 13).drop(columns="even"), as_of=day(13))
     pipeline = load_version(workspace.registry, training.version, definition)
     score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))

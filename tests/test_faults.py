@@ -188,6 +188,7 @@ def fill(place: Path) -> Path:
             return path
 
 
+@pytest.mark.process
 def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
     from perennial.serving.log.spool import Spool
 

@@ -87,6 +87,7 @@ def probe(python: str, sources: dict[str, str], names: Iterable[tuple[str, str, 
     return done.stdout.splitlines()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_sources_compile_and_their_standard_imports_exist(python: str) -> None:
     paths = [path for folder in FOLDERS for path in (PROJECT_ROOT / folder).rglob("*.py")]
@@ -95,6 +96,7 @@ def test_sources_compile_and_their_standard_imports_exist(python: str) -> None:
     assert probe(python, sources, standard_names(sources)) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_what_this_python_cannot_run_is_told(python: str) -> None:
     source = {"imports.py": "import json.none, re\nfrom math import sinus, pi\nfrom xml import dom"}

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from perennial.settings import PROJECT_ROOT
 
 LAYERS = ("perennial", "tasks", "flows", "deployments")
@@ -57,6 +59,7 @@ def is_command_line(path: Path) -> bool:
     return name(path) == "perennial/cli.py" or name(path).startswith("perennial/commands/")
 
 
+@pytest.mark.process
 def test_the_order_of_packages_is_kept() -> None:
     """The contracts in pyproject.toml: layers, rooms, no circles, what the API and the steps never import."""
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo"]
@@ -91,6 +94,7 @@ def test_no_test_folder_is_a_package() -> None:
     assert list((PROJECT_ROOT / "tests").rglob("__init__.py")) == []
 
 
+@pytest.mark.process
 def test_the_command_lines_import_is_light() -> None:
     code = "import json, sys, perennial.cli; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)

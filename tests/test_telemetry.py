@@ -20,6 +20,7 @@ from yaml import safe_dump
 from perennial.operate import doctor
 from perennial.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.process
 LOOP = """
 import os, sys
 from perennial.cli import main

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,20 +146,22 @@ def measure_importance(prepared: Prepared, challenger: FittedModel, judged: Judg
     )
 
 
-def draw(prepared: Prepared, tuning: TuningResult, judged: Judged, importance: Mapping[str, float]) -> dict[str, Any]:
-    """The figures of a run, by the name that they are logged under."""
-    drawn: dict[str, Any] = {
-        "gate": figures.gate_figure(judged.report),
-        "importance": figures.importance_figure(importance, prepared.definition.loss),
-        "tuning": draw_tuning(tuning),
+def draw(
+    prepared: Prepared, tuning: TuningResult, judged: Judged, importance: Mapping[str, float]
+) -> dict[str, Callable[[], Any]]:
+    """What makes the figures of a run, by the name that they are logged under."""
+    drawn: dict[str, Callable[[], Any]] = {
+        "gate": partial(figures.gate_figure, judged.report),
+        "importance": partial(figures.importance_figure, importance, prepared.definition.loss),
+        "tuning": partial(draw_tuning, tuning),
     }
     if prepared.definition.task == "regression":
-        return drawn | {"residuals": figures.residuals_figure(judged.truth, judged.challenger)}
+        return drawn | {"residuals": partial(figures.residuals_figure, judged.truth, judged.challenger)}
     scores = {"challenger": judged.challenger} | ({} if judged.champion is None else {"champion": judged.champion})
     return drawn | {
-        "roc": figures.roc_figure(judged.truth, scores),
-        "precision_recall": figures.precision_recall_figure(judged.truth, scores),
-        "calibration": figures.calibration_figure(judged.truth, scores),
+        "roc": partial(figures.roc_figure, judged.truth, scores),
+        "precision_recall": partial(figures.precision_recall_figure, judged.truth, scores),
+        "calibration": partial(figures.calibration_figure, judged.truth, scores),
     }
 
 

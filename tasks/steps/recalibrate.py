@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -205,10 +206,11 @@ def _golden(workspace: Workspace, recalibration: Recalibration) -> tuple[pd.Data
     return features, predict_score(recalibration.pipeline, features, definition.task)
 
 
-def _figures(recalibration: Recalibration, report: GateReport) -> Mapping[str, Any]:
+def _figures(recalibration: Recalibration, report: GateReport) -> Mapping[str, Callable[[], Any]]:
     rows = recalibration.rows
-    drawn: dict[str, Any] = {"gate": figures.gate_figure(report)}
+    truth, challenger = rows["truth"].to_numpy(), rows["challenger"].to_numpy()
+    drawn: dict[str, Callable[[], Any]] = {"gate": partial(figures.gate_figure, report)}
     if recalibration.definition.task == "regression":
-        return drawn | {"residuals": figures.residuals_figure(rows["truth"].to_numpy(), rows["challenger"].to_numpy())}
-    scores = {"challenger": rows["challenger"].to_numpy(), "champion": rows["score"].to_numpy()}
-    return drawn | {"calibration": figures.calibration_figure(rows["truth"].to_numpy(), scores)}
+        return drawn | {"residuals": partial(figures.residuals_figure, truth, challenger)}
+    scores = {"challenger": challenger, "champion": rows["score"].to_numpy()}
+    return drawn | {"calibration": partial(figures.calibration_figure, truth, scores)}

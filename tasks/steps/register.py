@@ -9,7 +9,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,7 +46,7 @@ class TrainingRecord:
         parameters: The estimator's parameters, and the facts that runs are compared by.
         metrics: Names to values; NaN is left out.
         curves: Names to values by step, drawn over each other when runs are compared.
-        figures: Names to matplotlib figures.
+        figures: Names to what makes a matplotlib figure; it is drawn when it is logged, once.
         tables: Names to frames.
         reports: File names to texts or JSON-able values, kept as the run's artifacts.
         golden: Feature rows, and the scores that the registered model gives for them.
@@ -63,7 +63,7 @@ class TrainingRecord:
     metrics: Mapping[str, float]
     dataset: Mapping[str, str]
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     reports: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,8 +103,8 @@ def log_run(registry: Registry, run_id: str, record: TrainingRecord) -> None:
     for start in range(0, len(parameters), _BATCH_PARAMETERS):
         registry.client.log_batch(run_id, params=parameters[start : start + _BATCH_PARAMETERS])
     _log_dataset(registry, run_id, record)
-    for name, figure in record.figures.items():
-        registry.client.log_image(run_id, _pixels(figure), key=name, step=0)
+    for name, make in record.figures.items():
+        registry.client.log_image(run_id, _pixels(make()), key=name, step=0)
     for name, table in record.tables.items():
         registry.client.log_table(run_id, table, f"{name}.json")
     _log_files(registry, run_id, record)

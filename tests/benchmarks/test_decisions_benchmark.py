@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import decisions
 import numpy as np
 import pandas as pd
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decisions.py"
+# Each set is measured in a process of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
 def _write(folder: Path, frame: pd.DataFrame, task: str) -> None:
@@ -46,24 +46,17 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> None:
-    target = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "notes", "untidy"]
-    command += ["--cache", str(tmp_path / "scores"), "--json", str(target)]
-    command += [
-        "--policies",
-        "every_4th",
-        "ks_bonferroni",
-        "perennial",
-        "--parts",
-        "policies",
-        "false_alarms",
-        "faults",
-        "learned",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(target.read_text())
+def arguments(data: Path, folder: Path, *sets: str) -> list[str]:
+    """Of a run over these sets, whose figures are in figures.json."""
+    cache, target = str(folder / "scores"), str(folder / "figures.json")
+    return ["--data", str(data), "--cache", cache, "--json", target, "--sets", *sets]
+
+
+def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = ["--policies", "every_4th", "ks_bonferroni", "perennial"]
+    parts = ["--parts", "policies", "false_alarms", "faults", "learned", "--processes", "1"]
+    decisions.main([*arguments(data, tmp_path, "numbers", "notes", "untidy"), *policies, *parts])
+    figures = json.loads((tmp_path / "figures.json").read_text())
     for name in ("numbers", "notes", "untidy"):
         ours = figures["gated"]["sets"][name]["perennial"]
         assert {"kept", "retrain_share", "repair_share", "refused", "waited", "undone", "loss"} <= set(ours)
@@ -80,32 +73,24 @@ def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path) -> No
     learned = figures["learned"]["numbers"]
     assert learned["harm"] == pytest.approx(learned["loss_after"] / learned["clean_after"] - 1)
     assert figures["learned"]["notes"] == {}  # words have no column to break
-    assert "as it ships, gate and probation in" in done.stdout
+    assert "as it ships, gate and probation in" in capsys.readouterr().out
 
 
 def test_without_the_gate_the_figure_stands_beside_the_baselines(data: Path, tmp_path: Path) -> None:
-    target = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "--json", str(target)]
-    command += ["--cache", str(tmp_path / "scores"), "--without-gate", "--parts", "policies", "--half", "held-out"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(target.read_text())
+    plain = [*arguments(data, tmp_path, "numbers"), "--without-gate", "--parts", "policies", "--half"]
+    decisions.main([*plain, "held-out"])
+    figures = json.loads((tmp_path / "figures.json").read_text())
     assert "gated" not in figures
     assert figures["sets"]["numbers"]["perennial"]["kept"] > 0.5
     assert figures["by_half"]["held-out"]["perennial"]["sets"] == 1
-    command[-1] = "chosen-on"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "no set of the half chosen-on" in done.stderr
+    with pytest.raises(SystemExit, match="no set of the half chosen-on"):
+        decisions.main([*plain, "chosen-on"])
 
 
 def test_a_set_in_disorder_is_named_and_costs_no_other(data: Path, tmp_path: Path) -> None:
     (data / "notes" / "meta.json").write_text(json.dumps({"task": "binary", "start": 8, "file": "rows.parquet"}))
-    target = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--sets", "numbers", "notes", "--json", str(target)]
-    command += ["--cache", str(tmp_path / "scores"), "--policies", "perennial", "--parts", "policies"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "notes: ValueError" in done.stderr
-    assert "start 8 of 9 windows leaves nothing to train or judge" in done.stderr
-    assert list(json.loads(target.read_text())["sets"]) == ["numbers"]
+    with pytest.raises(SystemExit, match=r"not measured: notes: ValueError.*start 8 of 9 windows leaves nothing"):
+        decisions.main(
+            [*arguments(data, tmp_path, "numbers", "notes"), "--policies", "perennial", "--parts", "policies"]
+        )
+    assert list(json.loads((tmp_path / "figures.json").read_text())["sets"]) == ["numbers"]

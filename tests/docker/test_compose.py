@@ -15,6 +15,7 @@ import yaml
 from perennial.serving.settings import ServingSettings, Tokens
 from perennial.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.process
 DOCKER = PROJECT_ROOT / "docker"
 TEXT = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]

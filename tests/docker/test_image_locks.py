@@ -108,6 +108,7 @@ def test_all_that_the_api_may_import_some_day_is_in_its_lock() -> None:
     ] == []
 
 
+@pytest.mark.process
 def test_the_api_starts_with_nothing_but_its_lock(tmp_path: Path) -> None:
     site = tmp_path / "site"  # the packages of the lock, as links into this environment's
     site.mkdir()

@@ -13,6 +13,7 @@ import yaml
 
 from perennial.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.process
 BIN = Path(sys.executable).parent
 ALERTS = PROJECT_ROOT / "docker" / "prometheus" / "alerts.yaml"
 # Each alarm: the series that make it fire, those that leave it calm, and after how many minutes. Values are promtool's.

@@ -15,6 +15,7 @@ import yaml
 
 from perennial.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.process
 FOLDER = PROJECT_ROOT / ".github"
 WORKFLOWS = sorted((FOLDER / "workflows").glob("*.yaml"))
 BIN = Path(sys.executable).parent

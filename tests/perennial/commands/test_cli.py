@@ -58,6 +58,7 @@ def write_model(folder: Path, name: str = "toy", text: str = TOY, suite: dict[st
     return path
 
 
+@pytest.mark.process
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys, runpy\nfrom perennial.cli import main\n"
@@ -72,6 +73,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
+@pytest.mark.process
 def test_the_installed_command() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("perennial")), "--version"], capture_output=True, text=True

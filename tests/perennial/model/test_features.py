@@ -142,6 +142,7 @@ def test_no_rows_give_no_rows_of_the_right_types() -> None:
     assert [str(kind) for kind in made.dtypes] == ["float64", "str"]
 
 
+@pytest.mark.process
 def test_imports_only_numpy_and_pandas() -> None:
     heavy = "('sklearn', 'pydantic', 'scipy')"
     code = f"import sys, perennial.model.features; print([m for m in {heavy} if m in sys.modules])"

@@ -170,6 +170,7 @@ def test_a_damaged_registry(workspace: Workspace) -> None:
     assert not path.exists(), "looking made none"
 
 
+@pytest.mark.process
 def test_servers_that_do_not_answer(tmp_path: Path) -> None:
     away = Settings(
         home=tmp_path, tracking_uri="http://127.0.0.1:9", prefect_api_url="http://user:pw-hidden@127.0.0.1:9/api"

@@ -92,6 +92,7 @@ def family(path: Path) -> str:
 
 
 class TestGuard:
+    @pytest.mark.process
     def test_stop_ends_children_and_orphans(self, tmp_path: Path) -> None:
         child = Child(script("family", family(tmp_path / "pids")), tmp_path / "logs")
         child.wait_until_ready(20)
@@ -101,6 +102,7 @@ class TestGuard:
         assert not any(psutil.pid_exists(pid) for pid in members)
         assert child.exit_code() is not None
 
+    @pytest.mark.process
     def test_a_killed_parent_takes_everything_with_it(self, tmp_path: Path) -> None:
         code = (
             "import sys, time\nfrom pathlib import Path\nfrom perennial.operate.servers import Child, Service\n"
@@ -114,6 +116,7 @@ class TestGuard:
         parent.wait()
         assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in members))
 
+    @pytest.mark.process
     def test_a_dead_service_takes_its_children_with_it(self, tmp_path: Path) -> None:
         child = Child(script("family", family(tmp_path / "pids")), tmp_path / "logs")
         child.wait_until_ready(20)
@@ -123,6 +126,7 @@ class TestGuard:
         assert not any(psutil.pid_exists(pid) for pid in members)
         child.stop()
 
+    @pytest.mark.process
     def test_a_killed_guard_s_service_and_its_children_end_too(self, tmp_path: Path) -> None:
         child = Child(script("family", family(tmp_path / "pids")), tmp_path / "logs")
         child.wait_until_ready(20)
@@ -133,6 +137,7 @@ class TestGuard:
         assert eventually(lambda: ended(helper))
         escaped.kill()  # in a session of its own, and nobody is left who has adopted it
 
+    @pytest.mark.process
     def test_what_ignores_sigterm_is_killed_after_its_grace(self, tmp_path: Path) -> None:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
         child = Child(script("stubborn", code + "while True: time.sleep(1)"), tmp_path)
@@ -142,6 +147,7 @@ class TestGuard:
         assert 1 <= time.monotonic() - began < 8
         assert child.exit_code() == 128 + signal.SIGKILL
 
+    @pytest.mark.process
     def test_less_patience_than_grace(self, tmp_path: Path) -> None:
         code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         code += "print('ready', os.getpid(), flush=True)\n"
@@ -151,6 +157,7 @@ class TestGuard:
         child.stop(patience_seconds=0.2)
         assert eventually(lambda: ended(service))
 
+    @pytest.mark.process
     def test_the_exit_code_is_the_service_s(self, tmp_path: Path) -> None:
         child = Child(script("seven", "raise SystemExit(7)"), tmp_path)
         assert eventually(lambda: child.exit_code() == 7)
@@ -158,6 +165,7 @@ class TestGuard:
 
 
 class TestChild:
+    @pytest.mark.process
     def test_failure_names_the_exit_code_and_the_log_s_end(self, tmp_path: Path) -> None:
         child = Child(script("bad", "print('the reason why'); raise SystemExit(3)"), tmp_path)
         with pytest.raises(ServiceError, match=r"bad ended with exit code 3 .*the reason why.*bad\.log") as error:
@@ -165,24 +173,28 @@ class TestChild:
         assert "\n" not in str(error.value)
         child.stop()
 
+    @pytest.mark.process
     def test_a_command_that_does_not_exist(self, tmp_path: Path) -> None:
         child = Child(Service("none", ("/no/such/command",), ready_text="x"), tmp_path)
         with pytest.raises(ServiceError, match=r"exit code 127 .*No such file"):
             child.wait_until_ready(20)
         child.stop()
 
+    @pytest.mark.process
     def test_too_slow_is_stopped_and_named(self, tmp_path: Path) -> None:
         child = Child(script("slow", "import time; time.sleep(600)"), tmp_path)
         with pytest.raises(ServiceError, match=r"slow was not ready within 0\.3 s"):
             child.wait_until_ready(0.3)
         assert child.exit_code() is not None
 
+    @pytest.mark.process
     def test_an_old_log_s_text_does_not_count_as_ready(self, tmp_path: Path) -> None:
         (tmp_path / "quiet.log").write_text("ready\n")
         child = Child(script("quiet", "import time; time.sleep(600)"), tmp_path)
         assert not child.ready()
         child.stop()
 
+    @pytest.mark.process
     def test_a_taken_port_is_refused_before_starting(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -263,6 +275,7 @@ def stand_in() -> Iterator[str]:
         yield f"{address}/api"
 
 
+@pytest.mark.process
 class TestGivenPrefect:
     def test_the_given_address(self, tmp_path: Path, stand_in: str) -> None:
         assert running_prefect(Settings(home=tmp_path, prefect_api_url=stand_in)) == stand_in

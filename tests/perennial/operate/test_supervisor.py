@@ -100,6 +100,7 @@ def running(services: list[Service], logs: Path, policy: RestartPolicy = QUICK) 
 
 
 class TestSupervisor:
+    @pytest.mark.process
     def test_starts_in_order_of_need_and_stops_in_reverse(self, tmp_path: Path) -> None:
         one, two = web("one"), worker("two", needs=("one",))
         with running([one, two], tmp_path) as run:
@@ -111,6 +112,7 @@ class TestSupervisor:
         assert run.error is None
         assert not healthy(one.health_url)
 
+    @pytest.mark.process
     def test_restarts_what_dies_and_what_needs_it(self, tmp_path: Path) -> None:
         with running([web("one"), worker("two", needs=("one",)), worker("three")], tmp_path) as run:
             assert run.ready.wait(20)
@@ -122,6 +124,7 @@ class TestSupervisor:
             assert run.service_pid("two") != second
             assert run.service_pid("three") == third
 
+    @pytest.mark.process
     def test_a_killed_guard_is_a_death_too(self, tmp_path: Path) -> None:
         with running([web("one")], tmp_path) as run:
             assert run.ready.wait(20)
@@ -131,6 +134,7 @@ class TestSupervisor:
             assert eventually(lambda: run.said("one", "ready") == 2)
             assert not alive(service)
 
+    @pytest.mark.process
     def test_gives_up_on_what_keeps_dying(self, tmp_path: Path) -> None:
         dying = worker("dying", "import time; print('ready', flush=True); time.sleep(0.3); print('alas'); exit(5)")
         with running([web("one"), dying], tmp_path) as run:
@@ -141,18 +145,21 @@ class TestSupervisor:
             assert run.said("one", "stopping") == 1
         assert run.said("dying", "ready") == 4
 
+    @pytest.mark.process
     def test_what_was_never_ready_is_not_tried_again(self, tmp_path: Path) -> None:
         with running([worker("wrong", "print('bad setting'); exit(2)")], tmp_path) as run:
             run.thread.join(30)
             assert "before it was ever ready; its log ends with: bad setting" in str(run.error)
         assert run.said("wrong", "starting") == 1
 
+    @pytest.mark.process
     def test_what_is_never_ready_in_time(self, tmp_path: Path) -> None:
         policy = RestartPolicy(start_seconds=0.5)
         with running([worker("slow", "import time; time.sleep(600)")], tmp_path, policy) as run:
             run.thread.join(30)
             assert "was not ready within 0.5 s" in str(run.error)
 
+    @pytest.mark.process
     def test_can_be_stopped_while_starting(self, tmp_path: Path) -> None:
         with running([worker("slow", "import time; time.sleep(600)")], tmp_path) as run:
             assert eventually(lambda: run.said("slow", "starting"))
@@ -170,6 +177,7 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 class TestOnlyOne:
+    @pytest.mark.process
     def test_a_second_one_is_refused_with_the_first_one_s_pid(self, tmp_path: Path) -> None:
         with only_one(tmp_path):
             code = (
@@ -183,6 +191,7 @@ class TestOnlyOne:
             assert json.loads((tmp_path / "up.json").read_text()) == {"pid": os.getpid()}
         assert not (tmp_path / "up.json").exists()
 
+    @pytest.mark.process
     def test_a_killed_holder_holds_nothing(self, tmp_path: Path) -> None:
         code = (
             "import sys, time\nfrom pathlib import Path\nfrom perennial.operate.supervisor import only_one\n"

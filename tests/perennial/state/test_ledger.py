@@ -56,6 +56,7 @@ def test_a_decision_is_recorded_once(ledger: Ledger) -> None:
     assert (entry["claims"], entry["claimed_by"], entry["outcome"]) == ([], None, None)
 
 
+@pytest.mark.process
 def test_of_two_racing_processes_one_claims(tmp_path: Path) -> None:
     root = str(tmp_path / "tables")
     ledger = Ledger(Store(root), "m")

@@ -24,6 +24,7 @@ with exclusive(Path(sys.argv[1]), "m", wait_seconds=5, busy="busy"):
 """
 
 
+@pytest.mark.process
 def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
     with subprocess.Popen(

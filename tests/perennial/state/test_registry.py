@@ -177,6 +177,7 @@ def test_who_was_champion_when(registry: Registry) -> None:
     assert {days: version and version.number for days, version in found.items()} == expected
 
 
+@pytest.mark.process
 def test_of_two_promotions_at_once_one_wins_each_line(registry: Registry, workspace: Workspace) -> None:
     for key in ("one", "two"):
         make(registry, key)

@@ -88,6 +88,7 @@ def line(sequence: int, version: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
+@pytest.mark.process
 def test_four_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "tables"))
     in_processes(append_many, store.root, 5)
@@ -96,6 +97,7 @@ def test_four_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
     assert found["id"].is_unique
 
 
+@pytest.mark.process
 def test_of_racing_processes_one_writes_a_key(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "tables"))
     results = SPAWN.Queue()

@@ -40,6 +40,7 @@ from tasks.steps.register import register_training
 from tasks.steps.score import load_version, require_champion, score_unscored
 from tasks.steps.trial.probation import check_newcomer, end_probation
 
+pytestmark = pytest.mark.slow
 WEEK = timedelta(days=7)
 
 

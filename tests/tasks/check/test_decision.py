@@ -380,14 +380,16 @@ def test_one_more_persistent_loss_never_softens_a_retrain(
         assert after.verdict == "retrain"
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.floats(0, 2), st.floats(0, 2))
-def test_more_loss_never_turns_a_retrain_into_a_hold(one: float, other: float) -> None:
-    less, more = sorted((one, other))
-    for policy, allowed in ((NO_MAPS, {"retrain"}), (CALM, {"retrain", "recalibrate"})):
-        before, after = (check(_worse(_inputs(), by), policy, as_of=AS_OF).verdict for by in (less, more))
-        if before == "retrain":
-            assert after in allowed
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("policy", "allowed"), [(NO_MAPS, {"retrain"}), (CALM, {"retrain", "recalibrate"})], ids=["no maps", "maps"]
+)
+def test_more_loss_never_turns_a_retrain_into_a_hold(policy: Monitoring, allowed: set[str]) -> None:
+    inputs = _inputs()
+    verdicts = [check(_worse(inputs, by), policy, as_of=AS_OF).verdict for by in np.linspace(0, 2, 8)]
+    assert verdicts[0] != "retrain", "or the law is about nothing"
+    first = verdicts.index("retrain")
+    assert set(verdicts[first:]) <= allowed
 
 
 def test_maps_of_one_model_are_one_model_when_it_is_asked_whether_maps_carry() -> None:

@@ -37,7 +37,10 @@ from tasks.steps import monitor as monitoring
 from tasks.steps import score as scoring
 
 # Dask closes its connections in its own time; what is left of them when an interpreter goes says nothing of ours.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 NOWHERE = "127.0.0.1:0"
 
 

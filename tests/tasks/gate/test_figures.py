@@ -130,6 +130,7 @@ def test_tuning_marks_the_winner(greater: bool) -> None:
     assert png_width(tuning_figure([(0, math.nan, math.nan)], "mse")) == 900
 
 
+@pytest.mark.process
 def test_pyplot_is_never_imported() -> None:
     code = (
         "import sys\nfrom tasks.gate.figures import importance_figure\n"

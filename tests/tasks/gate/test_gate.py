@@ -153,6 +153,7 @@ def test_a_gain_of_a_third_on_192_rows_is_let_in() -> None:
     assert report.verdict == "promote"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), slope=st.floats(0.3, 3), shift=st.floats(-1.5, 1.5))
 def test_behind_fair_maps_calibration_alone_decides_nothing(seed: int, slope: float, shift: float) -> None:
@@ -302,6 +303,7 @@ def test_a_bad_slice_blocks_and_small_ones_do_not() -> None:
     assert interval.confidence == pytest.approx(1 - 0.05 / 11)
 
 
+@pytest.mark.slow
 def test_slices_alike_do_not_block_more_than_the_stated_rate() -> None:
     """Fifteen slices without any difference: one uncorrected interval each would block every third challenger."""
     generator = np.random.default_rng(0)
@@ -505,6 +507,7 @@ def benchmark() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "shape"),
     [

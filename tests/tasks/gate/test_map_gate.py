@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from decision_world import START, WEEK, make_frame, make_inputs, make_reference
 from scipy.special import expit, logit
 
@@ -55,6 +56,7 @@ def test_a_score_that_is_wrong_on_every_day_gets_its_map() -> None:
     assert report.verdict == "promote", report.reasons
 
 
+@pytest.mark.slow
 def test_a_score_that_is_right_gets_a_map_as_seldom_as_one_sigma_says() -> None:
     """Without a difference between days, a map of a right score is let in by chance alone."""
     let_in = [judged(days([0.0] * 7, seed=seed, a_day=60)).verdict == "promote" for seed in range(40)]

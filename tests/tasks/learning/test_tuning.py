@@ -207,6 +207,7 @@ search(definition(tuning={{"trials": 12}}), Path(sys.argv[1]), seed=3, progress=
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("after", [1, 8])
 def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, after: int) -> None:
     journal = tmp_path / "j"

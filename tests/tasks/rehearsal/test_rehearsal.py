@@ -35,6 +35,7 @@ def write_suite(workspace: Workspace, *items: dict[str, Any]) -> None:
     path.write_text(json.dumps({"name": "digits", "expectations": made}))
 
 
+@pytest.mark.process
 def test_a_sound_file(workspace: Workspace, tmp_path: Path) -> None:
     definition = define(workspace)
     path = tmp_path / "rows.csv"
@@ -53,6 +54,7 @@ def test_a_sound_file(workspace: Workspace, tmp_path: Path) -> None:
     assert not (workspace.home / "tables").exists()
 
 
+@pytest.mark.process
 def test_what_is_wrong_with_rows(workspace: Workspace, tmp_path: Path) -> None:
     definition = define(workspace)
     frame = rows(0, 3).astype({"ink_22": object}).assign(even=["yes", "no", "maybe"] * 72)
@@ -143,6 +145,7 @@ def wrong(definition):
 """
 
 
+@pytest.mark.process
 def test_an_own_estimator_s_signature_and_whether_others_can_load_it(workspace: Workspace, tmp_path: Path) -> None:
     folder = workspace.settings.model_folders[0]
     (folder / "own.py").write_text(OWN)
@@ -159,6 +162,7 @@ def test_an_own_estimator_s_signature_and_whether_others_can_load_it(workspace: 
     assert problems(workspace, pickled, frame, tmp_path) == []
 
 
+@pytest.mark.process
 def test_the_command_needs_no_server(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

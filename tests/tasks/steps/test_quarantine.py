@@ -342,6 +342,7 @@ def law(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> tuple[
     return made, define(made, features={"numeric": ["ink_11"]}, data={"refused_share": 0.6})
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches=BATCHES)
 def test_rows_in_are_rows_kept_known_or_in_quarantine(

@@ -22,6 +22,8 @@ from tasks.steps.monitor import run_check
 from tasks.steps.register import register_training
 from tasks.steps.score import load_version, log_predictions, require_champion, score_rows, score_unscored
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def drifted(workspace: Workspace) -> tuple[Workspace, ModelDefinition, datetime]:

@@ -26,6 +26,8 @@ from tasks.steps import retrain as retraining
 from tasks.steps.monitor import run_check
 from tasks.steps.score import load_version
 
+pytestmark = pytest.mark.slow
+
 ELEC2 = PROJECT_ROOT.parent / "shared" / "data" / "elec2" / "elec2.parquet"
 
 
@@ -159,8 +161,8 @@ def test_a_killed_training_goes_on_to_one_version_and_one_champion(
         else:
             patch.setattr(retraining, "record_outcome", die)
         with pytest.raises(KeyboardInterrupt):
-            retrain(workspace, definition, as_of=day(10))
-    done = retrain(workspace, definition, as_of=day(10))
+            retrain(workspace, definition, as_of=day(10), pictures=died_after == "log")
+    done = retrain(workspace, definition, as_of=day(10), pictures=died_after == "log")
     assert facts(workspace) == ([1], [(1, 1)], 1)
     assert done.prepared.champion is None
     assert len(done.tuning.trials) == definition.training.tuning.trials

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import small_model
@@ -14,8 +16,9 @@ from tasks.steps.score import load_version, require_champion, score_unscored
 from tasks.steps.timeline import Timeline, build_timeline, draw_timeline, picture_bytes, render_page
 
 
-@pytest.fixture
-def story(workspace: Workspace) -> Timeline:
+@pytest.fixture(scope="module")
+def story(make_workspace: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory) -> Timeline:
+    workspace = make_workspace(tmp_path_factory.mktemp("story"))
     definition = small_model.define(workspace)
     small_model.add(workspace, definition, small_model.rows(0, 12), as_of=small_model.day(12), history=True)
     small_model.retrain(workspace, definition, as_of=small_model.day(12))

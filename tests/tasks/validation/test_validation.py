@@ -523,6 +523,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=frames(), mostly=st.sampled_from([1.0, 0.9, 0.5]), low=st.integers(-2, 1), high=st.integers(1, 4))
 def test_agrees_with_plain_great_expectations(data: pd.DataFrame, mostly: float, low: int, high: int) -> None:
@@ -571,6 +572,7 @@ def test_agrees_on_a_larger_frame() -> None:
 # --- good manners ---
 
 
+@pytest.mark.process
 def test_great_expectations_is_silent_and_late() -> None:
     code = """
 import sys, warnings, logging
@@ -797,6 +799,7 @@ def test_a_few_bad_rows_are_quarantined_alone(flights: pd.DataFrame, flight_suit
     assert report.row_reasons()["value"].tolist() == ["1048.36", "1048.36", "BOS"]
 
 
+@pytest.mark.slow
 def test_bike_suite_on_real_weeks() -> None:
     path = PROJECT_ROOT.parent / "shared" / "data" / "bike" / "bike.parquet"
     if not path.exists():

@@ -92,6 +92,7 @@ def shipping_variables() -> tuple[str, str]:
     return METRICS_VARIABLE, PARENT_VARIABLE
 
 
+@pytest.mark.process
 def test_tables_of_another_layout_are_left_alone_until_they_are_migrated(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     (settings.home_path / "live").mkdir(parents=True)
@@ -112,6 +113,7 @@ def test_tables_of_another_layout_are_left_alone_until_they_are_migrated(tmp_pat
             time.sleep(0.05)
 
 
+@pytest.mark.process
 def test_the_first_rows_of_all_come_with_the_layouts_record(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     spool = Spool(settings.home_path / "serving" / "spool", 10**6)

@@ -292,6 +292,7 @@ while True:
 """
 
 
+@pytest.mark.process
 def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, store: Store) -> None:
     code = CHILD.format(root=str(ROOT), folder=str(tmp_path / "spool"))
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -31,6 +31,7 @@ from perennial.workspace import Workspace
 from tasks.learning.fitting import fit, predict_score
 from tasks.steps.score import load_version
 
+pytestmark = pytest.mark.process
 FEATURES = ("a", "b", "empty", "colour", "code")
 PATH = "/models/colours/invocations"
 GOOD: dict[str, Any] = {"a": 1.0, "b": 2.0, "empty": None, "colour": "red", "code": "7"}

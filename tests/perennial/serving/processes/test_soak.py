@@ -14,6 +14,7 @@ from serving_world import promote_version, serving, worker_pids
 
 from perennial.workspace import Workspace
 
+pytestmark = pytest.mark.process
 PATH = "/models/colours/invocations"
 THREADS = 4
 

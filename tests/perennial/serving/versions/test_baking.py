@@ -51,6 +51,7 @@ def served_alone(context: Path, home: Path) -> Workspace:
     return Workspace(found.settings.model_copy(update={"models": str(context / "baked")}))
 
 
+@pytest.mark.process
 def test_a_baked_version_answers_without_registry_or_home(workspace: Workspace, tmp_path: Path) -> None:
     baked = bake(workspace, tmp_path / "context")
     frame = rows_of(5, seed=9)
@@ -102,6 +103,7 @@ def test_a_changed_version_is_not_served(workspace: Workspace, tmp_path: Path, p
     assert host.served == {}
 
 
+@pytest.mark.process
 def test_an_image_that_can_t_serve_ends_and_says_why(workspace: Workspace, tmp_path: Path) -> None:
     baked = bake(workspace, tmp_path / "context")
     change(baked.folder, "manifest.json", workspace)
@@ -207,6 +209,7 @@ def test_the_command_says_how_to_build(run: Callable[..., tuple[int, str, str]],
     assert run("--version", "7")[0] == 1
 
 
+@pytest.mark.process
 def test_without_an_engine_the_folder_stays_and_the_error_says_so(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

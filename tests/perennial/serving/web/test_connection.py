@@ -16,6 +16,7 @@ import uvicorn
 from perennial.serving.processes.server import _bind
 from perennial.serving.web.connection import Connection
 
+pytestmark = pytest.mark.process
 PATIENCE_SECONDS, MOST = 0.4, 20
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -51,6 +51,7 @@ def _fuzz(server: Any, examples: int) -> int:
     return calls
 
 
+@pytest.mark.process
 def test_no_input_makes_a_server_error(server: Any) -> None:
     assert _fuzz(server, 12) > 60
 

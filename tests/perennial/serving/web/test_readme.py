@@ -18,6 +18,8 @@ from tasks.learning.fitting import fit
 from tasks.rows.normal_form import normalise
 from tasks.rows.source import read_source
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_the_curl_examples_work_as_pasted(tmp_path: Path, mlflow_database: Path) -> None:

@@ -83,6 +83,7 @@ def first_roll_back(worse: float, seed: int, *, naive: bool = False) -> int | No
     return None
 
 
+@pytest.mark.slow
 def test_looking_often_rolls_no_more_harmless_newcomers_back() -> None:
     sequential = np.mean([first_roll_back(0, seed) is not None for seed in range(60)])
     naive = np.mean([first_roll_back(0, seed, naive=True) is not None for seed in range(60)])
@@ -164,6 +165,7 @@ def newcomer(workspace: Workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.slow
 def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -> None:
     definition = newcomer.definition("digits")
     report = check_newcomer(newcomer, definition, as_of=small_model.day(23))
@@ -187,6 +189,7 @@ def test_nonsense_is_rolled_back_once_and_not_tried_again(newcomer: Workspace) -
     assert newcomer.registry.history("digits")[-1].version == 1
 
 
+@pytest.mark.slow
 def test_after_its_time_nobody_is_on_probation(newcomer: Workspace) -> None:
     definition = newcomer.definition("digits")
     late = small_model.day(15) + probation_length(definition) + pd.Timedelta(days=1)

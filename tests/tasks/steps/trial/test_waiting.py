@@ -16,6 +16,8 @@ from tasks.steps.trial.probation import check_newcomer
 from tasks.steps.trial.realise import record_gains
 from tasks.steps.trial.waiting import look_again, settle, waiting_outcome
 
+pytestmark = pytest.mark.slow
+
 
 def wait(workspace: Workspace, *, labelled_later: bool = True, **gate: object) -> small_model.Trained:
     definition = doubtful_model.define(workspace, **gate)
