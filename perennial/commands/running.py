@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perennial.commands.progress import Progress
+
 if TYPE_CHECKING:
     from perennial.state.registry import Reign
 
@@ -63,5 +65,8 @@ def flow_environment(*, verbose: bool = False) -> Iterator[None]:
     settings = load_settings()
     if running_prefect(settings) is None:
         click.echo("starting a Prefect server for this command; `perennial up` keeps one running", err=True)
-    with prefect_server(settings):
-        yield
+    with prefect_server(settings), Progress() as progress:
+        from flows.recording import watched_by
+
+        with watched_by(progress):
+            yield
