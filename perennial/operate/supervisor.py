@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from perennial.errors import ConflictError, DefinitionError, ServiceError
+from perennial.operate.handover import environment_stamp
 from perennial.operate.servers import (
     START_SECONDS,
     Child,
@@ -251,7 +252,24 @@ def services_for(settings: Settings) -> list[Service]:
         )
     )
     services.append(api_service(settings))
+    if settings.warm_commands and sys.platform == "linux":  # elsewhere a process that has imported all can't fork
+        services.append(commands_service(settings))
     return services
+
+
+def commands_service(settings: Settings) -> Service:
+    """The warm process that short commands are handed to; nobody waits for it, they run by themselves until it is."""
+    return Service(
+        name="commands",
+        command=(sys.executable, "-m", "perennial.warm", str(settings.home_path), environment_stamp(os.environ)),
+        environment={
+            **prefect_environment(settings),
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+            "PYTHONPATH": os.pathsep.join(
+                part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
+            ),
+        },
+    )
 
 
 def api_service(settings: Settings) -> Service:
