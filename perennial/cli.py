@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
     "refuse": ("lifecycle.approve", "Refuse the version that waits for a person."),
+    "prune": ("installation.prune", "Remove what nobody needs any more, as the definitions' retention says."),
     "rollback": ("lifecycle.rollback", "Make an earlier champion the champion again."),
     "containerize": (
         "installation.containerize",
