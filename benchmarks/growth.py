@@ -110,6 +110,7 @@ def _live(workspace: Any, definition: Any, year: Any, week: int, options: Any) -
         write_report(workspace, definition, decision)
     if week % options.trainings_every == 0:
         history.train(workspace, definition, as_of)
+        _date_registry(workspace, as_of)
     _date(workspace.home, started, as_of)
     if not options.without:
         prune_model(workspace, definition, as_of=as_of, dry_run=False, quiet_hours=0)
@@ -121,6 +122,18 @@ def _date(home: Path, since: float, as_of: datetime) -> None:
         for path in (home / kind).rglob("*"):
             if path.stat().st_mtime >= since - 1:
                 os.utime(path, (as_of.timestamp(), as_of.timestamp()))
+
+
+def _date_registry(workspace: Any, as_of: datetime) -> None:
+    """Give the newest version and its run the time of their week, in MLflow's database."""
+    import sqlite3
+    from contextlib import closing
+
+    version, at = workspace.registry.versions("flights")[-1], int(as_of.timestamp() * 1000)
+    with closing(sqlite3.connect(workspace.home / "mlflow.db", timeout=30)) as database, database:
+        numbered = (at, version.number)
+        database.execute("UPDATE model_versions SET creation_time = ? WHERE version = ?", numbered)
+        database.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (at, version.run_id))
 
 
 def _look(workspace: Any, definition: Any, week: int) -> dict[str, float]:

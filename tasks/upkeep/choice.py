@@ -13,9 +13,9 @@ _TABLE_VERSION = re.compile(r"(\w+)@(\d+)")
 
 
 def made_at(version: Version) -> datetime:
-    """The moment that a training stood at; of one that does not say, when it was registered."""
+    """When it was registered, or the moment its training stood at, whichever is later: a replay of the past is young."""
     told = version.tag("as_of")
-    return datetime.fromisoformat(told) if told else version.created_at
+    return max(datetime.fromisoformat(told), version.created_at) if told else version.created_at
 
 
 def protected(versions: Sequence[Version], aliases: Mapping[str, int]) -> dict[int, str]:

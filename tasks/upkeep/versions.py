@@ -81,10 +81,9 @@ def _runs_without_version(
 
 
 def _moment(run: Any) -> datetime:
-    told = run.data.tags.get("as_of")
-    if told:
-        return datetime.fromisoformat(told)
-    return datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    """When it was begun, or the moment its training stands at, whichever is later: it may be at work in a replay."""
+    begun, told = datetime.fromtimestamp(run.info.start_time / 1000, UTC), run.data.tags.get("as_of")
+    return max(begun, datetime.fromisoformat(told)) if told else begun
 
 
 def _logged_models(registry: Registry, run: Any) -> list[Any]:

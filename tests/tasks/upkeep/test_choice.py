@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,11 @@ def test_an_old_version_that_never_reigned_goes() -> None:
 
 def test_nothing_goes_where_all_is_kept() -> None:
     assert outdated_versions([version(1, 9000), version(2, 1)], [], {}, kept=None, as_of=NOW) == []
+
+
+def test_a_replay_of_the_past_makes_young_versions() -> None:
+    replayed = replace(version(1, 4000), created_at=NOW - timedelta(days=1))
+    assert outdated_versions([replayed, version(2, 1)], [], {}, kept=KEPT, as_of=NOW) == []
 
 
 def test_each_reason_to_stay_is_told() -> None:

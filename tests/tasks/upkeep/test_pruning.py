@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tasks.steps.quarantine import Chosen, discard
 from tasks.steps.register import register_training
 from tasks.upkeep.prune import prune_model
 
-NOW = small_model.day(10) + timedelta(days=400)
+NOW = datetime.now(UTC) + timedelta(days=400)
 RETENTION = {"predictions": "100d"}
 
 
