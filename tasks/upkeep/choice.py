@@ -13,7 +13,7 @@ _TABLE_VERSION = re.compile(r"(\w+)@(\d+)")
 
 
 def made_at(version: Version) -> datetime:
-    """When it was registered, or the moment its training stood at, whichever is later: a replay of the past is young."""
+    """When it was registered, or the moment its training stood at, the later: a replay of the past is young."""
     told = version.tag("as_of")
     return max(datetime.fromisoformat(told), version.created_at) if told else version.created_at
 
