@@ -86,6 +86,7 @@ def serve(home: Path, environment: str) -> None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background process ignores
                 for opened in (listener, *callers.values()):
                     opened.close()
                 _attend(connection, stamps)

@@ -174,7 +174,8 @@ def _passing_on(connection: socket.socket) -> Iterator[set[int]]:
         with contextlib.suppress(OSError):
             connection.send(bytes([number]))
 
-    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heeded}
     try:
         yield sent
     finally:

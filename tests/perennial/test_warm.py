@@ -44,14 +44,23 @@ def warm(home: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[b
     """A warm process that was started with other models and from another folder than its callers'."""
     command = [sys.executable, "-m", "perennial.warm", str(home), environment_stamp(environment)]
     elsewhere = environment | {"PERENNIAL_MODELS": "/nowhere", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    command = [
+        "bash",
+        "-c",
+        'trap "" INT; exec "$@"',
+        "bash",
+        *command,
+    ]  # as of an `up` that a script put into the background
     with (home / "log").open("w") as log, subprocess.Popen(command, env=elsewhere, stdout=log, stderr=log) as process:
-        deadline = time.monotonic() + 120
-        while not (home / SOCKET).exists():
-            assert process.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield process
-        process.terminate()
+        try:
+            deadline = time.monotonic() + 280
+            while not (home / SOCKET).exists():
+                assert process.poll() is None, (home / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
 
 
 def handing(
@@ -63,6 +72,7 @@ def handing(
     return subprocess.Popen(
         [sys.executable, "-c", code, str(home), *arguments], env=environment, cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
