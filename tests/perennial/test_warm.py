@@ -102,7 +102,7 @@ def test_paths_start_at_the_callers_folder(home: Path, environment: dict[str, st
 
 
 def test_ctrl_c_reaches_the_command(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    assert ended_by(signal.SIGINT, home, environment, tmp_path) == (0, "code 130\n", "interrupted\n")
+    assert ended_by(signal.SIGINT, home, environment, tmp_path) == (0, "code 130\n", "\ninterrupted\n")
 
 
 def test_a_signal_to_end_ends_both(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
