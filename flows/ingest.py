@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from prefect import flow
 
-from flows.recording import moment, publish_markdown, step
+from flows.recording import moment, publish_markdown, step, tell
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
 from perennial.state.leases import Lease
@@ -78,7 +79,9 @@ def _ingest(
     for name, parts in batches:
         lease.require()
         validated = step("validate-and-store", ingest_batch)
-        receipt, report = validated(workspace.store, definition, parts, suite, source=name, as_of=at, history=history)
+        receipt, report = validated(
+            workspace.store, definition, partial(_counted, name, parts), suite, source=name, as_of=at, history=history
+        )
         receipts.append(receipt)
         if report is not None:
             page = write_page(workspace, definition, receipt, report, as_of=at)
@@ -101,6 +104,15 @@ def _ingest(
     made["learnt"] = [*learnt, *(sentence for item in receipts for sentence in item.learnt)]
     made["told"] += [f"a truth of the {SOURCE}: {sentence}" for sentence in untold]
     return made
+
+
+def _counted(name: str, parts: Callable[[], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
+    """The parts, and who waits is told how far the reading is."""
+    rows = 0
+    for part in parts():
+        yield part
+        rows += len(part)
+        tell(f"reading {Path(name).name}: {rows:,} rows")
 
 
 def _summary(receipts: list[Receipt]) -> dict[str, Any]:

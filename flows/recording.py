@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -33,6 +35,23 @@ from perennial.workspace import Workspace
 P = ParamSpec("P")
 R = TypeVar("R")
 _SERVER_SECONDS = 90.0
+_watchers: list[Callable[[str], object]] = []
+
+
+@contextmanager
+def watched_by(watcher: Callable[[str], object]) -> Iterator[None]:
+    """Whoever runs a flow in this process is told in words what it is at."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def tell(what: str) -> None:
+    """What the run is at now, for who waits for it in this process."""
+    for watcher in _watchers:
+        watcher(what)
 
 
 def step(name: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -40,12 +59,26 @@ def step(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
     Nothing is cached: Prefect would hash every frame that is handed on. Results stay in memory.
     """
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+    made = task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+    @wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        tell(name.replace("-", " "))
+        return made(*arguments, **named)
+
+    return run
 
 
 def start(name: str, function: Callable[P, R]) -> Callable[P, PrefectFuture[R]]:
     """As `step`, but begun in a thread of its own: what is returned has the `result()` to wait for."""
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function).submit
+    made = task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+    @wraps(function)
+    def begin(*arguments: P.args, **named: P.kwargs) -> PrefectFuture[R]:
+        tell(name.replace("-", " "))
+        return made.submit(*arguments, **named)
+
+    return begin
 
 
 def moment(as_of: datetime | None) -> datetime:

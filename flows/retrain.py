@@ -21,11 +21,13 @@ from flows.recording import (
     run_is_alive,
     start,
     step,
+    tell,
     tell_waiting,
 )
 from perennial.errors import ClaimedError
 from perennial.workspace import Workspace, open_workspace
 from tasks.gate.report import render_markdown
+from tasks.learning.search import TrialRecord
 from tasks.steps import retrain as retraining
 from tasks.steps.describe import describe, draw_tuning, tuning_table, with_twin
 from tasks.steps.monitor import require_sound_data
@@ -75,7 +77,7 @@ def _retrain(
         with _timed(seconds, "prepare"):
             prepared = step("prepare", retraining.prepare)(workspace, definition, as_of=at)
         with _timed(seconds, "tune"):
-            tuning = step("tune", retraining.search)(workspace, prepared)
+            tuning = step("tune", retraining.search)(workspace, prepared, progress=_tell_trial)
         # A first model is rarely kept out: its twin is fitted beside it, on the cores that boosting leaves idle.
         early = start("refit", retraining.refit)(prepared, tuning) if prepared.champion is None else None
         with _timed(seconds, "train"):
@@ -115,6 +117,11 @@ def _retrain(
 
 def _claim(workspace: Workspace, model: str, decision_id: str, by: str, at: datetime) -> None:
     workspace.ledger(model).claim(decision_id, by, as_of=at, recorded_at=datetime.now(UTC), is_alive=run_is_alive)
+
+
+def _tell_trial(trial: TrialRecord, best: TrialRecord | None) -> None:
+    reached = f", best so far {best.value:.5g}" if best is not None and best.value is not None else ""
+    tell(f"tune: trial {trial.number + 1} done{reached}")
 
 
 def _show_tuning(model: str, tuning: Any) -> None:

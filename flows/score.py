@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.recording import moment, step
+from flows.recording import moment, step, tell
 from perennial.definition import ModelDefinition
 from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
@@ -57,6 +57,7 @@ def _score_file(
     for rows, _, _ in chunks:
         count += len(rows)
         strangers.see(rows)
+        tell(f"score: {count:,} rows")
     return count, _warnings(strangers)
 
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
     "refuse": ("lifecycle.approve", "Refuse the version that waits for a person."),
+    "prune": ("installation.prune", "Remove what nobody needs any more, as the definitions' retention says."),
     "rollback": ("lifecycle.rollback", "Make an earlier champion the champion again."),
     "containerize": (
         "installation.containerize",
@@ -63,6 +64,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Check every definition, its suite and the code that it names.",
     ),
 }
+
+
+# What the warm process of `perennial up` is handed: short commands, most of whose time would be imports.
+QUICK = frozenset(
+    {"models", "status", "ingest", "quarantine", "label", "check", "score", "ledger", "history", "accept", "approve",
+     "refuse", "rollback"}
+)  # fmt: skip
 
 
 class _LazyGroup(click.Group):
@@ -100,22 +108,34 @@ class _LazyGroup(click.Group):
     help="The folder of all state; as PERENNIAL_HOME. Default: .perennial",
 )
 @click.version_option(__version__, prog_name="perennial")
-def cli(home: Path | None) -> None:
+@click.pass_context
+def cli(ctx: click.Context, home: Path | None) -> None:
     """Keep deployed scikit-learn models fresh, and prove when they should not be retrained."""
     if home is not None:  # through the environment, so that servers and flow runs see it too
         os.environ["PERENNIAL_HOME"] = str(home.expanduser().resolve())
+    # Prefect's log is switched on or off when it is imported.
+    if ctx.obj and ctx.invoked_subcommand in QUICK and "--verbose" not in ctx.obj:
+        from perennial.operate.handover import hand_over
+
+        place = Path(os.environ.get("PERENNIAL_HOME", ".perennial")).expanduser().resolve()
+        if (code := hand_over(place, ctx.obj)) is not None:
+            ctx.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 fine, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
     Anything but a `PerennialError` is a bug and keeps its traceback.
+
+    Args:
+        arguments: Run here, by this process; those of the process, which may be handed over, by default.
     """
     # At its end Python looks through all objects for rubbish, which takes seconds with the libraries that flows load.
     atexit.register(gc.freeze)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         result: Any = cli.main(
-            args=None if arguments is None else list(arguments), prog_name="perennial", standalone_mode=False
+            args=given, prog_name="perennial", standalone_mode=False, obj=given if arguments is None else None
         )
     except PerennialError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)

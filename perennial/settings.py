@@ -45,6 +45,15 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
     api_port: int = Field(8000, ge=1, le=65535)
+    warm_commands: bool = Field(
+        True, description="Whether `perennial up` keeps a process that has imported all that short commands need."
+    )
+    flow_run_days: float = Field(
+        90.0,
+        gt=0.05,
+        description="So long Prefect's server of `perennial up` keeps finished runs, with logs and pages.",
+    )
+    event_days: float = Field(14.0, gt=0.05, description="So long it keeps events; heartbeats for a week at most.")
     revision: str = Field("", description="The code's commit, where it runs without its repository: in an image.")
     patience_seconds: float = Field(
         120.0, ge=0, description="How long a flow waits for a registry or a storage that is away before it fails."

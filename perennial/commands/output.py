@@ -1,9 +1,12 @@
-"""What commands print: JSON for machines, tables for people. Nothing about what is in them."""
+"""What commands print: JSON for machines, tables and records for people. Nothing about what is in them."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
@@ -83,3 +86,40 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     if not console.is_terminal:
         console.width = 1000  # a pipe has no width: nothing is cut off
     console.print(table)
+
+
+NARROW, WIDE = 80, 100
+
+
+def print_records(columns: Sequence[str], records: Sequence[tuple[Sequence[object], Sequence[str]]]) -> None:
+    """Print a line of cells for each record, and below it its sentences, wrapped: 80 columns, 100 where there are.
+
+    Args:
+        records: The cells, missing ones as a dash, and the sentences.
+    """
+    width = NARROW
+    if sys.stdout.isatty():
+        width = max(40, min(WIDE, shutil.get_terminal_size().columns))
+    lines = [["-" if cell is None or cell == "" else str(cell) for cell in cells] for cells, _ in records]
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *lines, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 4:
+        widths[widths.index(max(widths))] -= 1
+    for line in _cells(columns, widths):
+        click.secho(line, bold=True)  # which click leaves out where it is no terminal
+    for cells, (_, sentences) in zip(lines, records, strict=True):
+        for line in _cells(cells, widths):
+            click.echo(line)
+        for sentence in sentences:
+            click.echo(textwrap.fill(sentence, width, initial_indent="    ", subsequent_indent="    "))
+
+
+def _cells(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """One line, or more where a cell is longer than its column."""
+    parts = [textwrap.wrap(cell, width) or [""] for cell, width in zip(cells, widths, strict=True)]
+    height = max(len(part) for part in parts)
+    return [
+        "  ".join(
+            (part[row] if row < len(part) else "").ljust(width) for part, width in zip(parts, widths, strict=True)
+        ).rstrip()
+        for row in range(height)
+    ]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perennial.commands.progress import Progress
+
 if TYPE_CHECKING:
     from perennial.state.registry import Reign
 
@@ -82,5 +84,8 @@ def flow_environment(*, verbose: bool = False) -> Iterator[None]:
         click.echo(f"warning: {claim.refuted}", err=True)
     if claim.url is None or (claim.refuted and not settings.prefect_api_url):
         click.echo("starting a Prefect server for this command; `perennial up` keeps one running", err=True)
-    with prefect_server(settings):
-        yield
+    with prefect_server(settings), Progress() as progress:
+        from flows.recording import watched_by
+
+        with watched_by(progress):
+            yield

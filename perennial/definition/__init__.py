@@ -16,6 +16,7 @@ from perennial.definition.reading import (
     load_policy,
     read_mapping,
 )
+from perennial.definition.retention import Retention
 from perennial.definition.serving import Serving
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
@@ -46,6 +47,7 @@ __all__ = [
     "Monitoring",
     "Percent",
     "Persistence",
+    "Retention",
     "Runner",
     "Schedule",
     "Section",

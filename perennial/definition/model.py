@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from perennial.definition.data import Data, Features
 from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
+from perennial.definition.retention import Retention
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import ClassName, Schedule, Section
@@ -38,6 +39,7 @@ class ModelDefinition(Section):
     ingestion: Schedule = Schedule()
     scoring: Schedule = Schedule()
     serving: Serving = Serving()
+    retention: Retention = Retention()
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
 
@@ -81,8 +83,12 @@ class ModelDefinition(Section):
 
     @property
     def hash(self) -> str:
-        """The definition's version: 16 hex digits of its canonical JSON's SHA-256. Where it is computed is no part."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude={"runner"}), sort_keys=True, separators=(",", ":"))
+        """The definition's version: 16 hex digits of its canonical JSON's SHA-256. What changes no answer is no part.
+
+        That is where it is computed, and how long things are kept.
+        """
+        said = self.model_dump(mode="json", exclude={"runner", "retention"})
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -280,6 +280,12 @@ def prefect_service(settings: Settings, port: int | None = None, setting: str = 
     base = f"http://{settings.host}:{port}"
     environment = prefect_environment(settings, f"{base}/api")
     environment |= {"PREFECT_SERVER_API_HOST": settings.host, "PREFECT_SERVER_API_PORT": str(port)}
+    # Its own default removes events only, and no flow run ever.
+    environment |= {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"{settings.flow_run_days * 86400:.0f}",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"PT{settings.event_days * 86400:.0f}S",
+    }
     return Service(
         name="prefect",
         command=python_command("prefect", "server", "start", "--host", settings.host, "--port", str(port)),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from types import FrameType
 
 from perennial.definition import load_definitions
 from perennial.errors import ConflictError, DefinitionError, PerennialError, ServiceError
+from perennial.operate.handover import environment_stamp
 from perennial.operate.identity import publish_prefect, withdraw_prefect
 from perennial.operate.runs import Trouble, look, troubles
 from perennial.operate.servers import (
@@ -249,7 +251,18 @@ def services_for(settings: Settings) -> list[Service]:
         )
     )
     services.append(api_service(settings))
+    if settings.warm_commands and sys.platform == "linux":  # elsewhere a process that has imported all can't fork
+        services.append(commands_service(settings))
     return services
+
+
+def commands_service(settings: Settings) -> Service:
+    """The warm process that short commands are handed to; nobody waits for it, they run by themselves until it is."""
+    return Service(
+        name="commands",
+        command=python_command("perennial.warm", str(settings.home_path), environment_stamp(os.environ)),
+        environment={**prefect_environment(settings), "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"},
+    )
 
 
 def api_service(settings: Settings) -> Service:

@@ -29,7 +29,7 @@ from perennial.state.patience import Patient, ask, is_away
 from perennial.state.store import Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-_KEY_TAG = "perennial.training_key"
+TRAINING_KEY_TAG = "perennial.training_key"
 _DIGEST_TAG = "perennial.digest"
 
 
@@ -133,9 +133,9 @@ class Registry:
         MLflow refuses another value for a parameter, and would append to tables: nothing half can be gone on with.
         """
         experiment = self.experiment_id(model)
-        for half in self.client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{training_key}'"):
+        for half in self.client.search_runs([experiment], f"tags.`{TRAINING_KEY_TAG}` = '{training_key}'"):
             self.client.delete_run(half.info.run_id)
-        run = self.client.create_run(experiment, run_name=name, tags={_KEY_TAG: training_key, **tags})
+        run = self.client.create_run(experiment, run_name=name, tags={TRAINING_KEY_TAG: training_key, **tags})
         return str(run.info.run_id)
 
     def register(self, model: str, *, training_key: str, run_id: str, source: str, tags: Mapping[str, str]) -> Version:
@@ -153,7 +153,7 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             all_tags = {
-                _KEY_TAG: training_key,
+                TRAINING_KEY_TAG: training_key,
                 _DIGEST_TAG: folder_digest(self._download(source)),
                 **{f"perennial.{name}": value for name, value in tags.items()},
             }
@@ -175,7 +175,7 @@ class Registry:
 
     def find(self, model: str, training_key: str) -> Version | None:
         """The version with this training key, if it was registered."""
-        found = self.client.search_model_versions(f"name = '{model}' and tags.`{_KEY_TAG}` = '{training_key}'")
+        found = self.client.search_model_versions(f"name = '{model}' and tags.`{TRAINING_KEY_TAG}` = '{training_key}'")
         return _version(min(found, key=lambda item: int(item.version))) if found else None
 
     def version(self, model: str, number: int) -> Version:
@@ -192,6 +192,11 @@ class Registry:
         """All versions, oldest first."""
         found = self.client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((_version(item) for item in found), key=lambda item: item.number)
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """The version of each alias, ours and those that people gave; of a model that has versions."""
+        found = self.client.get_registered_model(model).aliases
+        return {alias: int(number) for alias, number in found.items()}
 
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():

@@ -326,6 +326,54 @@ class Store:
             delta.create_checkpoint()
         return True
 
+    def vacuum(
+        self, model: str, table: str, *, keep_versions: Sequence[int] = (), quiet_hours: int, dry_run: bool
+    ) -> list[str]:
+        """Remove the files that neither the newest version needs nor one to be kept; their names within the table.
+
+        Args:
+            keep_versions: Earlier versions that must stay readable; one that can't be read any more is left out.
+            quiet_hours: A file that was written, or replaced, so short a time ago stays: somebody may be reading it.
+            dry_run: Only name them.
+        """
+        delta = self._open(model, table, None)
+        if delta is None:
+            return []
+        kept = [version for version in sorted(set(keep_versions)) if self._is_there(model, table, version)]
+        with self._told(f"vacuum {model}/{table}"):
+            found: list[str] = delta.vacuum(
+                quiet_hours, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=kept or None
+            )
+        return found
+
+    def remove(self, model: str, table: str, where: str) -> int:
+        """Remove rows by an SQL predicate in one commit; how many. Another writer in between puts it off: 0.
+
+        The files stay until `vacuum`.
+        """
+        delta = self._open(model, table, None)
+        if delta is None:
+            return 0
+        with self._told(f"remove rows of {model}/{table}"):
+            try:
+                return int(delta.delete(where)["num_deleted_rows"] or 0)
+            except CommitFailedError:
+                return 0
+
+    def forget_log(self, model: str, table: str) -> None:
+        """Remove the log of commits older than the table's own retention (30 days): they can't be read any more."""
+        delta = self._open(model, table, None)
+        if delta is not None:
+            with self._told(f"clean the log of {model}/{table}"):
+                delta.create_checkpoint()
+                delta.cleanup_metadata()
+
+    def _is_there(self, model: str, table: str, version: int) -> bool:
+        try:
+            return self._open(model, table, version) is not None
+        except NotFoundError:
+            return False
+
     def _was_committed(self, model: str, table: str, newest: int, nonce: str) -> bool:
         """Whether one of the last commits is the append of this nonce."""
         objects = Objects(self.root)

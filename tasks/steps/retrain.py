@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -36,7 +37,7 @@ from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
-from tasks.learning.search import TuningResult, tune
+from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
 from tasks.rows.classes import known_coding, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
@@ -159,8 +160,14 @@ def _sound(data: LabelledRows, refused: tuple[Complaint, ...]) -> LabelledRows:
     return replace(data, frame=frame, digest=batch_digest(without_refused(frame, ROW_TIME, refused)))
 
 
-def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
-    """Tune within the budget, from the champion's parameters on; a killed search is resumed."""
+def search(
+    workspace: Workspace, prepared: Prepared, progress: Callable[[TrialRecord, TrialRecord | None], None] | None = None
+) -> TuningResult:
+    """Tune within the budget, from the champion's parameters on; a killed search is resumed.
+
+    Args:
+        progress: Called after each trial with it and the best so far.
+    """
     champion = prepared.champion
     parameters = json.loads(champion.tag("parameters", "{}")) if champion else None
     with tuning_executor(prepared.definition) as executor:
@@ -174,6 +181,7 @@ def search(workspace: Workspace, prepared: Prepared) -> TuningResult:
             seed=prepared.definition.training.seed,
             rows_digest=prepared.data.digest,
             executor=executor,
+            progress=progress,
         )
 
 

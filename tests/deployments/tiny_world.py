@@ -66,6 +66,11 @@ def approve(model: str, by: str, reason: str) -> None:
 @flow
 def quarantine(model: str) -> None:
     pass
+
+
+@flow
+def prune(model: str, as_of: datetime | None = None, dry_run: bool = False) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}

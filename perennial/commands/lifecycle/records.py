@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perennial.commands.output import print_json, print_table
+from perennial.commands.output import print_json, print_records
 from perennial.commands.running import Moment, json_option
 
 if TYPE_CHECKING:
@@ -23,15 +23,13 @@ def status(model: str | None, as_json: bool) -> None:
 
     workspace = open_workspace()
     names = [model] if model else list(workspace.definitions())
-    rows = [_status(workspace, name) for name in names]
+    rows = [describe_status(workspace, name) for name in names]
     if as_json:
         print_json(rows)
         return
-    shown = (
-        "model", "champion", "since", "why", "rows", "labels", "predictions", "verdict", "checked", "waiting",
-        "in_doubt", "fast_path",
-    )  # fmt: skip
-    print_table(shown, [[row[column] for column in shown] for row in rows])
+    columns = ("model", "champion", "since", "verdict", "checked")
+    records = [([str(row[name] or "").replace("T", " ") for name in columns], _told(row)) for row in rows]
+    print_records(columns, records)
 
 
 @click.command()
@@ -47,18 +45,20 @@ def ledger(model: str, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    rows = [
+    records = [
         (
-            entry["as_of"][:16],
-            entry["verdict"],
-            entry["champion_version"],
-            (entry["outcome"] or {}).get("gate_verdict", "claimed" if entry["claimed_by"] else ""),
-            entry["decision_id"][:8],
-            entry["reasons"][0] if entry["reasons"] else "",
+            (
+                entry["as_of"][:16].replace("T", " "),
+                entry["verdict"],
+                entry["champion_version"],
+                (entry["outcome"] or {}).get("gate_verdict", "claimed" if entry["claimed_by"] else ""),
+                entry["decision_id"][:8],
+            ),
+            entry["reasons"][:1],
         )
         for entry in entries
     ]
-    print_table(("as of", "verdict", "champion", "outcome", "decision", "reason"), rows)
+    print_records(("as of", "verdict", "champion", "outcome", "decision"), records)
 
 
 @click.command()
@@ -83,11 +83,23 @@ def history(model: str, at: datetime | None, as_json: bool) -> None:
     if as_json:
         print_json(lines)
         return
-    rows = [(f"{line.at:%Y-%m-%d %H:%M}", line.version, line.action, line.by, line.reason) for line in lines]
-    print_table(("from", "version", "action", "by", "why"), rows)
+    records = [((f"{line.at:%Y-%m-%d %H:%M}", line.version, line.action, line.by), [line.reason]) for line in lines]
+    print_records(("from", "version", "action", "by"), records)
 
 
-def _status(workspace: Workspace, model: str) -> dict[str, Any]:
+def _told(row: dict[str, Any]) -> list[str]:
+    """What stands below a model's line."""
+    counts = f"{row['rows']:,} rows, {row['labels']:,} labels, {row['predictions']:,} predictions"
+    told = [row["why"], counts + (f"; fast path: {row['fast_path']}" if row["fast_path"] else "")]
+    if row["waiting"]:
+        told.append(f"waits for a person: version {row['waiting']} (perennial approve {row['model']} --reason WHY)")
+    if row["in_doubt"]:
+        told.append(f"waits for evidence: version {row['in_doubt']}")
+    return told
+
+
+def describe_status(workspace: Workspace, model: str) -> dict[str, Any]:
+    """What `perennial status` says of a model."""
     from perennial.model.truth import standing
     from perennial.state.approval import pending
 
@@ -103,9 +115,9 @@ def _status(workspace: Workspace, model: str) -> dict[str, Any]:
         "champion": reign.version if reign else None,
         "since": f"{reign.at:%Y-%m-%d %H:%M}" if reign else None,
         "why": reign.reason if reign else "no champion yet: perennial retrain " + model,
-        "rows": len(store.read(model, "batches", columns=["_id"])),
+        "rows": store.count(model, "batches"),
         "labels": len(standing(store.read(model, "labels", columns=["id", "truth", "labelled_at"]))),
-        "predictions": len(store.read(model, "predictions", columns=["id"])),
+        "predictions": store.count(model, "predictions"),
         "verdict": last["verdict"] if last else None,
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],

@@ -398,3 +398,15 @@ def test_the_session_s_server_is_this_process_s(prefect_url: str, prefect_settin
         assert client.hello().status_code == 200
     database = prefect_settings.home_path / "prefect" / "prefect.db"
     assert database.exists()
+
+
+def test_prefect_forgets_runs_and_events_after_the_settings_ages(tmp_path: Path) -> None:
+    """The server's own settings, as the installed Prefect reads them from the environment that it is given."""
+    settings = Settings(home=tmp_path, flow_run_days=10, event_days=2.5)
+    code = (
+        "from prefect.settings import get_current_settings as now; s = now().server; v = s.services.db_vacuum; "
+        "print(sorted(v.enabled_vacuum_types), v.retention_period.days, s.events.retention_period.total_seconds())"
+    )
+    environment = {**os.environ, **prefect_service(settings).environment}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "['events', 'flow_runs', 'orphans'] 10 216000.0"
