@@ -28,6 +28,7 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "perennial.transformers.EmptyColumns",
     "perennial.transformers.ImageStatistics",
     "perennial.transformers.TextVectors",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",

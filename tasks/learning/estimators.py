@@ -27,8 +27,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from perennial.definition import ModelDefinition
-from perennial.errors import DefinitionError
-from perennial.model.plugins import find_attribute, load_attribute, split_spec
+from perennial.errors import DefinitionError, PerennialError
+from perennial.model.plugins import find_attribute, line_of, load_attribute, split_spec
 from perennial.model.transformers import EmptyColumns, ImageStatistics, TextVectors
 
 Parameters = Mapping[str, Any]
@@ -230,10 +230,15 @@ def _custom_pipeline(definition: ModelDefinition, parameters: dict[str, Any], se
     function = load_attribute(spec, definition.folder)
     try:
         built = function(definition, parameters, seed)
-    except TypeError as error:
-        raise DefinitionError(
-            f"training.estimator {spec}: {error}", "Define it as function(definition, parameters, seed)"
-        ) from error
+    except PerennialError:
+        raise
+    except Exception as error:  # the team's code may raise anything
+        path, name = split_spec(spec, definition.folder)
+        if isinstance(error, TypeError) and line_of(error, path) == "?":
+            remedy = "Define it as function(definition, parameters, seed)"
+            raise DefinitionError(f"training.estimator {spec}: {error}", remedy) from error
+        where = f"{path}: line {line_of(error, path)}"
+        raise DefinitionError(f"{where}: {name} fails: {type(error).__name__}: {error}", "Mend it there") from error
     wanted = "predict_proba" if definition.task == "classification" else "predict"
     lacking = [name for name in ("fit", wanted) if not hasattr(built, name)]
     if lacking:

@@ -25,7 +25,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
-from perennial.model.plugins import content_digest, split_spec
+from perennial.model.plugins import content_digest, line_of, split_spec
 from tasks.learning.estimators import build_pipeline, is_custom
 from tasks.rows.split import utc_times
 
@@ -122,11 +122,17 @@ def fit_pipeline(estimator: Any, features: Any, target: FloatArray, definition: 
         return estimator.fit(features, values)
     except PerennialError:
         raise
-    except (ValueError, TypeError) as error:
+    except Exception as error:
+        own = is_custom(definition)
+        if not own and not isinstance(error, ValueError | TypeError):
+            raise
         reason = " ".join(str(error).split())[:500]
+        if own:
+            path, _ = split_spec(definition.training.estimator, definition.folder)
+            reason = f"{type(error).__name__} at line {line_of(error, path)} of {path}: {reason}"
         raise DataError(
             f"{definition.training.estimator} refused {len(target)} rows of {definition.name}: {reason}",
-            "Correct training.parameters or the features",
+            "Correct the estimator's file" if own else "Correct training.parameters or the features",
         ) from error
 
 

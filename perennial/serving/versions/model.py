@@ -40,6 +40,7 @@ class LoadedModel:
         manifest: What its promotion wrote.
         definition: The model's definition as it is now; the columns are the version's own.
         score_bins: Lower ends of bins for the scores' distribution: tenths, or deciles of a regression's golden scores.
+        golden_rows: How many rows it proved itself on.
         golden_difference: The largest between golden and recomputed scores.
         loaded_seconds: How long loading and checking took.
     """
@@ -51,6 +52,7 @@ class LoadedModel:
     schema: Schema
     scorer: Scorer
     score_bins: tuple[float, ...]
+    golden_rows: int
     golden_difference: float
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
@@ -102,6 +104,7 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
         schema=schema,
         scorer=scorer,
         score_bins=_score_bins(golden, definition),
+        golden_rows=len(golden),
         golden_difference=difference,
         loaded_seconds=time.perf_counter() - started,
     )
