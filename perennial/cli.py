@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "installation.deploy",
         "Register all definitions with the running Prefect server.",
     ),
+    "init": ("onboarding.init", "Propose a definition and a suite from a history, and try them on it."),
+    "remove": ("onboarding.remove", "Take a model away: shown first, backed up, then asked."),
     "models": ("lifecycle.models", "List the defined models."),
     "status": ("lifecycle.records", "Show what is live, since when and why, and the last verdict."),
     "ingest": ("lifecycle.run", "Validate files, or what is new in the source, and put them into the tables."),
