@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Register all definitions with the running Prefect server.",
     ),
     "init": ("onboarding.init", "Propose a definition and a suite from a history, and try them on it."),
+    "adopt": ("onboarding.adopt", "Make a model that was fitted elsewhere the first champion."),
     "remove": ("onboarding.remove", "Take a model away: shown first, backed up, then asked."),
     "models": ("lifecycle.models", "List the defined models."),
     "status": ("lifecycle.records", "Show what is live, since when and why, and the last verdict."),

@@ -24,6 +24,7 @@ from perennial.errors import DataError
 TRUSTED_TYPES: tuple[str, ...] = (
     "functools.partial",
     "numpy.dtype",
+    "perennial.adopted.Adopted",
     "perennial.calibrated.Recalibrated",
     "perennial.transformers.EmptyColumns",
     "perennial.transformers.ImageStatistics",

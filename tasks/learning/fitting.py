@@ -25,8 +25,9 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
-from perennial.model.plugins import content_digest, line_of, split_spec
-from tasks.learning.estimators import build_pipeline, is_custom
+from perennial.model.plugins import content_digest, line_of
+from tasks.learning.estimators import build_pipeline
+from tasks.learning.foreign import estimator_file
 from tasks.rows.split import utc_times
 
 FloatArray = npt.NDArray[np.float64]
@@ -123,13 +124,12 @@ def fit_pipeline(estimator: Any, features: Any, target: FloatArray, definition: 
     except PerennialError:
         raise
     except Exception as error:
-        own = is_custom(definition)
-        if not own and not isinstance(error, ValueError | TypeError):
+        own = estimator_file(definition)
+        if own is None and not isinstance(error, ValueError | TypeError):
             raise
         reason = " ".join(str(error).split())[:500]
-        if own:
-            path, _ = split_spec(definition.training.estimator, definition.folder)
-            reason = f"{type(error).__name__} at line {line_of(error, path)} of {path}: {reason}"
+        if own is not None:
+            reason = f"{type(error).__name__} at line {line_of(error, own)} of {own}: {reason}"
         raise DataError(
             f"{definition.training.estimator} refused {len(target)} rows of {definition.name}: {reason}",
             "Correct the estimator's file" if own else "Correct training.parameters or the features",
@@ -249,9 +249,8 @@ def training_key(definition: ModelDefinition, data_digest: str, as_of: datetime,
 
     It covers the definition, a custom estimator's file, the rows, the moment and the seed.
     """
-    custom = None
-    if is_custom(definition):
-        custom = content_digest(split_spec(definition.training.estimator, definition.folder)[0])
+    own = estimator_file(definition)
+    custom = None if own is None else content_digest(own)
     parts = [definition.name, definition.hash, custom, data_digest, as_of.astimezone(UTC).isoformat(), seed]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

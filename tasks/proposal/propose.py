@@ -437,4 +437,3 @@ def _as_sentence(look: Look) -> str:
 
 def _sentence(text: str) -> str:
     return text.rstrip(".") + "."
-

@@ -66,7 +66,9 @@ def read_untyped(path: str | Path, rows: int) -> pd.DataFrame:
             return pd.DataFrame({name: pd.Series([record.get(name) for record in records]) for name in names})
         table = next(csv_tables(source, rows, ()))
         empty = pa.array(("",))
-        columns = [pa.chunked_array([_without(part, empty) for part in item.chunks], pa.string()) for item in table.columns]
+        columns = [
+            pa.chunked_array([_without(part, empty) for part in item.chunks], pa.string()) for item in table.columns
+        ]
         texts: pd.DataFrame = pa.table(columns, names=table.column_names).to_pandas()
         return texts
 

@@ -80,7 +80,9 @@ def read_sql_table(table: str, url_env: str, rows: int) -> pd.DataFrame:
 
         schema, _, name = table.rpartition(".")
         return connection.execute(
-            sqlalchemy.select(sqlalchemy.text("*")).select_from(sqlalchemy.table(name, schema=schema or None)).limit(rows)
+            sqlalchemy.select(sqlalchemy.text("*"))
+            .select_from(sqlalchemy.table(name, schema=schema or None))
+            .limit(rows)
         )
 
     return _of_database(url_env, run)

@@ -91,9 +91,7 @@ def _register_once(registry: Registry, record: TrainingRecord) -> Version:
         raise
     registry.client.set_terminated(run_id)
     tags = {**record.lineage, **pins.facts()}
-    return registry.register(
-        model, training_key=record.key, run_id=run_id, source=source, tags=tags, digest=digest
-    )
+    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags, digest=digest)
 
 
 def prove_logged(registry: Registry, run_id: str, source: str, definition: ModelDefinition) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perennial.definition import ModelDefinition
+from perennial.definition import ESTIMATORS, ModelDefinition
 from perennial.errors import DataError
 from perennial.model.artifacts import how_to_store
 from perennial.model.features import feature_frame
@@ -36,7 +36,7 @@ from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import GateReport
-from tasks.learning.estimators import build_pipeline, is_custom
+from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
@@ -118,7 +118,7 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
         DataError: There are too few labelled rows, or none since the champion's training.
         DefinitionError: A custom estimator can't be built, or not be stored.
     """
-    if is_custom(definition):
+    if definition.training.estimator not in ESTIMATORS:
         # Hours of tuning must not end in a model that can't be stored.
         how_to_store(build_pipeline(definition, {}, definition.training.seed), definition.training)
     coding = known_coding(workspace.store, definition)

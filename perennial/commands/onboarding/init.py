@@ -289,7 +289,11 @@ def _rehearse(name: str, proposal: Proposal, history: _History, places: _Places)
     definition, suite = open_workspace().definition(name), load_suite(places.suite)
     problems = 0
     with tempfile.TemporaryDirectory(prefix="perennial-init-") as folder:
-        files = [places.rows] if proposal.frame is not None else list(dict.fromkeys([*history.files[:1], *history.files[-1:]]))
+        files = (
+            [places.rows]
+            if proposal.frame is not None
+            else list(dict.fromkeys([*history.files[:1], *history.files[-1:]]))
+        )
         if not files:
             files = [Path(folder) / "table.parquet"]
             history.frame.to_parquet(files[0])

@@ -22,9 +22,7 @@ from perennial.commands.running import json_option
 @click.option("--dry-run", is_flag=True, help="Show what there is, and end.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option
-def remove(
-    name: str, destination: Path | None, without_backup: bool, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def remove(name: str, destination: Path | None, without_backup: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Take the model NAME away: tables, versions, runs, reports. Definition and suite are moved into the home."""
     from perennial.operate.backup import backup
     from perennial.operate.removal import parts
@@ -55,4 +53,6 @@ def remove(
     if made is not None:
         click.echo(f"backup: {made.place}, {made.files} files: `perennial restore` puts it into an empty home")
     click.echo(f"removed: {name}; its definition and suite are in {kept}")
-    click.echo("what still knows it: an API that runs, until it is started anew; a Prefect server, until `perennial deploy`")
+    click.echo(
+        "what still knows it: an API that runs, until it is started anew; a Prefect server, until `perennial deploy`"
+    )

@@ -147,7 +147,9 @@ def test_years_are_kept_where_there_is_no_finer_time() -> None:
 
 def test_columns_that_name_a_row_together() -> None:
     days = pd.date_range("2025-01-01", periods=300)
-    frame = pd.DataFrame({"store": ["n", "s"] * 300, "day": days.repeat(2), "sales": np.random.default_rng(0).random(600)})
+    frame = pd.DataFrame(
+        {"store": ["n", "s"] * 300, "day": days.repeat(2), "sales": np.random.default_rng(0).random(600)}
+    )
     assert proposed(frame, target="sales").definition.data.id == ("store", "day")
     assert proposed(frame, target="sales").definition.features.columns == ("store",)
     twice = pd.concat([frame, frame.assign(sales=0.5)], ignore_index=True)
@@ -174,7 +176,9 @@ def test_classes(words: list[Any], classes: tuple[str, ...]) -> None:
 
 
 def test_the_suite_fits_its_table_and_finds_what_would_break_the_model(tmp_path: Path) -> None:
-    frame = digit_rows(0, 10).assign(note=lambda made: made["row"].map(lambda name: f"an image by a writer, named {name}"))
+    frame = digit_rows(0, 10).assign(
+        note=lambda made: made["row"].map(lambda name: f"an image by a writer, named {name}")
+    )
     frame.loc[::3, "ink_00"] = np.nan
     found = proposed(frame, "digits", target="even", time="when", id=("row",))
     path = tmp_path / "digits.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_model import Trained, World, add, day, define, retrain, rows
 from sklearn.pipeline import make_pipeline
+from small_model import Trained, World, add, day, define, retrain, rows
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DefinitionError, RegistryError
@@ -25,7 +25,7 @@ from tasks.learning.fitting import fit, predict_score
 from tasks.steps.register import register_training
 from tasks.steps.score import load_version
 
-OWN = '''
+OWN = """
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LogisticRegression
@@ -62,7 +62,7 @@ def nameless(definition, parameters, seed):
 
 def failing(definition, parameters, seed):
     return {}["absent"]
-'''
+"""
 TRUSTED = ["churn_model.Doubled", "churn_model.ratio"]
 
 
@@ -162,7 +162,7 @@ def test_who_answers_otherwise_in_another_process_is_not_registered(trained: Wor
     assert run.info.status == "FAILED"
 
 
-FORGETFUL = '''
+FORGETFUL = """
 MEANS = []
 
 class Remembering(LogisticRegression):
@@ -178,7 +178,7 @@ class Remembering(LogisticRegression):
 def remembering(definition, parameters, seed):
     numbers = make_column_transformer(("passthrough", make_column_selector(dtype_include="number")))
     return make_pipeline(numbers, Remembering())
-'''
+"""
 
 
 def test_the_prover_outlives_a_version_that_ends_its_process(workspace: Workspace, tmp_path: Path) -> None:
