@@ -1,4 +1,4 @@
-"""Model artifacts on disk: how a pipeline is stored, its digest, and loading it without trusting what it says of itself.
+"""Model artifacts on disk: how a pipeline is stored, its digest, and loading it without trusting what it says.
 
 A model is only loaded after its digest was found equal to the one that was recorded at registration, and
 with the types that we (or its definition, by name) trust: never with the list inside the artifact. A team's own file
@@ -202,7 +202,7 @@ def _require_findable(modules: dict[str, ModuleType]) -> None:
         own = name.rpartition(".")[2]
         if not hasattr(module, own):
             raise DefinitionError(
-                f"the model can't be stored: it holds {own} of {module.__file__}, which does not stand at its top level",
+                f"the model can't be stored: it holds {own} of {module.__file__}, which does not stand at top level",
                 f"Give it a name at the top level of {stored_name(module)}.py",
             )
 

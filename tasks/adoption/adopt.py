@@ -1,4 +1,4 @@
-"""The steps that make a matched model the first champion: judged on what it has not seen, and registered with its why."""
+"""The steps that make a matched model the first champion: judged on what it has not seen, registered with its why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted model from where a team keeps it: a file, or a version in MLflow. It is loaded only as far as it is trusted."""
+"""A fitted model from where a team keeps it: a file, or a version in MLflow. Loaded only as far as it is trusted."""
 
 from __future__ import annotations
 
@@ -121,9 +121,10 @@ def _load_skops(path: Path, definition: ModelDefinition) -> Any:
             f"{path.name} can't be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
             "Install the packages that it was made with, at their versions",
         ) from error
+    named = ", ".join([*definition.training.trusted_types, *strange])
     raise DefinitionError(
         f"{path.name} holds types that nobody trusts: {', '.join(strange)}",
-        f"If you do, write `training: {{trusted_types: [{', '.join([*definition.training.trusted_types, *strange])}]}}`",
+        f"If you do, write `training: {{trusted_types: [{named}]}}`",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a fitted model reads what a definition gives it and answers what that asks: else it is refused by name. Pure."""
+"""Whether a fitted model reads what a definition gives it and answers what that asks; else it is refused by name."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def _class_order(model: Any, classes: Classes | None) -> list[int]:
     order = [coded.index(code) for code in (0.0, 1.0) if code in coded]
     if len(order) != 2 or len(words) != 2:
         raise DataError(
-            f"the model answers {', '.join(words) or 'no classes'}, and the definition's are {', '.join(classes.names)}",
+            f"the model answers {', '.join(words) or 'nothing'}, and the definition's classes are "
+            f"{', '.join(classes.names)}",
             "Correct `classes` in the definition, or adopt a model of these classes",
         )
     return order

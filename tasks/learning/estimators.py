@@ -4,8 +4,9 @@ Every pipeline reads a `feature_frame`. The built-in ones have two steps: `prepr
 touches (so tuning fits it once), and `estimator`. Classification is fitted on 0/1, so `classes_[1]` is positive.
 
 An importable class (`sklearn.ensemble.ExtraTreesClassifier`) stands behind the same preprocessing; a stored pipeline
-(`churn.skops`) is cloned as it is. A team's own file gives `function(definition, parameters, seed)`, which returns an unfitted estimator or pipeline on
-the feature frame, and may define beside it `search_space(trial)`, which returns the parameters of an Optuna trial.
+(`churn.skops`) is cloned as it is. A team's own file gives `function(definition, parameters, seed)`, which returns an
+unfitted estimator or pipeline on the feature frame, and may define beside it `search_space(trial)`, which returns the
+parameters of an Optuna trial.
 """
 
 from __future__ import annotations

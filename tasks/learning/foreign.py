@@ -1,4 +1,4 @@
-"""Estimators that are not built in: an importable class by its dotted name, a stored pipeline by its file. No fitting."""
+"""Estimators that are not built in: a class by its dotted name, a stored pipeline by its file. Nothing is fitted."""
 
 from __future__ import annotations
 

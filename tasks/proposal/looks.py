@@ -1,4 +1,4 @@
-"""What a column holds, by its values: the kind of feature it could be, and why. Nothing of what others are chosen as."""
+"""What a column holds, by its values: the kind of feature it could be, and why. Not what it is chosen for."""
 
 from __future__ import annotations
 

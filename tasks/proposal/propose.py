@@ -1,4 +1,4 @@
-"""From a table and what a person said of it to a definition and a suite, each choice with its reason. It asks nobody."""
+"""From a table and what a person said of it to a definition and a suite, with reasons. It asks nobody."""
 
 from __future__ import annotations
 
@@ -273,12 +273,12 @@ class _Proposing:
         )
         if delay is None:
             self.comments["data", "label_delay"] = (
-                "How long after the event the truth is known: NOT TOLD, taken as at once. A history can't say it; where it is "
-                "wrong, models are judged by truths that nobody had yet."
+                "How long after the event the truth is known: NOT TOLD, taken as at once. A history can't say it; "
+                "where it is wrong, models are judged by truths that nobody had yet."
             )
             self.doubts.append(
-                "label_delay is 0s, for nobody said how long after the event its truth is known: set it, for a champion "
-                "is judged only by rows whose truth had that long to come"
+                "label_delay is 0s, for nobody said how long after the event its truth is known: set it, for a "
+                "champion is judged only by rows whose truth had that long to come"
             )
         else:
             self.comments["data", "label_delay"] = "How long after the event the truth is known: you said so."
@@ -389,8 +389,10 @@ class _Proposing:
 
     def _head(self) -> Iterator[str]:
         rows = f"{len(self.frame):,} rows, {len(self.table.looks)} columns"
-        yield f"Made by `perennial init` from {self.answers.origin}: {rows}. Every choice says why: change what is wrong,"
-        yield f"then try it with `perennial validate-config {self.answers.name} --data FILE`."
+        yield (
+            f"Made by `perennial init` from {self.answers.origin}: {rows}. Each choice says why: change what is wrong, "
+            f"then try it with `perennial validate-config {self.answers.name} --data FILE`."
+        )
         for text in self.caveats:
             yield f"Mind: {text}."
 

@@ -42,16 +42,16 @@ def with_time(frame: pd.DataFrame, *, until: datetime, years: pd.Series | None, 
         end = pd.Timestamp(until).floor("h")
         times = end - pd.to_timedelta((1 - share) * _SPAN.total_seconds(), unit="s")
         told = (
-            f"no column holds a time: `{MADE_TIME}` spreads the rows over the last year in random order. The gate judges "
-            "by random rows then; drift and windows mean nothing before rows come with their own times"
+            f"no column holds a time: `{MADE_TIME}` spreads the rows over the last year in random order. The gate "
+            "judges by random rows then; drift and windows mean nothing before rows come with their own times"
         )
     else:
         start = pd.to_datetime(years.astype("int64").astype("str"), format="%Y", utc=True)
         length = np.where(start.dt.is_leap_year, 366, 365) * 86400.0
         times = start + pd.to_timedelta(share * length, unit="s")
         told = (
-            f"the finest time is {years.name}: `{MADE_TIME}` spreads each year's rows over it in random order. The gate "
-            "judges by the last of them; windows shorter than a year mean nothing before rows come with their own times"
+            f"the finest time is {years.name}: `{MADE_TIME}` spreads each year's rows over it in random order. The "
+            "gate judges by the last of them; windows shorter than a year mean nothing before rows have their own times"
         )
     made = pd.Series(np.asarray(times, dtype="datetime64[us]"), index=frame.index).dt.tz_localize("UTC")
     return Prepared(frame.assign(**{MADE_TIME: made}), (told,))

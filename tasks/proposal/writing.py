@@ -1,4 +1,4 @@
-"""A definition as YAML with a comment on each choice, for people to read and change. What is chosen comes from outside."""
+"""A definition as YAML with a comment on each choice, for people to read and change. Nothing is chosen here."""
 
 from __future__ import annotations
 

@@ -177,10 +177,12 @@ def _pattern(paths: tuple[Path, ...]) -> str:
     if len(paths) == 1:
         return str(paths[0])
     first = paths[0]
-    start = os.path.commonprefix([path.name for path in paths])
+    names = [path.name for path in paths]
+    letters = list(zip(*names, strict=False))
+    start = names[0][: next((place for place, found in enumerate(letters) if len(set(found)) > 1), len(letters))]
     pattern = f"{start}*{''.join(first.suffixes[-1:])}"
-    same = {path.parent for path in paths} == {first.parent}
-    if not same or set(first.parent.glob(pattern)) != set(paths):
+    together = {path.parent for path in paths} == {first.parent}
+    if not together or set(first.parent.glob(pattern)) != set(paths):
         raise DataError(
             "no pattern finds these files and no other", "Put them alone into a folder, or give one of them"
         )

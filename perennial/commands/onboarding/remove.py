@@ -53,6 +53,4 @@ def remove(name: str, destination: Path | None, without_backup: bool, dry_run: b
     if made is not None:
         click.echo(f"backup: {made.place}, {made.files} files: `perennial restore` puts it into an empty home")
     click.echo(f"removed: {name}; its definition and suite are in {kept}")
-    click.echo(
-        "what still knows it: an API that runs, until it is started anew; a Prefect server, until `perennial deploy`"
-    )
+    click.echo("what still knows it: an API, until it is started anew; a Prefect server, until `perennial deploy`")

@@ -40,6 +40,10 @@ def team_model(words: bool = True, last: float = 6) -> Pipeline:
     )
 
 
+def logistic(features: Any, target: Any) -> LogisticRegression:
+    return LogisticRegression(max_iter=2000).fit(features, target)
+
+
 def stored(tmp_path: Path, model: Any, name: str = "team.skops") -> Path:
     path = tmp_path / name
     skops.io.dump(model, path) if name.endswith(".skops") else joblib.dump(model, path)
@@ -125,7 +129,9 @@ def test_a_version_of_mlflow(workspace: Workspace, definition: ModelDefinition, 
 
 def test_pickles_only_by_name(workspace: Workspace, definition: ModelDefinition, tmp_path: Path) -> None:
     path = stored(tmp_path, team_model(), "team.joblib")
-    with pytest.raises(DefinitionError, match="team.joblib is a pickle, which runs whatever it holds, and digits does"):
+    with pytest.raises(
+        DefinitionError, match=r"team.joblib is a pickle, which runs whatever it holds, and digits does"
+    ):
         found_in(workspace, definition, path)
     allowed = define(workspace, classes=["odd", "even"], training={"allow_pickle": True})
     assert found_in(workspace, allowed, path).origin == "team.joblib"
@@ -138,22 +144,19 @@ def test_what_does_not_fit_is_refused_by_name(workspace: Workspace) -> None:
     classes = Classes("odd", "even")
     frame = rows(0, 6)
     with pytest.raises(DataError, match="fitted on columns that are no features: surprise; the definition has ink_00"):
-        matched(
-            LogisticRegression(max_iter=2000).fit(frame[["ink_00"]].rename(columns={"ink_00": "surprise"}), frame["even"]),
-            definition, classes,
-        )  # fmt: skip
+        matched(logistic(frame[["ink_00"]].rename(columns={"ink_00": "surprise"}), frame["even"]), definition, classes)
     with pytest.raises(DataError, match="fitted on 3 columns without names, and the definition has 17 features"):
         matched(
             LogisticRegression(max_iter=2000).fit(frame[NUMERIC[:3]].to_numpy(), frame["even"]), definition, classes
         )
+    odd = logistic(frame[NUMERIC], np.where(frame["even"] == 1, "good", "bad"))
     with pytest.raises(DataError, match="the model answers bad, good, and"):
-        odd = LogisticRegression(max_iter=2000).fit(frame[NUMERIC], np.where(frame["even"] == 1, "good", "bad"))
         matched(odd, definition, classes)
     with pytest.raises(DataError, match="which has no predict_proba"):
         matched(StandardScaler().fit(frame[NUMERIC]), definition, classes)
     numbers = frame.assign(shade=frame["shade"].map({"light": 1, "middle": 2, "dark": 3}).fillna(0))
     encoder = ColumnTransformer([("shade", OneHotEncoder(), ["shade"])], remainder="passthrough")
-    with pytest.raises(DataError, match="learned shade as numbers or truth values.*Make shade a numeric feature"):
+    with pytest.raises(DataError, match=r"learned shade as numbers or truth values.*Make shade a numeric feature"):
         matched(
             make_pipeline(encoder, LogisticRegression(max_iter=2000)).fit(numbers[COLUMNS], frame["even"]),
             definition,

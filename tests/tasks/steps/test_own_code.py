@@ -132,11 +132,10 @@ def test_a_file_named_as_a_library_is_refused(workspace: Workspace) -> None:
     definition = own(workspace, trusted=["statistics.Doubled", "statistics.ratio"])
     folder = workspace.settings.model_folders[0]
     (folder / "churn_model.py").rename(folder / "statistics.py")
-    definition = define(
-        workspace, training={"estimator": "statistics.py:build", "trusted_types": list(definition.training.trusted_types)}
-    )  # fmt: skip
+    trusted = list(definition.training.trusted_types)
+    definition = define(workspace, training={"estimator": "statistics.py:build", "trusted_types": trusted})
     pipeline = load_module(folder / "statistics.py").build(definition, {}, 0)
-    with pytest.raises(DefinitionError, match="its name is that of the module statistics.*Rename the file"):
+    with pytest.raises(DefinitionError, match=r"its name is that of the module statistics.*Rename the file"):
         save_model(pipeline, workspace.home / "model", definition.training)
     assert "churn_model" not in sys.modules
 
@@ -154,7 +153,7 @@ def test_who_answers_otherwise_in_another_process_is_not_registered(trained: Wor
     record = replace(
         trained.training.record, definition=definition, pipeline=fitted.pipeline, golden=(golden, score), key="other"
     )
-    with pytest.raises(RegistryError, match="a fresh process can't answer with the model: .*golden"):
+    with pytest.raises(RegistryError, match=r"a fresh process can't answer with the model: .*golden"):
         register_training(workspace.registry, record)
     assert workspace.registry.versions("digits") == []
     client = workspace.registry.client
