@@ -1,6 +1,16 @@
-"""What flows and the serving API share: definition, settings, tables, registry, errors; the API; the command line."""
+"""What flows and the serving API share: definition, settings, tables, registry, errors; the API; the command line.
+
+For notebooks: `perennial.open(home).model("churn")`, see `perennial.interactive`.
+"""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perennial.interactive.installation import Installation
 
 __version__ = "0.1.0"
 
@@ -16,3 +26,17 @@ for _name, _value in {
 
 # Idle OpenMP threads sleep instead of spinning: on a busy machine a spinning fit takes many times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def open(
+    home: str | Path | None = None, *, models: str | Path | None = None, expectations: str | Path | None = None
+) -> Installation:
+    """An installation's models, for notebooks; what the commands do is run by the same code.
+
+    Args:
+        home: The folder of all state; default: PERENNIAL_HOME, or .perennial.
+        models, expectations: The folders of definitions and suites; default: the environment's, or the checkout's.
+    """
+    from perennial.interactive.installation import open_installation
+
+    return open_installation(home, models=models, expectations=expectations)

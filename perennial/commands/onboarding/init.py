@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,11 +16,10 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
-    from perennial.settings import Settings
+    from tasks.proposal.placing import Places
     from tasks.proposal.propose import Answers, Proposal, Table
 
 LOOK_ROWS = 500_000
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 class _Delay(click.ParamType[timedelta]):
@@ -67,10 +64,11 @@ def init(
     Nothing is overwritten, and nothing is ingested.
     """
     from perennial.settings import load_settings
+    from tasks.proposal.placing import places_for, write
     from tasks.proposal.propose import Answers, look_at_table, propose
 
     settings = load_settings()
-    places = _places(name, settings)
+    places = places_for(name, settings)
     history = _read(files, table, url_env, places.definition.parent)
     asks = not yes and _is_terminal()
     if not yes and not asks:
@@ -87,18 +85,9 @@ def init(
     _tell(proposal)
     if asks:
         click.confirm(f"\nWrite {places.definition} and {places.suite}?", default=True, abort=True)
-    _write(proposal, places)
+    for path in write(proposal, places):
+        click.echo(f"wrote {path}")
     _rehearse(name, proposal, history, places)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where the files go."""
-
-    definition: Path
-    suite: Path
-    rows: Path
-    schema: Path | None
 
 
 @dataclass(frozen=True)
@@ -115,31 +104,6 @@ class _History:
     origin: str
     files: tuple[Path, ...] = ()
     table: tuple[str, str] | None = None
-
-
-def _places(name: str, settings: Settings) -> _Places:
-    """Refuse, before anything is read, a name that is none or is taken."""
-    from perennial.errors import ConflictError, DefinitionError
-
-    if not _NAME.fullmatch(name):
-        problem = f"{name!r} is no model's name: lowercase letters, digits and dashes, a letter first"
-        raise DefinitionError(problem, "Choose another NAME")
-    for folders, ending in ((settings.model_folders, "yaml"), (settings.expectation_folders, "json")):
-        for folder in folders:
-            if (path := folder / f"{name}.{ending}").exists():
-                raise ConflictError(
-                    f"{path} is there already, and nothing is overwritten",
-                    f"Choose another NAME, or take it away: `perennial remove {name}`",
-                )
-    rows = settings.home_path / "init" / name / "history.parquet"
-    if rows.exists():
-        raise ConflictError(f"{rows} is there already, and nothing is overwritten", "Choose another NAME, or remove it")
-    models = settings.model_folders[0]
-    schema = models / "model.schema.json"
-    return _Places(
-        models / f"{name}.yaml", settings.expectation_folders[0] / f"{name}.json", rows,
-        schema if schema.is_file() else None,
-    )  # fmt: skip
 
 
 def _read(files: Sequence[Path], table: str | None, url_env: str | None, folder: Path) -> _History:
@@ -225,27 +189,22 @@ def _column(role: str, default: str, names: list[str]) -> str:
     return found
 
 
-def _placed(proposal: Proposal, history: _History, places: _Places) -> Proposal:
-    """The proposal with the source that it will have: of a database a query, of a table with made columns a copy."""
+def _placed(proposal: Proposal, history: _History, places: Places) -> Proposal:
+    """The proposal with the source that it will have: of a database a query."""
     from perennial.errors import DataError
+    from tasks.proposal.placing import with_source
+    from tasks.rows.source import sql_of_table
 
-    data = dict(proposal.raw["data"])
-    if history.table:
-        if proposal.frame is not None:
-            raise DataError(
-                f"{history.table[0]} has no column that names a row, or none of times",
-                "Make a view that has both, or export it to a file: of a file, a copy with both is made",
-            )
-        from tasks.rows.source import sql_of_table
-
-        data["source"] = {"sql": sql_of_table(history.table[0], data["time"], history.table[1]),
-                          "url_env": history.table[1]}  # fmt: skip
-    elif proposal.frame is not None:
-        data["source"] = {"parquet": str(places.rows)}
-    head = proposal.head
-    if places.schema is not None:
-        head = (f"yaml-language-server: $schema={places.schema.name}", *head)
-    return replace(proposal, raw=proposal.raw | {"data": data}, head=head)
+    if not history.table:
+        return with_source(proposal, places)
+    table, url_env = history.table
+    if proposal.frame is not None:
+        raise DataError(
+            f"{table} has no column that names a row, or none of times",
+            "Make a view that has both, or export it to a file: of a file, a copy with both is made",
+        )
+    query = sql_of_table(table, proposal.raw["data"]["time"], url_env)
+    return with_source(proposal, places, {"sql": query, "url_env": url_env})
 
 
 def _tell(proposal: Proposal) -> None:
@@ -263,25 +222,7 @@ def _tell(proposal: Proposal) -> None:
         click.echo(f"mind: {text}")
 
 
-def _write(proposal: Proposal, places: _Places) -> None:
-    """Both files, and the rows where they were made, none of which is there yet."""
-    for path in (places.definition, places.suite):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if proposal.frame is not None:
-        places.rows.parent.mkdir(parents=True, exist_ok=True)
-        proposal.frame.to_parquet(places.rows)
-        click.echo(f"wrote {places.rows}")
-    texts = {
-        places.definition: proposal.text,
-        places.suite: json.dumps(proposal.suite, indent=2, ensure_ascii=False) + "\n",
-    }
-    for path, text in texts.items():
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-        click.echo(f"wrote {path}")
-
-
-def _rehearse(name: str, proposal: Proposal, history: _History, places: _Places) -> None:
+def _rehearse(name: str, proposal: Proposal, history: _History, places: Places) -> None:
     """What `validate-config NAME --data FILE` tells, of the first and the last file."""
     from perennial.errors import DataError
     from perennial.workspace import open_workspace
