@@ -21,8 +21,8 @@ HEAD = """# The definition, key by key
 
 Made by `docs/make_definition.py` from the schema and `docs/definition-notes.yaml`: change those, not this.
 A definition is `deployments/NAME.yaml`; unknown keys are refused by name, with the nearest that is known. Durations are
-written as 30s, 15m, 12h, 7d or 2w, schedules as cron expressions in UTC, shares as 0.02 or 2%. How cells of the data are
-read is in [spelling.md](spelling.md); `perennial init` writes a first one with a reason beside each choice.
+written as 30s, 15m, 12h, 7d or 2w, schedules as cron expressions in UTC, shares as 0.02 or 2%. How cells of the data
+are read is in [spelling.md](spelling.md); `perennial init` writes a first one with a reason beside each choice.
 """
 
 

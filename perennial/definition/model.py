@@ -53,6 +53,10 @@ class ModelDefinition(Section):
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
             raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
+        if clash := sorted(reserved & {name for name in (self.training.weights, self.training.groups) if name}):
+            raise ValueError(f"id, time and target can't be training.weights or training.groups: {', '.join(clash)}")
+        if self.training.weights in (*self.features.categorical, *self.features.text, *self.features.image):
+            raise ValueError(f"training.weights must hold numbers: {self.training.weights}")
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         return self
@@ -64,6 +68,12 @@ class ModelDefinition(Section):
             raise ValueError(f"classes: a target has two, not {len(set(self.classes))}: {', '.join(self.classes)}")
         if self.classes and self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is none of classes: {', '.join(self.classes)}")
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Columns that are kept with the rows for training, and are no features: weights and groups."""
+        named = (self.training.weights, self.training.groups)
+        return tuple(dict.fromkeys(name for name in named if name and name not in self.features.columns))
 
     @property
     def loss(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perennial.interactive.shown import Result, Told
 
@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from perennial.definition import ModelDefinition
-    from perennial.interactive.installation import Installation
     from perennial.workspace import Workspace
+
+
+class Home(Protocol):
+    """Where a model lives: its workspace, and what flows run in."""
+
+    workspace: Workspace
+
+    def running(self) -> AbstractContextManager[None]:
+        """Within it, flows run."""
+        ...
 
 
 class Model:
@@ -27,7 +36,7 @@ class Model:
         name: Its name.
     """
 
-    def __init__(self, installation: Installation, name: str) -> None:
+    def __init__(self, installation: Home, name: str) -> None:
         self._installation = installation
         self.name = name
 

@@ -306,10 +306,12 @@ def _ending(path: str | Path) -> str:
 
 def _named_columns(definition: ModelDefinition) -> frozenset[str]:
     """The columns whose cells are names and no numbers."""
-    return frozenset((*definition.data.id_columns, *definition.features.categorical, *definition.features.text))
+    groups = [name for name in definition.carried if name == definition.training.groups]
+    return frozenset((*definition.data.id_columns, *definition.features.categorical, *definition.features.text, *groups))
 
 
 def _number_columns(definition: ModelDefinition) -> frozenset[str]:
     """Those whose cells are numbers; a class is a word, so that one named None or NA is one."""
     target = (definition.data.target,) if definition.task == "regression" else ()
-    return frozenset((*definition.features.numeric, *target))
+    weights = [name for name in definition.carried if name == definition.training.weights]
+    return frozenset((*definition.features.numeric, *target, *weights))

@@ -253,7 +253,7 @@ def judge_measured(
         champion=champion_score,
         baseline=np.full(len(truth), measured.baseline),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
-        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        blocks=_blocks(holdout, definition),
         slices={name: features[name].to_numpy() for name in definition.gate.slices},
         latency_ms=measured.latency_ms,
         size_mb=measured.size_mb,
@@ -269,6 +269,17 @@ def judge_measured(
         evidence = behind_fair_maps(evidence, definition.task, strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
+
+
+def _blocks(holdout: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
+    """What the bootstrap draws whole: days; where the definition names groups, those. Shape (n,)."""
+    if (name := definition.training.groups) is None:
+        days: np.ndarray = holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy()
+        return days
+    codes = pd.factorize(holdout[name])[0]
+    alone = codes < 0
+    codes[alone] = codes.max() + 1 + np.arange(int(alone.sum()))
+    return np.asarray(codes)
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
