@@ -16,7 +16,7 @@ from perennial.definition.reading import (
     load_policy,
     read_mapping,
 )
-from perennial.definition.serving import Serving
+from perennial.definition.serving import Cost, Serving
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
     ESTIMATORS,
@@ -35,6 +35,7 @@ __all__ = [
     "GREATER_IS_BETTER",
     "NOT_MODELS",
     "REGRESSION_METRICS",
+    "Cost",
     "Cron",
     "Data",
     "Doubt",

@@ -64,6 +64,8 @@ class ModelDefinition(Section):
     def _require_two_classes(self) -> None:
         if self.task != "classification" and (self.classes or self.positive is not None):
             raise ValueError("classes and positive belong to task: classification")
+        if self.task != "classification" and self.serving.cost is not None:
+            raise ValueError("serving.cost belongs to task: classification")
         if self.classes and len(set(self.classes)) != 2:
             raise ValueError(f"classes: a target has two, not {len(set(self.classes))}: {', '.join(self.classes)}")
         if self.classes and self.positive is not None and self.positive not in self.classes:

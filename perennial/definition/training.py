@@ -45,10 +45,12 @@ class Training(Section):
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters of the estimator.")
     weights: str | None = Field(
-        None, description="A column of numbers, ingested with the rows: how much each row counts when a model is fitted."
+        None,
+        description="A column of numbers, ingested with the rows: how much each counts when a model is fitted.",
     )
     groups: str | None = Field(
-        None, description="A column that names what must not be parted: rows of one group are never on both sides of a "
+        None,
+        description="A column that names what must not be parted: rows of one group are never on both sides of a "
         "split, and the gate's intervals draw whole groups.",
     )
     tuning: Tuning = Tuning()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from perennial.interactive.shown import Result, Told
 
@@ -100,12 +100,22 @@ class Model:
                 found = monitor(self.name, as_of=as_of)
         return Told(f"{self.name}: {found['verdict']}", found, render_text(Decision.from_dict(found)))
 
-    def retrain(self, *, as_of: datetime | None = None, decision_id: str | None = None, force: bool = False) -> Result:
-        """Train a challenger; the gate promotes it, lets it wait or keeps the champion."""
+    def retrain(
+        self, *, as_of: datetime | None = None, decision_id: str | None = None, force: bool = False,
+        again: bool = False, promote: bool = False,
+    ) -> Result:  # fmt: skip
+        """Train a challenger; the gate promotes it, lets it wait or keeps the champion.
+
+        Args:
+            again: While developing: judge on the same newest rows once more; it never replaces a live champion.
+            promote: With `again`: it does.
+        """
         with self._installation.running():
             from flows.retrain import retrain
 
-            found = retrain(self.name, as_of=as_of, decision_id=decision_id, force=force)
+            found = retrain(
+                self.name, as_of=as_of, decision_id=decision_id, force=force, again=again, promote=promote
+            )  # fmt: skip
         return Result(f"{self.name}: version {found['version']}: {found['gate']}", found)
 
     def ledger(self) -> pd.DataFrame:

@@ -307,7 +307,9 @@ def _ending(path: str | Path) -> str:
 def _named_columns(definition: ModelDefinition) -> frozenset[str]:
     """The columns whose cells are names and no numbers."""
     groups = [name for name in definition.carried if name == definition.training.groups]
-    return frozenset((*definition.data.id_columns, *definition.features.categorical, *definition.features.text, *groups))
+    return frozenset(
+        (*definition.data.id_columns, *definition.features.categorical, *definition.features.text, *groups)
+    )
 
 
 def _number_columns(definition: ModelDefinition) -> frozenset[str]:

@@ -111,8 +111,11 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Prepared:
+def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, again: bool = False) -> Prepared:
     """Read what was known at `as_of`, and cut it by time.
+
+    Args:
+        again: Judge on the newest rows although the champion has learned from them, and without it: see `judged_again`.
 
     Raises:
         DataError: There are too few labelled rows, or none since the champion's training.
@@ -126,7 +129,7 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     refused = standing_complaints(workspace, definition.name, as_of=as_of)
     data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
-    champion = _champion_to_beat(workspace, definition.name, key, as_of)
+    champion = None if again else _champion_to_beat(workspace, definition.name, key, as_of)
     encoded = definition.model_copy(update={"positive": None, "classes": ()})
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
@@ -213,6 +216,33 @@ def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: Fitte
     return judge_measured(
         prepared, measured, champion_score=score, champion_until=until, champion_note=note, prior=prior
     )
+
+
+def judged_again(workspace: Workspace, judged: Judged, model: str, *, promote: bool) -> Judged:
+    """A judgement on rows that were judged on before, told as what it is: no evidence against a live champion.
+
+    Who tries one definition after the other on the same rows chooses by their luck, too.
+
+    Args:
+        promote: Whether a person let it in over a live champion.
+    """
+    report = judged.report
+    told = f"judged again on {report.rows:,} rows on which models of {model} were chosen before: no evidence"
+    champion = workspace.registry.champion(model)
+    if champion is None:
+        return replace(judged, report=replace(report, reasons=(*report.reasons, told)))
+    verdict, reasons = report.verdict, (told, *report.reasons)
+    if promote and verdict == "promote":
+        reasons = (f"let in by a person over version {champion.number}; {told}", *report.reasons)
+    elif verdict in ("promote", "wait"):
+        verdict = "keep"
+        reasons = (f"version {champion.number} stays, for --yes was not given; {told}", *report.reasons)
+    return replace(judged, report=replace(report, verdict=verdict, reasons=reasons))
+
+
+def beating(workspace: Workspace, prepared: Prepared) -> Prepared:
+    """The same training as one against the live champion, in whose place it is put if at all."""
+    return replace(prepared, champion=workspace.registry.champion(prepared.definition.name))
 
 
 def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:

@@ -68,9 +68,20 @@ class LoadedModel:
         positive = self.definition.positive
         return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
 
+    @property
+    def threshold(self) -> float:
+        """From which probability on the label is 1: the definition's, or this version's by what mistakes cost."""
+        serving = self.definition.serving
+        if serving.cost is None:
+            return serving.threshold
+        told = json.loads(str(self.manifest.get("threshold") or "{}"))
+        # Chosen for other costs than the definition has by now, it says nothing.
+        same = all(told.get(name) == value for name, value in serving.cost.model_dump().items())
+        return float(told["value"]) if told and same else serving.cost.calibrated_threshold
+
     def words(self, scores: Sequence[float]) -> list[str]:
         """The answers as the target's own words; empty for regression."""
-        classes, threshold = self.classes, self.definition.serving.threshold
+        classes, threshold = self.classes, self.threshold
         return [] if classes is None else [classes.label(float(score >= threshold)) for score in scores]
 
     @property

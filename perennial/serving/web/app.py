@@ -242,7 +242,7 @@ class Api:
         columns = {
             "probability": scores,
             "prediction": scores,
-            "label": (scores >= definition.serving.threshold).astype(np.int64),
+            "label": (scores >= served.champion.threshold).astype(np.int64),
             "word": served.champion.words(scored.scores),
             "id": scored.ids,
             "version": np.array(versions, dtype=np.int64),
@@ -339,7 +339,7 @@ def _predictions(scored: Scored, output: str, champion: LoadedModel) -> Sequence
     definition = champion.definition
     if definition.task == "regression" or output == "probability":
         return scored.scores
-    threshold = definition.serving.threshold
+    threshold = champion.threshold
     if output == "label":
         return [int(score >= threshold) for score in scored.scores]
     if output == "word":
