@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def with_time(frame: pd.DataFrame, *, until: datetime, years: pd.Series | None, 
     share = (order + 0.5) / max(1, len(frame))
     if years is None:
         end = pd.Timestamp(until).floor("h")
-        times = end - pd.to_timedelta((1 - share) * _SPAN.total_seconds(), unit="s")
+        times: Any = end - pd.to_timedelta((1 - share) * _SPAN.total_seconds(), unit="s")
         told = (
             f"no column holds a time: `{MADE_TIME}` spreads the rows over the last year in random order. The gate "
             "judges by random rows then; drift and windows mean nothing before rows come with their own times"
