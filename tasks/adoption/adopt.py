@@ -75,8 +75,8 @@ def adopt(
     record = describe(prepared, _untuned(prepared, judged), fitted, judged, seconds={}, decision_id=None)
     record = replace(
         record,
-        lineage=record.lineage
-        | {
+        lineage={
+            **record.lineage,
             "kind": "adopted", "adopted_by": by, "adopted_reason": reason[:250], "adopted_from": found.origin,
             "adopted_digest": found.digest,
         },
