@@ -138,5 +138,6 @@ def test_both_are_kept_with_their_rows(workspace: Workspace, tmp_path: Path) -> 
     found = labelled_rows(workspace.store, definition, as_of=day(13)).frame
     assert found["weight"].isin([1.0, 9.0]).all()
     assert found["writer"].str.fullmatch(r"w\d+").all()
-    with pytest.raises(DataError, match="the columns writer are missing"):
-        add(workspace, definition, weighted().drop(columns="writer"), as_of=day(14))
+    refused = add(workspace, definition, weighted().drop(columns="writer"), as_of=day(14))
+    assert refused.verdict == "refused"
+    assert "the columns writer are missing" in refused.reasons[0]
