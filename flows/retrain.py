@@ -41,6 +41,8 @@ def retrain(
     decision_id: str | None = None,
     wait_seconds: float = 5.0,
     force: bool = False,
+    again: bool = False,
+    promote: bool = False,
 ) -> dict[str, Any]:
     """Train a challenger, judge it, register it, and promote it if the gate lets it in.
 
@@ -50,19 +52,22 @@ def retrain(
         decision_id: The decision that asked for it: the run claims it, or ends at once, skipped, if another run has.
         wait_seconds: How long to wait where the model is being retrained already.
         force: Train although the newest check asks for repair.
+        again: While developing: judge on the newest rows although the champion has learned from them. It is told.
+        promote: With `again`: let it in over a live champion.
 
     Raises:
         ConflictError: The decision is claimed, the model is being retrained, or its data is broken.
     """
     try:
-        return _retrain(model, as_of, decision_id, wait_seconds, force)
+        return _retrain(model, as_of, decision_id, wait_seconds, force, again=again, promote=promote)
     except ClaimedError as error:
         return nothing_to_do(error)
 
 
 def _retrain(
-    model: str, as_of: datetime | None, decision_id: str | None, wait_seconds: float, force: bool
-) -> dict[str, Any]:
+    model: str, as_of: datetime | None, decision_id: str | None, wait_seconds: float, force: bool, *, again: bool,
+    promote: bool,
+) -> dict[str, Any]:  # fmt: skip
     workspace, at = open_workspace(patient=True), moment(as_of)
     definition = workspace.definition(model)
     by = str(flow_run.get_id() or "retrain")
@@ -75,7 +80,7 @@ def _retrain(
             _claim(workspace, model, decision_id, by, at)
         seconds: dict[str, float] = {}
         with _timed(seconds, "prepare"):
-            prepared = step("prepare", retraining.prepare)(workspace, definition, as_of=at)
+            prepared = step("prepare", retraining.prepare)(workspace, definition, as_of=at, again=again)
         with _timed(seconds, "tune"):
             tuning = step("tune", retraining.search)(workspace, prepared, progress=_tell_trial)
         # A first model is rarely kept out: its twin is fitted beside it, on the cores that boosting leaves idle.
@@ -86,6 +91,9 @@ def _retrain(
             challenger = training.result()
         with _timed(seconds, "judge"):
             judged = step("gate", retraining.judge_challenger)(workspace, prepared, challenger)
+        if again:
+            judged = retraining.judged_again(workspace, judged, model, promote=promote)
+            prepared = retraining.beating(workspace, prepared)
         publish_markdown("gate", model, render_markdown(judged.report), f"Gate: {judged.report.verdict}")
         stays = judged.report.verdict in ("promote", "wait")
         refitting = early or (start("refit", retraining.refit)(prepared, tuning) if stays else None)

@@ -1,6 +1,14 @@
-"""What flows and the serving API share: definition, settings, tables, registry, errors; the API; the command line."""
+"""What flows and the serving API share: definition, settings, tables, registry, errors; the API; the command line.
 
+For notebooks: `perennial.open(home).model("churn")`, see `perennial.interactive`.
+"""
+
+from __future__ import annotations
+
+import importlib
 import os
+from pathlib import Path
+from typing import Any
 
 from perennial.surroundings import spare_loopback
 
@@ -21,3 +29,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Before any client reads it: who speaks to a server on this machine asks no proxy.
 spare_loopback(os.environ)
+
+
+def open(
+    home: str | Path | None = None, *, models: str | Path | None = None, expectations: str | Path | None = None
+) -> Any:
+    """An installation's models, for notebooks: a `perennial.interactive.installation.Installation`.
+
+    Args:
+        home: The folder of all state; default: PERENNIAL_HOME, or .perennial.
+        models, expectations: The folders of definitions and suites; default: the environment's, or the checkout's.
+    """
+    # By name: everything imports this package, and must not depend on what stands above it.
+    door = importlib.import_module("perennial.interactive.installation")
+    return door.open_installation(home, models=models, expectations=expectations)

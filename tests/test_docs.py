@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_what_documents_name_exists(path: Path) -> None:
         assert (path.parent / name).exists(), f"{path.name}: {name}"
     for name in re.findall(r"\b((?:benchmarks|tests|tasks|flows|deployments|expectations|perennial)/[\w/.]*\w)", text):
         assert (PROJECT_ROOT / name).exists() or "NAME" in name, f"{path.name}: {name}"
+
+
+def test_the_definition_s_document_is_what_the_schema_and_the_notes_make() -> None:
+    found = runpy.run_path(str(PROJECT_ROOT / "docs" / "make_definition.py"))["document"]()
+    assert (PROJECT_ROOT / "docs" / "definition.md").read_text(encoding="utf-8") == found, (
+        "write it anew: .venv/bin/python docs/make_definition.py"
+    )
 
 
 def test_every_readme_variable_is_a_setting() -> None:

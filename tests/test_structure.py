@@ -56,7 +56,7 @@ def offences(path: Path, forbidden: tuple[str, ...], *, everywhere: bool = True)
 
 
 def is_command_line(path: Path) -> bool:
-    return name(path) == "perennial/cli.py" or name(path).startswith("perennial/commands/")
+    return name(path) == "perennial/cli.py" or name(path).startswith(("perennial/commands/", "perennial/interactive/"))
 
 
 @pytest.mark.process

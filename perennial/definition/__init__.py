@@ -17,7 +17,7 @@ from perennial.definition.reading import (
     read_mapping,
 )
 from perennial.definition.retention import Retention
-from perennial.definition.serving import Serving
+from perennial.definition.serving import Cost, Serving
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
     ESTIMATORS,
@@ -36,6 +36,7 @@ __all__ = [
     "GREATER_IS_BETTER",
     "NOT_MODELS",
     "REGRESSION_METRICS",
+    "Cost",
     "Cron",
     "Data",
     "Doubt",

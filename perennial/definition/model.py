@@ -55,6 +55,10 @@ class ModelDefinition(Section):
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
             raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
+        if clash := sorted(reserved & {name for name in (self.training.weights, self.training.groups) if name}):
+            raise ValueError(f"id, time and target can't be training.weights or training.groups: {', '.join(clash)}")
+        if self.training.weights in (*self.features.categorical, *self.features.text, *self.features.image):
+            raise ValueError(f"training.weights must hold numbers: {self.training.weights}")
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         return self
@@ -62,10 +66,18 @@ class ModelDefinition(Section):
     def _require_two_classes(self) -> None:
         if self.task != "classification" and (self.classes or self.positive is not None):
             raise ValueError("classes and positive belong to task: classification")
+        if self.task != "classification" and self.serving.cost is not None:
+            raise ValueError("serving.cost belongs to task: classification")
         if self.classes and len(set(self.classes)) != 2:
             raise ValueError(f"classes: a target has two, not {len(set(self.classes))}: {', '.join(self.classes)}")
         if self.classes and self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is none of classes: {', '.join(self.classes)}")
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Columns that are kept with the rows for training, and are no features: weights and groups."""
+        named = (self.training.weights, self.training.groups)
+        return tuple(dict.fromkeys(name for name in named if name and name not in self.features.columns))
 
     @property
     def loss(self) -> str:

@@ -9,6 +9,18 @@ from pydantic import Field
 from perennial.definition.values import Percent, Section
 
 
+class Cost(Section):
+    """What the two mistakes of a decision cost, in any one unit."""
+
+    false_positive: float = Field(gt=0, description="To act where nothing was to be done.")
+    false_negative: float = Field(gt=0, description="Not to act where it was needed.")
+
+    @property
+    def calibrated_threshold(self) -> float:
+        """From which probability on acting is the cheaper mistake, where probabilities are calibrated."""
+        return self.false_positive / (self.false_positive + self.false_negative)
+
+
 class Serving(Section):
     """How the champion answers over the API."""
 
@@ -18,6 +30,9 @@ class Serving(Section):
     candidate: Literal["challenger", "previous"] = Field("challenger", description="Who gets canary and shadow.")
     salt: str = Field("", description="Changes who is in the groups; default: the model's name.")
     threshold: float = Field(0.5, gt=0, lt=1, description="From this probability on the label is 1.")
+    cost: Cost | None = Field(
+        None, description="Instead of threshold: what mistakes cost; each version chooses its threshold by it."
+    )
     output: Literal["probability", "label", "both", "word"] = Field(
         "probability", description="What requests get by default; `word` is the class as the data writes it."
     )

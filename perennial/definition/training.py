@@ -38,18 +38,36 @@ class Training(Section):
 
     window: Duration | None = Field(None, description="How far back rows are used; all of them by default.")
     minimum_rows: int = Field(500, ge=10, description="Fewer labelled rows than this refuse the training.")
-    estimator: str = Field("hist_gradient_boosting", description=f"{', '.join(ESTIMATORS)} or file.py:function.")
+    estimator: str = Field(
+        "hist_gradient_boosting",
+        description=f"{', '.join(ESTIMATORS)}; an importable class such as sklearn.ensemble.ExtraTreesClassifier; a "
+        "function of yours, file.py:function; or a stored pipeline, file.skops.",
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters of the estimator.")
+    weights: str | None = Field(
+        None,
+        description="A column of numbers, ingested with the rows: how much each counts when a model is fitted.",
+    )
+    groups: str | None = Field(
+        None,
+        description="A column that names what must not be parted: rows of one group are never on both sides of a "
+        "split, and the gate's intervals draw whole groups.",
+    )
     tuning: Tuning = Tuning()
     seed: int = 0
-    trusted_types: tuple[str, ...] = Field((), description="Types that a custom estimator may be loaded with.")
+    trusted_types: tuple[str, ...] = Field(
+        (), description="Types that a custom estimator may be loaded with; those of its own file as churn_model.ratio."
+    )
     allow_pickle: bool = Field(False, description="Let a custom estimator be stored as a pickle.")
 
     @field_validator("estimator")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in ESTIMATORS and not re.fullmatch(r"[^:]+\.py:\w+", value):
-            raise ValueError(f'an estimator is one of {", ".join(ESTIMATORS)}, or "file.py:function"')
+        if value not in ESTIMATORS and not re.fullmatch(r"[^:]+\.py:\w+|[^:]+\.skops|[A-Za-z_]\w*(\.\w+)+", value):
+            raise ValueError(
+                f"an estimator is one of {', '.join(ESTIMATORS)}, a class such as "
+                'sklearn.ensemble.ExtraTreesClassifier, "file.py:function" or "file.skops"'
+            )
         return value
 
 

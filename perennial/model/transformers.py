@@ -24,11 +24,17 @@ from perennial.errors import DataError
 TRUSTED_TYPES: tuple[str, ...] = (
     "functools.partial",
     "numpy.dtype",
+    "perennial.adopted.Adopted",
     "perennial.calibrated.Recalibrated",
     "perennial.transformers.EmptyColumns",
     "perennial.transformers.ImageStatistics",
     "perennial.transformers.TextVectors",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )

@@ -32,7 +32,7 @@ from perennial.state.storage import Objects, dump, is_remote
 NOTE = "backup.json"
 _FORMAT = 1
 # Of a home; the rest is the tables, the registry, Prefect's, or can be fetched or written again.
-_HOME_FOLDERS = ("live", "work", "reports", "serving/spool", "serving/labels")
+_HOME_FOLDERS = ("live", "work", "reports", "init", "removed", "serving/spool", "serving/labels")
 # Pinned first what speaks of other tables' rows.
 _PINNED_FIRST = ("receipts", "decisions", "history")
 _LOG = "_delta_log"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, RegistryError
 from perennial.operate.asking import ask, is_proxied
 from perennial.operate.identity import prefect_claim
 from perennial.operate.runs import look, troubles
@@ -317,9 +317,11 @@ def _proxies(settings: Settings) -> Iterator[Finding]:
 def _champions(settings: Settings) -> Iterator[Finding]:
     from perennial.definition import load_definitions
     from perennial.model.artifacts import folder_digest
+    from perennial.serving.versions.cache import GOLDEN_FILE
+    from perennial.serving.versions.proving import prove
 
     workspace = Workspace(settings)
-    for model in load_definitions(settings.model_folders):
+    for model, definition in load_definitions(settings.model_folders).items():
         champion = workspace.registry.champion(model) if workspace.store.version(model, "history") is not None else None
         reign = workspace.registry.reign(model)
         if champion is None or reign is None:
@@ -330,6 +332,15 @@ def _champions(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "champions", "error", detail, f"perennial rollback {model}, then retrain; find who changed them"
             )
+            continue
+        try:
+            proven = prove(
+                definition, model=workspace.registry.artifacts(champion), digest=champion.digest,
+                golden=workspace.registry.run_artifact(champion, GOLDEN_FILE), version=champion.number,
+            )  # fmt: skip
+        except RegistryError as error:
+            remedy = f"perennial rollback {model}, or retrain; what the API serves now goes on until it is restarted"
+            yield Finding("champions", "error", f"{model}: version {champion.number}: {error.problem}", remedy)
             continue
         manifest = workspace.home / "live" / f"{model}.json"
         try:
@@ -342,7 +353,8 @@ def _champions(settings: Settings) -> Iterator[Finding]:
             detail = f"{model}: the API is told line {told or 'none'} of the history, the newest is {reign.sequence}"
             yield Finding("champions", "warning", detail, f"Let a check mend it: perennial check {model}")
             continue
-        yield Finding("champions", "ok", f"{model}: version {champion.number}, its files are whole")
+        detail = f"{model}: version {champion.number} is whole; a fresh process answers its {proven.rows} golden rows"
+        yield Finding("champions", "ok", detail)
 
 
 def _leases(settings: Settings) -> Iterator[Finding]:

@@ -138,10 +138,13 @@ class Registry:
         run = self.client.create_run(experiment, run_name=name, tags={TRAINING_KEY_TAG: training_key, **tags})
         return str(run.info.run_id)
 
-    def register(self, model: str, *, training_key: str, run_id: str, source: str, tags: Mapping[str, str]) -> Version:
+    def register(
+        self, model: str, *, training_key: str, run_id: str, source: str, tags: Mapping[str, str],
+        digest: str | None = None,
+    ) -> Version:  # fmt: skip
         """Make a version of a logged model; a key that is registered already gives that version.
 
-        The digest of the artifacts is recorded with it, in the same write.
+        The digest of the artifacts, which is taken where it is not given, is recorded with it, in the same write.
         """
         from mlflow.exceptions import MlflowException
 
@@ -154,7 +157,7 @@ class Registry:
                     raise
             all_tags = {
                 TRAINING_KEY_TAG: training_key,
-                _DIGEST_TAG: folder_digest(self._download(source)),
+                _DIGEST_TAG: digest or folder_digest(self.fetch(source)),
                 **{f"perennial.{name}": value for name, value in tags.items()},
             }
             version = _version(
@@ -291,7 +294,7 @@ class Registry:
 
     def artifacts(self, version: Version) -> Path:
         """The local folder with the version's model files."""
-        return self._download(version.source)
+        return self.fetch(version.source)
 
     def run_artifact(self, version: Version, name: str) -> Path:
         """A local copy of a file logged on the version's source run.
@@ -299,9 +302,14 @@ class Registry:
         Raises:
             RegistryError: The run has no such file, or the storage did not answer.
         """
-        return self._download(f"runs:/{version.run_id}/{name}")
+        return self.fetch(f"runs:/{version.run_id}/{name}")
 
-    def _download(self, uri: str) -> Path:
+    def fetch(self, uri: str) -> Path:
+        """A local copy of what an artifact's address names; the thing itself where it lies on this machine.
+
+        Raises:
+            RegistryError: It is not there, or the storage did not answer.
+        """
         import mlflow
         from mlflow.exceptions import MlflowException
 
@@ -349,6 +357,7 @@ class Registry:
             "run_id": version.run_id, "model_uri": source,
             "run_uri": self.client.get_run(version.run_id).info.artifact_uri,
             "definition_hash": version.tag("definition_hash"), "classes": version.tag("classes"),
+            "threshold": version.tag("threshold"),
             "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate.verdict"),
         }  # fmt: skip
 

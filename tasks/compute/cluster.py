@@ -27,7 +27,6 @@ import joblib
 from perennial.definition import ModelDefinition, duration_text
 from perennial.errors import DefinitionError, ServiceError
 from perennial.model.plugins import load_module, split_spec
-from tasks.learning.estimators import is_custom
 from tasks.learning.fitting import environment_fingerprint
 from tasks.learning.trials import Evaluate, Evaluation, Executor, Parameters
 
@@ -103,7 +102,7 @@ def _bring_team_code(client: Any, definition: ModelDefinition) -> None:
     Raises:
         DefinitionError: A worker does not have the file, or has another one of its name.
     """
-    if not is_custom(definition):
+    if ":" not in definition.training.estimator:
         return
     from distributed import WorkerPlugin
 

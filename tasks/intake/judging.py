@@ -226,7 +226,7 @@ class NamedRows(Rows):
 
 def normal_columns(definition: ModelDefinition) -> pd.DataFrame:
     """The normal form of no rows."""
-    return pd.DataFrame(columns=[ROW_ID, ROW_TIME, *definition.features.columns])
+    return pd.DataFrame(columns=[ROW_ID, ROW_TIME, *definition.features.columns, *definition.carried])
 
 
 def named(rows: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:

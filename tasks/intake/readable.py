@@ -41,7 +41,7 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
         DataError: It concerns a whole column: one is missing or doubled, or holds nothing that could be a time.
     """
     data, features = definition.data, definition.features
-    require_columns(frame.columns, [*data.id_columns, data.time, *features.columns])
+    require_columns(frame.columns, [*data.id_columns, data.time, *features.columns, *definition.carried])
     refused = Refusals()
     for name in features.image:
         _find_images(refused, frame[name])
@@ -64,7 +64,8 @@ def _look_closely(frame: pd.DataFrame, refused: Refusals, definition: ModelDefin
         _find_unspellable(refused, frame[name], free_text=False)
         _find_missing(refused, frame[name], f"{name}: no id")
     _find_times(refused, frame[data.time])
-    for name in (*features.categorical, *features.text):
+    groups = [name for name in definition.carried if name == definition.training.groups]
+    for name in (*features.categorical, *features.text, *groups):
         _find_unspellable(refused, frame[name], free_text=name in features.text)
 
 

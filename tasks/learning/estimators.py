@@ -3,8 +3,10 @@
 Every pipeline reads a `feature_frame`. The built-in ones have two steps: `preprocess`, which no hyperparameter
 touches (so tuning fits it once), and `estimator`. Classification is fitted on 0/1, so `classes_[1]` is positive.
 
-A team's own file gives `function(definition, parameters, seed)`, which returns an unfitted estimator or pipeline on
-the feature frame, and may define beside it `search_space(trial)`, which returns the parameters of an Optuna trial.
+An importable class (`sklearn.ensemble.ExtraTreesClassifier`) stands behind the same preprocessing; a stored pipeline
+(`churn.skops`) is cloned as it is. A team's own file gives `function(definition, parameters, seed)`, which returns an
+unfitted estimator or pipeline on the feature frame, and may define beside it `search_space(trial)`, which returns the
+parameters of an Optuna trial.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from perennial.definition import ModelDefinition
-from perennial.errors import DefinitionError
-from perennial.model.plugins import find_attribute, load_attribute, split_spec
+from perennial.errors import DefinitionError, PerennialError
+from perennial.model.plugins import find_attribute, line_of, load_attribute, split_spec
 from perennial.model.transformers import EmptyColumns, ImageStatistics, TextVectors
+from tasks.learning.foreign import build_class, estimator_file, is_class, stored_pipeline, takes_gaps, takes_sparse
 
 Parameters = Mapping[str, Any]
 
@@ -92,6 +95,28 @@ SEARCH_SPACES: dict[str, dict[str, Range | Choice]] = {
     },
     "linear": {"C": Range(1e-4, 100, 1.0, log=True)},
 }
+_FOREST = {
+    "n_estimators": Range(100, 300, 150, whole=True),
+    "max_features": Range(0.2, 1.0, 0.4),
+    "min_samples_leaf": Range(1, 100, 5, log=True, whole=True),
+}
+# Classes that are named by their path; others are fitted with their own defaults.
+CLASS_SPACES: dict[str, dict[str, Range | Choice]] = {
+    "ExtraTreesClassifier": {**_FOREST},
+    "ExtraTreesRegressor": {**_FOREST},
+    "RandomForestClassifier": {**_FOREST},
+    "RandomForestRegressor": {**_FOREST},
+    "DecisionTreeClassifier": {"min_samples_leaf": Range(1, 300, 20, log=True, whole=True)},
+    "DecisionTreeRegressor": {"min_samples_leaf": Range(1, 300, 20, log=True, whole=True)},
+    "KNeighborsClassifier": {"n_neighbors": Range(3, 100, 15, log=True, whole=True)},
+    "KNeighborsRegressor": {"n_neighbors": Range(3, 100, 15, log=True, whole=True)},
+    "LogisticRegression": {"C": Range(1e-4, 100, 1.0, log=True)},
+    "Ridge": {"alpha": Range(1e-3, 1e5, 1.0, log=True)},
+    "Lasso": {"alpha": Range(1e-5, 10, 0.01, log=True)},
+    "ElasticNet": {"alpha": Range(1e-5, 10, 0.01, log=True), "l1_ratio": Range(0.05, 1.0, 0.5)},
+    "MLPClassifier": {"alpha": Range(1e-5, 1.0, 1e-3, log=True)},
+    "MLPRegressor": {"alpha": Range(1e-5, 1.0, 1e-3, log=True)},
+}
 _REGRESSION_SPACES: dict[str, dict[str, Range | Choice]] = {"linear": {"alpha": Range(1e-3, 1e5, 1.0, log=True)}}
 _CLASSES = {
     ("hist_gradient_boosting", "classification"): HistGradientBoostingClassifier,
@@ -115,21 +140,33 @@ def build_pipeline(definition: ModelDefinition, parameters: Parameters, seed: in
         DefinitionError: A parameter the estimator doesn't know, or a custom function that gives no estimator.
     """
     chosen = {**parameters, **definition.training.parameters}
+    if definition.training.estimator.endswith(".skops"):
+        return stored_pipeline(definition, chosen)
     if is_custom(definition):
         return _custom_pipeline(definition, chosen, seed)
+    if is_class(definition):
+        estimator = build_class(definition, chosen, seed)
+        preprocessing = _preprocessing(
+            definition, seed, whole=not takes_gaps(estimator), sparse=takes_sparse(estimator)
+        )
+        return Pipeline([("preprocess", preprocessing), ("estimator", estimator)])
     return Pipeline(
         [("preprocess", _preprocessing(definition, seed)), ("estimator", _estimator(definition, chosen, seed))]
     )
 
 
 def is_custom(definition: ModelDefinition) -> bool:
-    return definition.training.estimator not in SEARCH_SPACES
+    """Whether the estimator comes from a file of the team's."""
+    return estimator_file(definition) is not None
 
 
 def built_in_space(definition: ModelDefinition) -> dict[str, Range | Choice]:
     """The hyperparameters left to search: none for a custom estimator, none that the definition fixes."""
     name = definition.training.estimator
     spaces = SEARCH_SPACES | (_REGRESSION_SPACES if definition.task == "regression" else {})
+    if is_class(definition):
+        name = name.rpartition(".")[2]
+        spaces = CLASS_SPACES
     return {key: item for key, item in spaces.get(name, {}).items() if key not in definition.training.parameters}
 
 
@@ -146,7 +183,7 @@ def parameter_suggestion(definition: ModelDefinition) -> Callable[[Any], dict[st
     """
     if space := built_in_space(definition):
         return lambda trial: {name: item.suggest(trial, name) for name, item in space.items()}
-    if not is_custom(definition):
+    if ":" not in definition.training.estimator:
         return None
     path, _ = split_spec(definition.training.estimator, definition.folder)
     own = find_attribute(f"{path}:search_space", definition.folder)
@@ -188,17 +225,24 @@ def _estimator(definition: ModelDefinition, parameters: dict[str, Any], seed: in
     return kind(**values)
 
 
-def _preprocessing(definition: ModelDefinition, seed: int) -> ColumnTransformer:
-    """Numeric, categorical, text and image columns, in this order."""
-    linear = definition.training.estimator == "linear"
+def _preprocessing(
+    definition: ModelDefinition, seed: int, *, whole: bool | None = None, sparse: bool = True
+) -> ColumnTransformer:
+    """Numeric, categorical, text and image columns, in this order.
+
+    Args:
+        whole: Whether gaps are filled, numbers scaled and categories parted into columns; by default for `linear`.
+        sparse: Whether the estimator reads sparse rows.
+    """
+    linear = definition.training.estimator == "linear" if whole is None else whole
     features = definition.features
     steps: list[tuple[str, Any, Any]] = []
     if features.numeric:
         steps.append(("numeric", _scaled() if linear else EmptyColumns(), list(features.numeric)))
     if features.categorical:
-        steps.append(("categorical", _one_hot() if linear else _ordinal(), list(features.categorical)))
+        steps.append(("categorical", _one_hot(sparse) if linear else _ordinal(), list(features.categorical)))
     for column in features.text:
-        vectors = TextVectors(components=None if linear else TEXT_COMPONENTS, seed=seed)
+        vectors = TextVectors(components=None if linear and sparse else TEXT_COMPONENTS, seed=seed)
         steps.append((f"text_{column}", vectors, column))
     for column in features.image:
         numbers = make_pipeline(ImageStatistics(), _scaled() if linear else EmptyColumns())
@@ -215,9 +259,11 @@ def _ordinal() -> OrdinalEncoder:
     )
 
 
-def _one_hot() -> OneHotEncoder:
+def _one_hot(sparse: bool) -> OneHotEncoder:
     # A category seen fewer than ten times has a coefficient of noise; all such share one column.
-    return OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=10, max_categories=MOST_CATEGORIES)
+    return OneHotEncoder(
+        handle_unknown="infrequent_if_exist", min_frequency=10, max_categories=MOST_CATEGORIES, sparse_output=sparse
+    )
 
 
 def _scaled() -> Pipeline:
@@ -230,10 +276,15 @@ def _custom_pipeline(definition: ModelDefinition, parameters: dict[str, Any], se
     function = load_attribute(spec, definition.folder)
     try:
         built = function(definition, parameters, seed)
-    except TypeError as error:
-        raise DefinitionError(
-            f"training.estimator {spec}: {error}", "Define it as function(definition, parameters, seed)"
-        ) from error
+    except PerennialError:
+        raise
+    except Exception as error:  # the team's code may raise anything
+        path, name = split_spec(spec, definition.folder)
+        if isinstance(error, TypeError) and line_of(error, path) == "?":
+            remedy = "Define it as function(definition, parameters, seed)"
+            raise DefinitionError(f"training.estimator {spec}: {error}", remedy) from error
+        where = f"{path}: line {line_of(error, path)}"
+        raise DefinitionError(f"{where}: {name} fails: {type(error).__name__}: {error}", "Mend it there") from error
     wanted = "predict_proba" if definition.task == "classification" else "predict"
     lacking = [name for name in ("fit", wanted) if not hasattr(built, name)]
     if lacking:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
 
 from perennial import __version__
@@ -25,8 +26,9 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
-from perennial.model.plugins import content_digest, split_spec
-from tasks.learning.estimators import build_pipeline, is_custom
+from perennial.model.plugins import content_digest, line_of
+from tasks.learning.estimators import build_pipeline
+from tasks.learning.foreign import estimator_file
 from tasks.rows.split import utc_times
 
 FloatArray = npt.NDArray[np.float64]
@@ -83,7 +85,7 @@ def fit(
     started = time.perf_counter()
     # Estimators that leave n_jobs open (forests) use every core here; in tuning they stay on their trial's thread.
     with joblib.parallel_config(backend="threading", n_jobs=threads), boosting_threads(threads):
-        fit_pipeline(pipeline, features, target, definition)
+        fit_pipeline(pipeline, features, target, definition, row_weights(frame, definition))
     return FittedModel(
         pipeline=pipeline,
         parameters={**parameters, **definition.training.parameters},
@@ -115,18 +117,55 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def fit_pipeline(estimator: Any, features: Any, target: FloatArray, definition: ModelDefinition) -> Any:
+def row_weights(frame: pd.DataFrame, definition: ModelDefinition) -> FloatArray | None:
+    """How much each row counts, float64 of shape (n,); None where all count alike.
+
+    Raises:
+        DataError: The column was never ingested, or holds gaps or numbers below 0.
+    """
+    name = definition.training.weights
+    if name is None:
+        return None
+    weights = frame[name].to_numpy(dtype=np.float64)
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+        wrong = int((~np.isfinite(weights)).sum())
+        raise DataError(
+            f"training.weights: {name} is missing in {wrong:,} of {len(weights):,} labelled rows, below 0 in "
+            f"{int((weights < 0).sum()):,}",
+            "Ingest rows with a weight of 0 or more each, or fill it in the source",
+        )
+    return weights
+
+
+def fit_pipeline(
+    estimator: Any, features: Any, target: FloatArray, definition: ModelDefinition, weights: FloatArray | None = None
+) -> Any:
     """Fit in place on encoded targets, turning what the estimator refuses into a DataError."""
     values = target.astype(np.int64) if definition.task == "classification" else target
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    given: dict[str, Any] = {}
+    if weights is not None:
+        if not has_fit_parameter(last, "sample_weight"):
+            raise DataError(
+                f"{type(last).__name__} takes no weights, and training.weights names {definition.training.weights}",
+                "Take training.weights out, or another estimator",
+            )
+        prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+        given = {f"{prefix}sample_weight": weights}
     try:
-        return estimator.fit(features, values)
+        return estimator.fit(features, values, **given)
     except PerennialError:
         raise
-    except (ValueError, TypeError) as error:
+    except Exception as error:
+        own = estimator_file(definition)
+        if own is None and not isinstance(error, ValueError | TypeError):
+            raise
         reason = " ".join(str(error).split())[:500]
+        if own is not None:
+            reason = f"{type(error).__name__} at line {line_of(error, own)} of {own}: {reason}"
         raise DataError(
             f"{definition.training.estimator} refused {len(target)} rows of {definition.name}: {reason}",
-            "Correct training.parameters or the features",
+            "Correct the estimator's file" if own else "Correct training.parameters or the features",
         ) from error
 
 
@@ -243,9 +282,8 @@ def training_key(definition: ModelDefinition, data_digest: str, as_of: datetime,
 
     It covers the definition, a custom estimator's file, the rows, the moment and the seed.
     """
-    custom = None
-    if is_custom(definition):
-        custom = content_digest(split_spec(definition.training.estimator, definition.folder)[0])
+    own = estimator_file(definition)
+    custom = None if own is None else content_digest(own)
     parts = [definition.name, definition.hash, custom, data_digest, as_of.astimezone(UTC).isoformat(), seed]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -24,7 +24,7 @@ import pandas as pd
 
 from perennial.definition import GREATER_IS_BETTER, ModelDefinition
 from perennial.errors import DataError
-from perennial.model.plugins import content_digest, split_spec
+from perennial.model.plugins import content_digest
 from tasks.learning.estimators import (
     build_pipeline,
     built_in_space,
@@ -33,6 +33,7 @@ from tasks.learning.estimators import (
     parameter_suggestion,
 )
 from tasks.learning.fitting import data_digest
+from tasks.learning.foreign import estimator_file
 from tasks.learning.trial_memo import TrialMemo, canonical
 from tasks.learning.trials import Evaluation, Executor, FoldEvaluator, Parameters, trial_threads, used_rows
 from tasks.rows.split import Fold
@@ -342,8 +343,8 @@ def _identity(
     parts = definition.model_dump(mode="json", include={"name", "task", "positive", "data", "features"})
     training = definition.training.model_dump(mode="json")
     training["tuning"] = {"metric": definition.tuning_metric, "workers": definition.training.tuning.workers}
-    if is_custom(definition):
-        training["file"] = content_digest(split_spec(definition.training.estimator, definition.folder)[0])
+    if (own := estimator_file(definition)) is not None:
+        training["file"] = content_digest(own)
     columns = [*definition.features.columns, definition.data.target]
     rows = hashlib.sha256((rows_digest or data_digest(frame.iloc[used_rows(folds)][columns])).encode())
     for fold in folds:

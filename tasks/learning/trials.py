@@ -26,7 +26,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
 from tasks.learning.estimators import build_pipeline
-from tasks.learning.fitting import encode_target, fit_pipeline, predict_score, target_classes
+from tasks.learning.fitting import encode_target, fit_pipeline, predict_score, row_weights, target_classes
 from tasks.measures.metrics import metric_value
 from tasks.rows.split import Fold, Index
 
@@ -75,6 +75,7 @@ class FoldEvaluator:
         self.classes = target_classes(column, definition)
         self.target = encode_target(column, definition, self.classes)
         self.features = feature_frame(frame, definition.features)
+        self.weights = row_weights(frame, definition)
         self._prepared: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._locks = [threading.Lock() for _ in self.folds]
 
@@ -104,7 +105,8 @@ class FoldEvaluator:
         pipeline = build_pipeline(definition, parameters, self.seed)
         train, validation = self._prepare(number, pipeline)
         estimator = pipeline.steps[-1][1]
-        fit_pipeline(estimator, train, self.target[fold.train], definition)
+        weights = None if self.weights is None else self.weights[fold.train]
+        fit_pipeline(estimator, train, self.target[fold.train], definition, weights)
         score = predict_score(estimator, validation, definition.task)
         return metric_value(definition.tuning_metric, definition.task, self.target[fold.validation], score)
 

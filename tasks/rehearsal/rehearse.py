@@ -6,8 +6,6 @@ another process can load what was fitted.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,10 +20,11 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
-from perennial.model.artifacts import PICKLE_FILE, SKOPS_FILE, folder_digest
+from perennial.model.artifacts import folder_digest, save_model
+from perennial.model.features import feature_frame
 from perennial.model.truth import code_truth, count_words, declared_classes, learn_classes
+from perennial.serving.versions.proving import prove
 from perennial.state.store import ROW_ID, ROW_TIME
-from perennial.surroundings import child_environment
 from tasks.intake.judging import NamedRows, id_name, refuse_truths
 from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals
@@ -35,7 +34,7 @@ from tasks.learning.fitting import fit, predict_score
 from tasks.rows.classes import Coding
 from tasks.rows.files import read_parts
 from tasks.steps.ingest import PART_ROWS
-from tasks.steps.register import is_safe, self_contained, trusted_types
+from tasks.steps.register import GOLDEN_FILE
 from tasks.validation.fitness import unfit_expectations
 from tasks.validation.judging import validate
 from tasks.validation.report import summary
@@ -43,7 +42,7 @@ from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Suite
 
 SAMPLE_ROWS = 3000
-_LOAD_SECONDS = 120
+GOLDEN_ROWS = 200
 _MANY = 0.5
 
 
@@ -258,7 +257,7 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
             encoded, sample.rename(columns={ROW_TIME: definition.data.time}), definition.training.parameters,
             definition.training.seed,
         )  # fmt: skip
-        scores = predict_score(fitted.pipeline, sample[list(definition.features.columns)], definition.task)
+        scores = predict_score(fitted.pipeline, feature_frame(sample, definition.features), definition.task)
     except PerennialError as error:
         yield Line("fit", str(error), problem=True)
         return
@@ -267,48 +266,19 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
         f"{definition.training.estimator} on {len(sample):,} rows in {seconds:.1f} s; answers from {scores.min():.4g}"
     )
     yield Line("fit", f"{text} to {scores.max():.4g}")
-    yield _load(fitted.pipeline, definition)
+    frame = feature_frame(sample.head(GOLDEN_ROWS), definition.features)
+    yield _load(fitted.pipeline, frame, scores[:GOLDEN_ROWS], definition)
 
 
-_LOADER = """
-import sys
-from pathlib import Path
-from perennial.model.artifacts import load_model
-load_model(Path(sys.argv[1]), digest=sys.argv[2], trusted=sys.argv[4:], allow_pickle=sys.argv[3] == "yes")
-"""
-
-
-def _load(pipeline: Any, definition: ModelDefinition) -> Line:
-    """Stored as a version would be, and loaded by another process, which has none of the team's files."""
-    import cloudpickle
-    import skops.io
-
-    training = definition.training
+def _load(pipeline: Any, features: pd.DataFrame, scores: np.ndarray, definition: ModelDefinition) -> Line:
+    """Stored as a version would be, and asked in another process, as the API is one."""
     with tempfile.TemporaryDirectory(prefix="perennial-rehearsal-") as name:
-        folder = Path(name)
+        model, golden = Path(name) / "model", Path(name) / GOLDEN_FILE
         try:
-            if is_safe(pipeline, definition):
-                skops.io.dump(pipeline, folder / SKOPS_FILE)
-            elif training.allow_pickle:
-                with self_contained():
-                    (folder / PICKLE_FILE).write_bytes(cloudpickle.dumps(pipeline))
-            else:
-                found = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))
-                strange = sorted(set(found) - set(trusted_types(definition)))
-                return Line(
-                    "load",
-                    f"the model holds types that nobody trusts: {', '.join(strange)}. Name them in "
-                    "`training: {trusted_types: […]}`, or set `training: {allow_pickle: true}`",
-                    problem=True,
-                )
-        except Exception as error:  # noqa: BLE001 - whatever a team's own type raises when it is stored
-            return Line("load", f"the model can't be stored: {type(error).__name__}: {error}", problem=True)
-        command = [sys.executable, "-c", _LOADER, name, folder_digest(folder), "yes" if training.allow_pickle else "no"]
-        done = subprocess.run(  # noqa: S603
-            [*command, *training.trusted_types], env=child_environment(), capture_output=True, text=True,
-            timeout=_LOAD_SECONDS, check=False,
-        )  # fmt: skip
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        return Line("load", f"no other process can load the model: {last[:300]}", problem=True)
-    return Line("load", "another process loads it")
+            save_model(pipeline, model, definition.training)
+            features.assign(_score=scores).to_parquet(golden)
+            proven = prove(definition, model=model, golden=golden, digest=folder_digest(model))
+        except PerennialError as error:
+            return Line("load", str(error), problem=True)
+    fast = "" if proven.fast_path == "none" else f", the small requests by {proven.fast_path}"
+    return Line("load", f"another process loads it and answers {proven.rows} rows alike{fast}")

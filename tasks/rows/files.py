@@ -13,6 +13,7 @@ import io
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,34 @@ def read_file(path: str | Path, definition: ModelDefinition) -> pd.DataFrame:
             return typed_frame(pq.read_table(str(path)), definition)
         frames = list(_frames(path, definition, rows=None))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+
+def read_untyped(path: str | Path, rows: int) -> pd.DataFrame:
+    """A file's first rows for who has no definition yet: CSV cells are texts, missing where they are empty.
+
+    Raises:
+        DataError: As `read_file`.
+    """
+    with _told_of(path), _opened(path) as source:
+        if _ending(path) == ".parquet":
+            with pq.ParquetFile(source) as file:
+                batches = islice(file.iter_batches(rows), 1)
+                table = pa.Table.from_batches(batches, file.schema_arrow)
+            # pandas would make floats of integers beside a missing value.
+            whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+            frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=whole.get)
+            return frame
+        if _ending(path) == ".jsonl":
+            records = next(json_records(source, rows))
+            names = dict.fromkeys(name for record in records for name in record)
+            return pd.DataFrame({name: pd.Series([record.get(name) for record in records]) for name in names})
+        table = next(csv_tables(source, rows, ()))
+        empty = pa.array(("",))
+        columns = [
+            pa.chunked_array([_without(part, empty) for part in item.chunks], pa.string()) for item in table.columns
+        ]
+        texts: pd.DataFrame = pa.table(columns, names=table.column_names).to_pandas()
+        return texts
 
 
 def read_in_chunks(path: str | Path, definition: ModelDefinition, rows: int) -> Iterator[pd.DataFrame]:
@@ -277,10 +306,14 @@ def _ending(path: str | Path) -> str:
 
 def _named_columns(definition: ModelDefinition) -> frozenset[str]:
     """The columns whose cells are names and no numbers."""
-    return frozenset((*definition.data.id_columns, *definition.features.categorical, *definition.features.text))
+    groups = [name for name in definition.carried if name == definition.training.groups]
+    return frozenset(
+        (*definition.data.id_columns, *definition.features.categorical, *definition.features.text, *groups)
+    )
 
 
 def _number_columns(definition: ModelDefinition) -> frozenset[str]:
     """Those whose cells are numbers; a class is a word, so that one named None or NA is one."""
     target = (definition.data.target,) if definition.task == "regression" else ()
-    return frozenset((*definition.features.numeric, *target))
+    weights = [name for name in definition.carried if name == definition.training.weights]
+    return frozenset((*definition.features.numeric, *target, *weights))

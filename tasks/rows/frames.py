@@ -55,7 +55,10 @@ def labelled_rows(
     model = definition.name
     at = require_ingested(store, model) | (versions or {})
     start = as_of - definition.training.window if definition.training.window else None
-    rows = window_rows(store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"])
+    columns = [*definition.features.columns, *definition.carried]
+    rows = window_rows(
+        store, definition, start=start, end=as_of, known_at=as_of, version=at["batches"], columns=columns
+    )  # fmt: skip
     truth = known_labels(store, model, as_of=as_of, version=at["labels"])
     named = truth[["id", "truth"]].rename(columns={"id": ROW_ID, "truth": ROW_TRUTH})
     joined = rows.merge(named, on=ROW_ID, how="inner").sort_values([ROW_TIME, ROW_ID], ignore_index=True)
@@ -125,7 +128,7 @@ def window_rows(
         where &= among(ROW_ID, ids)
     frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
     for name in (name for name in wanted if name not in frame.columns):
-        numeric = name in definition.features.numeric
+        numeric = name in definition.features.numeric or name == definition.training.weights
         frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
     # Rows that were ingested before spellings were one say 3.0 where newer ones say 3.
     for name in (name for name in wanted if name in definition.features.categorical):

@@ -45,6 +45,10 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
             made[name] = spelled_column(frame[name], free_text=name in features.text)
         for name in features.image:
             made[name] = frame[name].to_numpy()
+        for name in definition.carried:
+            if name in frame.columns:  # who only asks for a score has none
+                weights = name == definition.training.weights
+                made[name] = _numbers(frame[name]) if weights else spelled_column(frame[name])
     if data.target in frame.columns:
         made[data.target] = frame[data.target].to_numpy()
     return pd.DataFrame(made, index=pd.RangeIndex(len(frame)))
@@ -53,7 +57,7 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
 def used_columns(frame: pd.DataFrame, definition: ModelDefinition) -> pd.DataFrame:
     """The columns of a frame that the definition reads: what names a batch."""
     data = definition.data
-    used = {*data.id_columns, data.time, data.target, *definition.features.columns}
+    used = {*data.id_columns, data.time, data.target, *definition.features.columns, *definition.carried}
     return frame[[name for name in frame.columns if name in used]]
 
 
@@ -173,7 +177,8 @@ def _numbers(column: pd.Series[Any]) -> Any:
 def unusable_numbers(rows: pd.DataFrame, definition: ModelDefinition) -> dict[int, str]:
     """By row of the normal form, why its numbers can be no model's: cells that are no numbers, or infinite."""
     found: dict[int, list[str]] = {}
-    for name in definition.features.numeric:
+    weights = [name for name in definition.carried if name == definition.training.weights and name in rows.columns]
+    for name in (*definition.features.numeric, *weights):
         values, wrong = numbers(rows[name])
         for row in np.flatnonzero(wrong | np.isinf(values)):
             reason = f"{name}: {str(rows[name].iloc[row])[:60]!r} is no finite number"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from glob import glob
 from pathlib import Path
@@ -68,18 +69,63 @@ def _within(frame: pd.DataFrame, definition: ModelDefinition, start: datetime | 
 
 
 def _read_sql(query: str, url_env: str, start: datetime | None, end: datetime) -> pd.DataFrame:
+    lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
+
+    def run(connection: Any) -> Any:
+        import sqlalchemy
+
+        span: dict[str, Any] = {"start": lower, "end": end}
+        if connection.dialect.name == "sqlite":
+            # It has no times. Python's driver writes them as this text, from 3.12 on under protest.
+            span = {name: moment.isoformat(" ") for name, moment in span.items()}
+        return connection.execute(sqlalchemy.text(query), span)
+
+    return _of_database(url_env, run)
+
+
+def read_sql_table(table: str, url_env: str, rows: int) -> pd.DataFrame:
+    """The first rows of a table, `NAME` or `SCHEMA.NAME`, for who has no definition yet.
+
+    Raises:
+        DefinitionError: The environment variable with the database's URL is not set.
+        DataError: The database refuses.
+    """
+
+    def run(connection: Any) -> Any:
+        import sqlalchemy
+
+        schema, _, name = table.rpartition(".")
+        return connection.execute(
+            sqlalchemy.select(sqlalchemy.text("*"))
+            .select_from(sqlalchemy.table(name, schema=schema or None))
+            .limit(rows)
+        )
+
+    return _of_database(url_env, run)
+
+
+def sql_of_table(table: str, time: str, url_env: str) -> str:
+    """The query that a definition reads a table by, in the words of its database.
+
+    Raises:
+        DefinitionError: The environment variable with the database's URL is not set.
+    """
+    import sqlalchemy
+
+    quote = sqlalchemy.create_engine(_address(url_env)).dialect.identifier_preparer.quote
+    name = ".".join(quote(part) for part in table.split("."))
+    return f"SELECT * FROM {name} WHERE {quote(time)} >= :start AND {quote(time)} < :end"  # noqa: S608 - quoted by the database's rules
+
+
+def _of_database(url_env: str, run: Callable[[Any], Any]) -> pd.DataFrame:
+    """What a query gives, as the driver gives it."""
     import sqlalchemy
     from sqlalchemy.pool import NullPool
 
     url = _address(url_env)
-    lower = start or datetime.fromisoformat("0001-01-01T00:00:00+00:00")
     try:
         with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
-            span: dict[str, Any] = {"start": lower, "end": end}
-            if connection.dialect.name == "sqlite":
-                # It has no times. Python's driver writes them as this text, from 3.12 on under protest.
-                span = {name: moment.isoformat(" ") for name, moment in span.items()}
-            result = connection.execute(sqlalchemy.text(query), span)
+            result = run(connection)
             names, rows = list(result.keys()), result.fetchall()
     except ImportError as error:
         raise DataError(f"the driver of {url_env} is missing: {error}", "Install it beside Perennial") from error

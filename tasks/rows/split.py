@@ -81,6 +81,8 @@ def split_by_time(
     order = mature[np.argsort(times[mature], kind="stable")]
     holdout_start = _holdout_start(times[order], definition, champion_trained_until)
     learning, holdout = order[:holdout_start], order[holdout_start:]
+    groups = _groups(frame, definition)
+    learning = _apart(learning, holdout, groups)
     least = definition.training.minimum_rows
     if len(learning) < least:
         raise DataError(
@@ -95,10 +97,38 @@ def split_by_time(
         train=learning[:first],
         validation=learning[first:],
         holdout=holdout,
-        folds=tuple(Fold(learning[fold.train], learning[fold.validation]) for fold in folds),
+        folds=tuple(
+            Fold(_apart(learning[fold.train], learning[fold.validation], groups), learning[fold.validation])
+            for fold in folds
+        ),
         holdout_from=pd.Timestamp(times[holdout[0]], tz="UTC").to_pydatetime(),
         **counts,
     )
+
+
+def _groups(frame: pd.DataFrame, definition: ModelDefinition) -> np.ndarray | None:
+    """The group of each row as a number, shape (n,); None where rows stand for themselves. No group is one of its own.
+
+    Raises:
+        DataError: The rows have no such column.
+    """
+    name = definition.training.groups
+    if name is None:
+        return None
+    if name not in frame.columns or frame[name].isna().all():
+        raise DataError(
+            f"no labelled row has a value in {name}, which training.groups names",
+            "Ingest the rows anew with that column, into a new PERENNIAL_HOME or under another model's name",
+        )
+    codes = pd.factorize(frame[name])[0]
+    alone = codes < 0
+    codes[alone] = codes.max() + 1 + np.arange(int(alone.sum()))
+    return np.asarray(codes)
+
+
+def _apart(older: Index, newer: Index, groups: np.ndarray | None) -> Index:
+    """The older rows without those whose group is among the newer ones."""
+    return older if groups is None else older[~np.isin(groups[older], groups[newer])]
 
 
 def time_ordered_folds(times: npt.NDArray[np.datetime64], count: int, share: float) -> tuple[Fold, ...]:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID
 from tasks.check.reference import Reference, build_reference
 from tasks.gate import figures
 from tasks.gate.report import render_markdown
+from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
 from tasks.measures.metrics import curves, permutation_importance, slice_table
@@ -58,6 +60,7 @@ def describe(
         "decision_id": decision_id or "",
         "beaten_version": str(prepared.champion.number) if prepared.champion else "",
         **report.tags(),
+        **threshold_tag(definition, judged.truth, judged.challenger),
     }
     metrics = report.flat_metrics()
     slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
@@ -94,6 +97,12 @@ def describe(
             REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
         },
     )
+
+
+def threshold_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndarray) -> dict[str, str]:
+    """The threshold of a version whose mistakes have a price, chosen on rows that it has not learned from."""
+    cost = definition.serving.cost
+    return {} if cost is None else {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
 
 
 def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:

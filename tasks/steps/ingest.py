@@ -166,7 +166,7 @@ def store_rows(
     store: Store, definition: ModelDefinition, judged: Judged, *, as_of: datetime, history: bool = False
 ) -> None:
     """Append the rows that go in, in one commit, part by part."""
-    columns = [ROW_ID, ROW_TIME, *definition.features.columns]
+    columns = [ROW_ID, ROW_TIME, *definition.features.columns, *definition.carried]
 
     def stored() -> Iterator[pd.DataFrame]:
         for kept in _chosen(judged, judged.keep, columns):

@@ -31,6 +31,7 @@ from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate import figures
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
+from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import predict_score
 from tasks.rows.frames import window_rows
 from tasks.rows.normal_form import batch_digest
@@ -124,6 +125,7 @@ def describe_map(
         "beaten_version": str(champion.number),
         "decision_id": decision_id or "",
         **report.tags(),
+        **_threshold(recalibration),
     }
     return TrainingRecord(
         key=recalibration.key,
@@ -150,6 +152,15 @@ def describe_map(
             REFERENCE_FILE: recalibration.inputs.reference.to_dict(),
         },
     )
+
+
+def _threshold(recalibration: Recalibration) -> dict[str, str]:
+    """The threshold moves with the map: chosen on the cross-fitted map's scores."""
+    cost, rows = recalibration.definition.serving.cost, recalibration.rows
+    if cost is None:
+        return {}
+    truth, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "challenger"))
+    return {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
 
 
 def promote_map(

@@ -9,8 +9,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -21,10 +20,11 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
+from perennial.errors import RegistryError
 from perennial.model import pins
-from perennial.model.plugins import loaded_modules
-from perennial.model.transformers import TRUSTED_TYPES
+from perennial.model.artifacts import folder_digest, how_to_store
 from perennial.model.truth import Classes
+from perennial.serving.versions.proving import prove
 from perennial.settings import PROJECT_ROOT, load_settings
 from perennial.state.patience import ask
 from perennial.state.registry import Registry, Version
@@ -84,9 +84,26 @@ def _register_once(registry: Registry, record: TrainingRecord) -> Version:
     )
     log_run(registry, run_id, record)
     source = log_model(registry, run_id, record)
+    try:
+        digest = prove_logged(registry, run_id, source, record.definition)
+    except RegistryError:
+        registry.client.set_terminated(run_id, "FAILED")
+        raise
     registry.client.set_terminated(run_id)
     tags = {**record.lineage, **pins.facts()}
-    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags)
+    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags, digest=digest)
+
+
+def prove_logged(registry: Registry, run_id: str, source: str, definition: ModelDefinition) -> str:
+    """Let a fresh process load what was stored and answer its golden rows; the digest of the files that did.
+
+    Raises:
+        RegistryError: It can't, or answers other than it was trained. Nothing is registered then.
+    """
+    folder = registry.fetch(source)
+    digest = folder_digest(folder)
+    prove(definition, model=folder, golden=registry.fetch(f"runs:/{run_id}/{GOLDEN_FILE}"), digest=digest)
+    return digest
 
 
 def log_run(registry: Registry, run_id: str, record: TrainingRecord) -> None:
@@ -119,35 +136,18 @@ def log_model(registry: Registry, run_id: str, record: TrainingRecord) -> str:
     training = record.definition.training
     rows, scores = record.golden
     signature = mlflow.models.infer_signature(rows, scores)
-    kind: dict[str, Any] = {"serialization_format": "skops", "skops_trusted_types": trusted_types(record.definition)}
-    if training.allow_pickle and not is_safe(record.pipeline, record.definition):
+    storage = how_to_store(record.pipeline, training)
+    kind: dict[str, Any] = {"serialization_format": "skops", "skops_trusted_types": list(storage.trusted)}
+    if storage.pickled:
         kind = {"serialization_format": "cloudpickle"}
-    with mlflow.start_run(run_id=run_id), self_contained():
+    with mlflow.start_run(run_id=run_id), storage.naming(), tempfile.TemporaryDirectory() as folder:
+        # MLflow puts them into `code/` beside the model, and finds them there when it loads the model itself.
+        code = [str(path) for path in storage.write_code(Path(folder))]
         info = mlflow.sklearn.log_model(
             record.pipeline, name="model", signature=signature, input_example=rows.head(5),
-            pip_requirements=list(requirements()), **kind,
+            pip_requirements=list(requirements()), code_paths=code or None, **kind,
         )  # fmt: skip
     return str(info.model_uri)
-
-
-@contextmanager
-def self_contained() -> Iterator[None]:
-    """Pickles made within hold the team's own code: no later process has the file as it is now."""
-    import cloudpickle
-
-    modules = loaded_modules()
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def trusted_types(definition: ModelDefinition) -> list[str]:
-    """The types that a model of this definition may be stored and loaded with."""
-    return [*TRUSTED_TYPES, *definition.training.trusted_types]
 
 
 @lru_cache(maxsize=1)
@@ -173,13 +173,6 @@ def code_version() -> str:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(PROJECT_ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()  # noqa: S603
-
-
-def is_safe(pipeline: Any, definition: ModelDefinition) -> bool:
-    import skops.io
-
-    found = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))
-    return set(found) <= set(trusted_types(definition))
 
 
 def _run_tags(record: TrainingRecord) -> dict[str, str]:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perennial.definition import ModelDefinition
+from perennial.definition import ESTIMATORS, ModelDefinition
 from perennial.errors import DataError
+from perennial.model.artifacts import how_to_store
 from perennial.model.features import feature_frame
 from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
@@ -36,6 +37,7 @@ from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
 from tasks.gate.report import GateReport
+from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
@@ -110,18 +112,25 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Prepared:
+def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime, again: bool = False) -> Prepared:
     """Read what was known at `as_of`, and cut it by time.
+
+    Args:
+        again: Judge on the newest rows although the champion has learned from them, and without it: see `judged_again`.
 
     Raises:
         DataError: There are too few labelled rows, or none since the champion's training.
+        DefinitionError: A custom estimator can't be built, or not be stored.
     """
+    if definition.training.estimator not in ESTIMATORS:
+        # Hours of tuning must not end in a model that can't be stored.
+        how_to_store(build_pipeline(definition, {}, definition.training.seed), definition.training)
     coding = known_coding(workspace.store, definition)
     settle(workspace.store, definition, coding, at=as_of, batch_id="")
     refused = standing_complaints(workspace, definition.name, as_of=as_of)
     data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
-    champion = _champion_to_beat(workspace, definition.name, key, as_of)
+    champion = None if again else _champion_to_beat(workspace, definition.name, key, as_of)
     encoded = definition.model_copy(update={"positive": None, "classes": ()})
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
@@ -217,6 +226,33 @@ def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: Fitte
     )
 
 
+def judged_again(workspace: Workspace, judged: Judged, model: str, *, promote: bool) -> Judged:
+    """A judgement on rows that were judged on before, told as what it is: no evidence against a live champion.
+
+    Who tries one definition after the other on the same rows chooses by their luck, too.
+
+    Args:
+        promote: Whether a person let it in over a live champion.
+    """
+    report = judged.report
+    told = f"judged again on {report.rows:,} rows on which models of {model} were chosen before: no evidence"
+    champion = workspace.registry.champion(model)
+    if champion is None:
+        return replace(judged, report=replace(report, reasons=(*report.reasons, told)))
+    verdict, reasons = report.verdict, (told, *report.reasons)
+    if promote and verdict == "promote":
+        reasons = (f"let in by a person over version {champion.number}; {told}", *report.reasons)
+    elif verdict in ("promote", "wait"):
+        verdict = "keep"
+        reasons = (f"version {champion.number} stays, for --yes was not given; {told}", *report.reasons)
+    return replace(judged, report=replace(report, verdict=verdict, reasons=reasons))
+
+
+def beating(workspace: Workspace, prepared: Prepared) -> Prepared:
+    """The same training as one against the live champion, in whose place it is put if at all."""
+    return replace(prepared, champion=workspace.registry.champion(prepared.definition.name))
+
+
 def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
     """Score the holdout with the challenger, and time and weigh it."""
     features = _holdout_features(prepared)
@@ -255,7 +291,7 @@ def judge_measured(
         champion=champion_score,
         baseline=np.full(len(truth), measured.baseline),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
-        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        blocks=_blocks(holdout, definition),
         slices={name: features[name].to_numpy() for name in definition.gate.slices},
         latency_ms=measured.latency_ms,
         size_mb=measured.size_mb,
@@ -271,6 +307,17 @@ def judge_measured(
         evidence = behind_fair_maps(evidence, definition.task, strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
+
+
+def _blocks(holdout: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
+    """What the bootstrap draws whole: days; where the definition names groups, those. Shape (n,)."""
+    if (name := definition.training.groups) is None:
+        days: np.ndarray = holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy()
+        return days
+    codes = pd.factorize(holdout[name])[0]
+    alone = codes < 0
+    codes[alone] = codes.max() + 1 + np.arange(int(alone.sum()))
+    return np.asarray(codes)
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:

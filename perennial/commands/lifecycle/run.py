@@ -126,12 +126,17 @@ def label(model: str, file: Path, as_of: datetime | None, author: str, as_json: 
 @as_of_option
 @click.option("--decision", "decision_id", help="Carry out this decision of the ledger.")
 @click.option("--force", is_flag=True, help="Train although the newest check asks for repair.")
+@click.option("--again", is_flag=True, help="While developing: judge on the same newest rows once more, and say so.")
+@click.option("--yes", "promote", is_flag=True, help="With --again: let it in over a live champion.")
 @json_option
 @_verbose
 def retrain(
-    model: str, as_of: datetime | None, decision_id: str | None, force: bool, as_json: bool, verbose: bool
-) -> None:
+    model: str, as_of: datetime | None, decision_id: str | None, force: bool, again: bool, promote: bool,
+    as_json: bool, verbose: bool,
+) -> None:  # fmt: skip
     """Train a challenger; the gate promotes it or keeps the champion."""
+    if promote and not again:
+        raise click.UsageError("--yes goes with --again: otherwise the gate decides")
     from perennial.workspace import open_workspace
     from tasks.rows.frames import require_ingested
 
@@ -140,7 +145,7 @@ def retrain(
     with flow_environment(verbose=verbose):
         from flows.retrain import retrain as flow
 
-        result = flow(model, as_of=as_of, decision_id=decision_id, force=force)
+        result = flow(model, as_of=as_of, decision_id=decision_id, force=force, again=again, promote=promote)
     if as_json:
         print_json(result)
         return

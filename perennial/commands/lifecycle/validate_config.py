@@ -168,6 +168,10 @@ def _check_code(definition: ModelDefinition, _settings: Settings) -> None:
     for specification in (definition.training.estimator, definition.data.source.loader):
         if specification and ":" in specification:
             load_attribute(specification, definition.folder)
+    if ":" not in definition.training.estimator:
+        from tasks.learning.estimators import build_pipeline
+
+        build_pipeline(definition, {}, definition.training.seed)
 
 
 def schema_text() -> str:

@@ -41,6 +41,7 @@ class LoadedModel:
         manifest: What its promotion wrote.
         definition: The model's definition as it is now; the columns are the version's own.
         score_bins: Lower ends of bins for the scores' distribution: tenths, or deciles of a regression's golden scores.
+        golden_rows: How many rows it proved itself on.
         golden_difference: The largest between golden and recomputed scores.
         loaded_seconds: How long loading and checking took.
     """
@@ -52,6 +53,7 @@ class LoadedModel:
     schema: Schema
     scorer: Scorer
     score_bins: tuple[float, ...]
+    golden_rows: int
     golden_difference: float
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
@@ -67,9 +69,20 @@ class LoadedModel:
         positive = self.definition.positive
         return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
 
+    @property
+    def threshold(self) -> float:
+        """From which probability on the label is 1: the definition's, or this version's by what mistakes cost."""
+        serving = self.definition.serving
+        if serving.cost is None:
+            return serving.threshold
+        told = json.loads(str(self.manifest.get("threshold") or "{}"))
+        # Chosen for other costs than the definition has by now, it says nothing.
+        same = all(told.get(name) == value for name, value in serving.cost.model_dump().items())
+        return float(told["value"]) if told and same else serving.cost.calibrated_threshold
+
     def words(self, scores: Sequence[float]) -> list[str]:
         """The answers as the target's own words; empty for regression."""
-        classes, threshold = self.classes, self.definition.serving.threshold
+        classes, threshold = self.classes, self.threshold
         return [] if classes is None else [classes.label(float(score >= threshold)) for score in scores]
 
     @property
@@ -103,6 +116,7 @@ def load_version(folder: Path, manifest: Manifest, definition: ModelDefinition) 
         schema=schema,
         scorer=scorer,
         score_bins=_score_bins(golden, definition),
+        golden_rows=len(golden),
         golden_difference=difference,
         loaded_seconds=time.perf_counter() - started,
     )

@@ -253,7 +253,7 @@ class Api:
         columns = {
             "probability": lambda: scores,
             "prediction": lambda: scores,
-            "label": lambda: (scores >= definition.serving.threshold).astype(np.int64),
+            "label": lambda: (scores >= served.champion.threshold).astype(np.int64),
             "word": lambda: served.champion.words(scored.scores),
             "id": lambda: scored.ids,
             "version": lambda: np.array(versions, dtype=np.int64),
@@ -356,7 +356,7 @@ def _predictions(scored: Scored, output: str, champion: LoadedModel) -> Sequence
     definition = champion.definition
     if definition.task == "regression" or output == "probability":
         return scored.scores
-    threshold = definition.serving.threshold
+    threshold = champion.threshold
     if output == "label":
         return [int(score >= threshold) for score in scored.scores]
     if output == "word":

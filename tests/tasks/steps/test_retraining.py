@@ -342,3 +342,21 @@ def test_a_champion_is_not_turned_round(trained: World) -> None:
         load_version(trained.workspace.registry, trained.training.version, turned)
     same = trained.definition.model_copy(update={"classes": ("false", "true")})  # the same two, written otherwise
     assert load_version(trained.workspace.registry, trained.training.version, same) is not None
+
+
+def test_a_training_judged_again_replaces_no_live_champion_by_itself(trained: World) -> None:
+    """The same newest rows, which the champion has learned from meanwhile: told, and no evidence against it."""
+    workspace, before = trained.workspace, trained.training
+    prepared = retraining.prepare(workspace, trained.definition, as_of=day(10), again=True)
+    assert prepared.champion is None
+    ids = [item.frame[ROW_ID].iloc[item.split.holdout].tolist() for item in (prepared, before.prepared)]
+    assert ids[0] == ids[1]
+    kept = retraining.judged_again(workspace, before.judged, "digits", promote=False).report
+    assert kept.verdict == "keep"
+    told = f"judged again on {kept.rows:,} rows on which models of digits were chosen before: no evidence"
+    assert kept.reasons[0] == f"version 1 stays, for --yes was not given; {told}"
+    let = retraining.judged_again(workspace, before.judged, "digits", promote=True).report
+    assert (let.verdict, let.reasons[0]) == ("promote", f"let in by a person over version 1; {told}")
+    poor = replace(before.judged, report=replace(before.judged.report, verdict="keep"))
+    assert retraining.judged_again(workspace, poor, "digits", promote=True).report.verdict == "keep"
+    assert retraining.beating(workspace, prepared).champion == before.version

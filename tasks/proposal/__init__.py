@@ -1,0 +1,1 @@
+"""A definition and a suite proposed from a table, each choice with its reason. Only `placing` writes."""
