@@ -20,6 +20,7 @@ from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
 from tasks.steps.report import write_report
+from tasks.steps.shown.figures import record_figures
 from tasks.steps.trial.probation import check_newcomer, end_probation
 from tasks.steps.trial.realise import record_gains
 from tasks.steps.trial.waiting import look_again, settle
@@ -56,6 +57,7 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         _ask_for_runs(workspace, definition, decision)
         if decision.verdict == "repair" and is_news(decision, before):
             _ask_for_a_person(model, decision)
+    step("figures", record_figures)(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
                                   "waiting": settled.to_dict() if settled else None}  # fmt: skip

@@ -22,6 +22,7 @@ from perennial.errors import PerennialError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("installation.demo", "Replay a year of flights through the real flows, and tell its story."),
     "up": ("installation.up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
+    "web": ("installation.web", "Serve the page: every model at a glance, and what waits for a person."),
     "serve": ("installation.serve", "Serve the champions of all models over HTTP until Ctrl-C."),
     "deploy": (
         "installation.deploy",

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
     api_port: int = Field(8000, ge=1, le=65535)
+    web_port: int = Field(8080, ge=1, le=65535)
     revision: str = Field("", description="The code's commit, where it runs without its repository: in an image.")
     patience_seconds: float = Field(
         120.0, ge=0, description="How long a flow waits for a registry or a storage that is away before it fails."

@@ -68,6 +68,10 @@ class Workspace:
         """Every model's definition by name."""
         return load_definitions(self.settings.model_folders)
 
+    def names(self) -> list[str]:
+        """Every model's name, read from the folders alone: no file is opened, so that a broken one hides no other."""
+        return sorted({path.stem for path in self._files()})
+
     def definition(self, model: str) -> ModelDefinition:
         """One model's definition; another model's broken file is no hindrance.
 

@@ -228,7 +228,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def services_for(settings: Settings) -> list[Service]:
-    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, the runner and the API."""
+    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, the runner, the API, the page."""
     services: list[Service] = []
     if settings.prefect_api_url is None:
         services.append(prefect_service(settings))
@@ -251,6 +251,7 @@ def services_for(settings: Settings) -> list[Service]:
         )
     )
     services.append(api_service(settings))
+    services.append(web_service(settings))
     return services
 
 
@@ -271,6 +272,21 @@ def api_service(settings: Settings) -> Service:
         address=f"http://{settings.host}:{settings.api_port}/docs",
         port=(settings.host, settings.api_port, "PERENNIAL_API_PORT"),
         grace_seconds=45.0,
+    )  # fmt: skip
+
+
+def web_service(settings: Settings) -> Service:
+    """The page; it works with whoever of the others is there."""
+    base = f"http://{settings.host}:{settings.web_port}"
+    return Service(
+        name="web",
+        command=(
+            sys.executable, "-m", "perennial.cli", "web", "--host", settings.host, "--port", str(settings.web_port),
+        ),
+        environment=api_service(settings).environment,
+        health_url=f"{base}/health",
+        address=base,
+        port=(settings.host, settings.web_port, "PERENNIAL_WEB_PORT"),
     )  # fmt: skip
 
 
@@ -320,7 +336,7 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
     def announce() -> None:
         if settings.prefect_api_url is None:
             publish_prefect(settings, settings.prefect_url)
-        for service in services:
+        for service in sorted(services, key=lambda service: service.name != "web"):
             if service.address:
                 console.print(f"  {service.name:8} {service.address}")
         console.print(f"  {'models':8} {', '.join(models)}")

@@ -1,0 +1,398 @@
+"""The page as an ASGI application: its routes, who may come in, and what every answer carries. No page is made here.
+
+Nothing changes by GET. What changes something is a form of ours: it carries the session's own token, comes from this
+very address, and names author and reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.web import reading, words
+from deployments.web.acts import ACTS, Actor
+from deployments.web.neighbours import Neighbours
+from deployments.web.pages import Pages
+from deployments.web.settings import People, Person, Role, WebSettings
+from deployments.web.watch import Watcher
+from perennial import __version__
+from perennial.errors import NotFoundError, PerennialError
+from perennial.serving.settings import is_loopback
+from perennial.workspace import Workspace
+
+HERE = Path(__file__).parent
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# A report is a library's own page, with scripts and styles in it: it is shown as a stranger, without any rights here.
+REPORT_POLICY = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' " \
+    "'unsafe-eval'; img-src data: blob:; font-src data:"  # fmt: skip
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "::1"]
+_MOST_FORM_BYTES = 65_536
+_MOST_LISTENERS = 100
+_BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
+_NOBODY = Person("", "admin")
+
+
+class Web:
+    """The application's parts and handlers."""
+
+    def __init__(
+        self, workspace: Workspace, settings: WebSettings, *, watcher: Watcher, neighbours: Neighbours,
+        clock: Callable[[], datetime],
+    ) -> None:  # fmt: skip
+        self.workspace, self.settings, self.clock = workspace, settings, clock
+        self.people = People(settings.tokens)
+        self.watcher, self.neighbours = watcher, neighbours
+        self.pages = Pages(workspace, watcher, neighbours)
+        self.actor = Actor(workspace, neighbours, clock)
+        self._asked: dict[str, deque[float]] = defaultdict(deque)
+        self._listeners = 0
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        self._templates.globals |= {"marks": words.MARKS, "acts": ACTS, "version": __version__}
+        self._templates.filters |= {
+            "number": words.number, "share": words.share, "moment": words.moment, "utc": words.utc, "span": words.span,
+            "change": words.change, "outcome": words.outcome, "kind_of": words.kind_of, "quoted": _quoted,
+        }  # fmt: skip
+
+    # Reading.
+
+    def overview(self, request: Request) -> Response:
+        return self._page(request, "overview.html", self.pages.overview(self.clock()))
+
+    def model(self, request: Request) -> Response:
+        return self._page(request, "model.html", self.pages.model(_name(request), self.clock()))
+
+    def checks(self, request: Request) -> Response:
+        return self._page(request, "checks.html", self.pages.checks(_name(request)))
+
+    def column(self, request: Request) -> Response:
+        column = request.path_params["column"]
+        return self._page(request, "column.html", self.pages.column(_name(request), column))
+
+    def decision(self, request: Request) -> Response:
+        found = self.pages.decision(_name(request), request.path_params["decision"])
+        return self._page(request, "decision.html", found)
+
+    def versions(self, request: Request) -> Response:
+        return self._page(request, "versions.html", self.pages.versions(_name(request)))
+
+    def version(self, request: Request) -> Response:
+        found = self.pages.version(_name(request), request.path_params["number"])
+        return self._page(request, "version.html", found)
+
+    def quarantine(self, request: Request) -> Response:
+        rule = request.query_params.get("rule", "")
+        return self._page(request, "quarantine.html", self.pages.quarantine(_name(request), self.clock(), rule))
+
+    def backtest(self, request: Request) -> Response:
+        return self._page(request, "backtest.html", self.pages.backtest(_name(request)))
+
+    def report(self, request: Request) -> Response:
+        self._person(request, "view")
+        path = reading.report_file(self.workspace, _name(request), request.path_params["name"])
+        policy = REPORT_POLICY if path.suffix == ".html" else POLICY
+        return FileResponse(path, headers={"content-security-policy": policy})
+
+    def health(self, _request: Request) -> Response:
+        return Response('{"status": "ok"}', media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """Server-sent events: `changed` whenever anything that a page shows has changed."""
+        self._person(request, "view")
+        if self._listeners >= _MOST_LISTENERS:
+            raise HTTPException(503, "too many pages are listening")
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(self._stream(request), media_type="text/event-stream", headers=headers)
+
+    async def _stream(self, request: Request) -> AsyncIterator[str]:
+        event, until = self.watcher.listen(), time.monotonic() + _STREAM_SECONDS
+        self._listeners += 1
+        try:
+            yield f"retry: 3000\nevent: hello\ndata: {self.watcher.generation}\n\n"
+            while time.monotonic() < until and not await request.is_disconnected():
+                try:
+                    await asyncio.wait_for(event.wait(), _BEAT_SECONDS)
+                except TimeoutError:
+                    yield ": beat\n\n"
+                    continue
+                event.clear()
+                yield f"event: changed\ndata: {self.watcher.generation}\n\n"
+        finally:
+            self._listeners -= 1
+            self.watcher.leave(event)
+
+    # Coming in.
+
+    def sign_in_page(self, request: Request) -> Response:
+        if not self.people.needed:
+            return RedirectResponse("/", 303)
+        return self._render(request, "sign_in.html", {"next": _safe_path(request.query_params.get("next"))}, None)
+
+    async def sign_in(self, request: Request) -> Response:
+        self._slow_down(request)
+        form = await self._form(request)
+        digest = self.people.enter(form.get("token", ""))
+        if digest is None:
+            shown = {"next": _safe_path(form.get("next")), "refused": "this token is not known"}
+            return self._render(request, "sign_in.html", shown, None, status=403)
+        request.session.clear()
+        request.session["token"] = digest
+        return RedirectResponse(_safe_path(form.get("next")), 303)
+
+    async def sign_out(self, request: Request) -> Response:
+        await self._form(request)
+        request.session.clear()
+        return RedirectResponse("/sign-in" if self.people.needed else "/", 303)
+
+    # Acting.
+
+    async def act(self, request: Request) -> Response:
+        self._slow_down(request)
+        name, model = request.path_params["act"], _name(request)
+        person = self._person(request, ACTS[name].role if name in ACTS else "approve")
+        form = await self._form(request)
+        by = person.name or form.get("by", "")
+        try:
+            done = await self.actor.act(name, model, form, by=by)
+        except PerennialError as error:
+            told, kind = str(error), "refused"
+        else:
+            told, kind = done.told, "done" if done.done else "refused"
+        if not person.name and by:
+            request.session["by"] = by[:80]
+        request.session["told"] = [kind, told[:1500]]
+        self.watcher.look_now()
+        return RedirectResponse(_safe_path(form.get("back")), 303)
+
+    # What handlers share.
+
+    def _person(self, request: Request, role: Role) -> Person:
+        """Who asks, if they may.
+
+        Raises:
+            _SignIn: Nobody is signed in, or no longer.
+            HTTPException: Their token's role does not allow it.
+        """
+        if not self.people.needed:
+            return _NOBODY
+        person = self.people.named(request.session.get("token"))
+        if person is None:
+            raise _SignIn
+        if not person.may(role):
+            raise HTTPException(403, f"{person.name} may {person.role}; this needs a token of the role {role}")
+        return person
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        """The fields of a form that this very session was given.
+
+        Raises:
+            HTTPException: It is too long, or comes from elsewhere, or from a session that has ended.
+        """
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > _MOST_FORM_BYTES:
+                raise HTTPException(413, f"a form has at most {_MOST_FORM_BYTES} bytes")
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+        known = request.session.get("form")
+        if _from_elsewhere(request) or not isinstance(known, str) or not hmac.compare_digest(
+            known.encode(), form.pop("form", "").encode()
+        ):  # fmt: skip
+            raise HTTPException(
+                403, "this form was not made by this page for you, or your session has ended: nothing was changed. "
+                "Open the page again and repeat it"
+            )  # fmt: skip
+        return form
+
+    def _slow_down(self, request: Request) -> None:
+        """Refuse who asks too often.
+
+        Raises:
+            HTTPException: 429.
+        """
+        now, asked = time.monotonic(), self._asked[request.client.host if request.client else ""]
+        while asked and now - asked[0] > 60:
+            asked.popleft()
+        if len(asked) >= self.settings.acts_a_minute:
+            raise HTTPException(429, "too many at once: wait a minute")
+        asked.append(now)
+        for address in [item for item, times in self._asked.items() if times and now - times[-1] > 60]:
+            del self._asked[address]
+
+    def _page(self, request: Request, template: str, shown: Mapping[str, Any]) -> Response:
+        return self._render(request, template, shown, self._person(request, "view"))
+
+    def _render(
+        self, request: Request, template: str, shown: Mapping[str, Any], person: Person | None, status: int = 200
+    ) -> Response:
+        if "form" not in request.session:
+            request.session["form"] = secrets.token_urlsafe(24)
+        told = request.session.pop("told", None)
+        text = self._templates.get_template(template).render(
+            {
+                "refused": "", **shown, "person": person, "form_token": request.session["form"], "told": told,
+                "now": self.clock(), "away": sorted(self.neighbours.away.items()), "by": request.session.get("by", ""),
+                "path": request.url.path, "prefect_ui": self.neighbours.prefect_ui, "people": self.people.needed,
+            }
+        )  # fmt: skip
+        return HTMLResponse(text, status)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Any refusal as a page: what is wrong, and what to do."""
+        if isinstance(error, _SignIn):
+            if request.method != "GET":
+                told = "your session has ended: nothing was changed. Sign in and repeat it"
+                return self._problem(request, 401, told)
+            if request.url.path == "/events":
+                return Response(status_code=401)
+            return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303)
+        if isinstance(error, HTTPException):
+            return self._problem(request, error.status_code, error.detail)
+        assert isinstance(error, PerennialError)
+        return self._problem(request, 404 if isinstance(error, NotFoundError) else 503, str(error))
+
+    def _problem(self, request: Request, status: int, told: str) -> Response:
+        person = _NOBODY if not self.people.needed else self.people.named(request.session.get("token"))
+        return self._render(request, "problem.html", {"status": status, "problem": told}, person, status)
+
+
+class _SignIn(Exception):
+    """Nobody is signed in."""
+
+
+class _Hardened:
+    """Gives every answer the headers that keep strangers' content and pages out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in given)]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def make_app(
+    workspace: Workspace, settings: WebSettings, *, host: str = "127.0.0.1", pause_seconds: float = 1.0,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Starlette:  # fmt: skip
+    """The application; its watcher runs as long as the application does.
+
+    Args:
+        host: What it is bound to: on loopback only loopback's names are answered, or a page elsewhere could have this
+            one read by a name of its own.
+    """
+    neighbours = Neighbours(workspace.settings, clock=clock)
+    watcher = Watcher(workspace, neighbours, pause_seconds, clock=clock)
+    web = Web(workspace, settings, watcher=watcher, neighbours=neighbours, clock=clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        watcher.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(watcher.stop)
+            neighbours.close()
+
+    hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
+    allowed = [*hosts, *_LOOPBACK_NAMES] if hosts or is_loopback(host) else ["*"]
+    base = "/models/{model}"
+    routes = [
+        Route("/", web.overview),
+        Route(base, web.model),
+        Route(f"{base}/checks", web.checks),
+        Route(f"{base}/columns/{{column:path}}", web.column),
+        Route(f"{base}/decisions/{{decision}}", web.decision),
+        Route(f"{base}/versions", web.versions),
+        Route(f"{base}/versions/{{number:int}}", web.version),
+        Route(f"{base}/quarantine", web.quarantine),
+        Route(f"{base}/backtest", web.backtest),
+        Route(f"{base}/reports/{{name}}", web.report),
+        Route(f"{base}/acts/{{act}}", web.act, methods=["POST"]),
+        Route("/events", web.events),
+        Route("/health", web.health),
+        Route("/sign-in", web.sign_in_page),
+        Route("/sign-in", web.sign_in, methods=["POST"]),
+        Route("/sign-out", web.sign_out, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+    session: dict[str, Any] = {
+        "secret_key": secrets.token_urlsafe(32), "session_cookie": "perennial", "same_site": "strict",
+        "max_age": int(settings.session_hours * 3600), "https_only": settings.secure,
+    }  # fmt: skip
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(_Hardened),
+            Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False),
+            Middleware(SessionMiddleware, **session),
+        ],
+        exception_handlers={HTTPException: web.refused, PerennialError: web.refused, _SignIn: web.refused},
+        lifespan=lifespan,
+    )
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["model"]
+    return name
+
+
+def _safe_path(value: str | None) -> str:
+    """A path of this very server, whatever a form or an address says."""
+    if value and re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", value) and not urlsplit(value).netloc and "\\" not in value:
+        return value
+    return "/"
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a browser says that another site's page sent this."""
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def _quoted(value: str) -> str:
+    """A text as a part of a path."""
+    return quote(value, safe="")
