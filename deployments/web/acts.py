@@ -1,7 +1,7 @@
-"""What a person can do from a page: each act is the command of that name, run as a child process, or a run of Prefect's.
+"""What a person can do from a page: each is the command of that name in a process of its own, or a run of Prefect's.
 
-So a page refuses with the command's own words, and there is no second way of doing anything. Every act, done or refused,
-is noted in the ledger with author and reason.
+So a page refuses with the command's own words, and there is no second way of doing anything. Every act, done or
+refused, is noted in the ledger with author and reason.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Actor:
         if act.arguments is not None:
             done = await self._command(model, act.arguments(form), by=by, reason=reason)
         else:
-            done = await asyncio.to_thread(self._start, act, model, form, by, reason)
+            done = await asyncio.to_thread(self._start, act, model, form, by)
         note = {"act": name, "reason": reason, "told": done.told, "done": done.done, "what": _what(form)}
         await asyncio.to_thread(self._workspace.ledger(model).note, note, by=by, at=self._clock())
         return done
@@ -139,7 +139,7 @@ class Actor:
         lines = [text for text in err.decode("utf-8", "replace").splitlines() if text.startswith("error: ")]
         return Done(False, lines[-1].removeprefix("error: ") if lines else "the command failed; its log is the page's")
 
-    def _start(self, act: Act, model: str, form: Mapping[str, str], by: str, reason: str) -> Done:
+    def _start(self, act: Act, model: str, form: Mapping[str, str], by: str) -> Done:
         try:
             tags = [f"started by {by}"[:80]]
             run = self._neighbours.start(act.flow, model, act.parameters(form) | {"model": model}, tags=tags)

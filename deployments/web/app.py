@@ -87,6 +87,7 @@ class Web:
         self._templates.filters |= {
             "number": words.number, "share": words.share, "moment": words.moment, "utc": words.utc, "span": words.span,
             "change": words.change, "outcome": words.outcome, "kind_of": words.kind_of, "quoted": _quoted,
+            "coded": words.coded, "is_run": words.is_run,
         }  # fmt: skip
 
     # Reading.

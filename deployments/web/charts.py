@@ -1,4 +1,4 @@
-"""Pictures as geometry: scales, ticks, lines and bands in the units of an SVG. The templates draw them; no colours here.
+"""Pictures as geometry: scales, ticks, lines and bands in an SVG's units. The templates draw them; no colours here.
 
 Each picture is a small frozen value, so that a page's SVG is made by the same escaping templates as its text, marks can
 be links, and light and dark are the style sheet's.
@@ -65,7 +65,7 @@ class TimeScale:
     def _month_starts(self, months: int) -> list[datetime]:
         number = self.first.year * 12 + self.first.month - 1
         number += -number % months
-        found = []
+        found: list[datetime] = []
         while True:
             moment = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
             if moment > self.last:
@@ -116,6 +116,18 @@ def line(across: Sequence[float], values: Values, scale: ValueScale) -> str:
             continue
         parts.append(f"{pen}{place:g},{scale.place(value):g}")
         pen = "L"
+    return "".join(parts)
+
+
+def steps(across: Sequence[float], values: Values, scale: ValueScale) -> str:
+    """As `line`, of what stays as it is until the next value."""
+    parts, before = [], False
+    for place, value in zip(across, values, strict=True):
+        if value is None or not math.isfinite(value):
+            before = False
+            continue
+        parts.append(f"H{place:g}V{scale.place(value):g}" if before else f"M{place:g},{scale.place(value):g}")
+        before = True
     return "".join(parts)
 
 
@@ -183,6 +195,11 @@ class Picture:
     strip: tuple[Dot, ...] = ()
     strip_width: float = 0.0
     strip_top: float = 0.0
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The legend: kind and name of each series once."""
+        return list(dict.fromkeys((series.kind, series.name) for panel in self.panels for series in panel.series))
 
 
 def sparkline(values: Values, width: float = 120.0, height: float = 28.0) -> str:

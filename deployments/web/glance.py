@@ -215,7 +215,9 @@ def waiting_for(glance: Glance, approvals: Sequence[dict[str, Any]]) -> list[Wai
         found.append(Waiting("repair", "its data needs repair", f"{base}/decisions/{glance.repair.decision_id}"))
     for version in approvals:
         found.append(
-            Waiting("approval", f"version {version['version']} waits for a yes", f"{base}/versions/{version['version']}")
+            Waiting(
+                "approval", f"version {version['version']} waits for a yes", f"{base}/versions/{version['version']}"
+            )
         )
     if glance.quarantined:
         rows = f"{glance.quarantined:,} row{'s' if glance.quarantined != 1 else ''} in quarantine"

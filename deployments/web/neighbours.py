@@ -109,7 +109,9 @@ class Neighbours:
                 raise ServiceError(f"{kind}/{model} is not deployed", "Run `perennial deploy`") from None
             raise ServiceError(f"Prefect refused: {error.response.text[:300]}", "See its log") from None
         except (httpx.HTTPError, OSError) as error:
-            raise ServiceError(f"Prefect does not answer ({type(error).__name__})", "Start it: `perennial up`") from None
+            raise ServiceError(
+                f"Prefect does not answer ({type(error).__name__})", "Start it: `perennial up`"
+            ) from None
         self._looked = None
         return run
 
@@ -129,7 +131,7 @@ class Neighbours:
         """
         name = model.replace("'", "")
         found = self._mlflow_pages(f"name = '{name}'")
-        aliases = self._mlflow("GET", "registered-models/get", {"name": model}, absent={})
+        aliases = self._mlflow("registered-models/get", {"name": model}, absent={})
         held: dict[str, list[str]] = {}
         for item in aliases.get("registered_model", {}).get("aliases", []):
             held.setdefault(str(item["version"]), []).append(item["alias"])
@@ -142,7 +144,7 @@ class Neighbours:
         Raises:
             ServiceError: MLflow is away.
         """
-        data = self._mlflow("GET", "runs/get", {"run_id": run_id}, absent={}).get("run", {}).get("data", {})
+        data = self._mlflow("runs/get", {"run_id": run_id}, absent={}).get("run", {}).get("data", {})
         return {
             "metrics": {item["key"]: float(item["value"]) for item in data.get("metrics", [])},
             "params": {item["key"]: item["value"] for item in data.get("params", [])},
@@ -155,7 +157,7 @@ class Neighbours:
             ServiceError: MLflow is away.
         """
         asked = {"run_id": run_id, "metric_key": f"curve/{name}", "max_results": 1000}
-        found = self._mlflow("GET", "metrics/get-history", asked, absent={})
+        found = self._mlflow("metrics/get-history", asked, absent={})
         return sorted((int(item.get("step", 0)) / 100, float(item["value"])) for item in found.get("metrics", []))
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
@@ -186,7 +188,9 @@ class Neighbours:
             if item.get("paused") or any(not each.get("active", True) for each in item.get("schedules") or [])
         }
         ours = {"deployments": {"tags": {"all_": ["perennial"]}}}
-        active = self._runs(ours | {"flow_runs": {"state": {"type": {"any_": list(_ACTIVE)}}}}, "EXPECTED_START_TIME_DESC")
+        active = self._runs(
+            ours | {"flow_runs": {"state": {"type": {"any_": list(_ACTIVE)}}}}, "EXPECTED_START_TIME_DESC"
+        )
         done = self._runs(
             ours | {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED", *_ACTIVE]}}}}, "END_TIME_DESC"
         )
@@ -224,7 +228,7 @@ class Neighbours:
         found: list[dict[str, Any]] = []
         asked: dict[str, Any] = {"filter": wanted, "max_results": _PAGE}
         while True:
-            page = self._mlflow("GET", "model-versions/search", asked, absent={})
+            page = self._mlflow("model-versions/search", asked, absent={})
             found += page.get("model_versions", [])
             if not page.get("next_page_token"):
                 return found
@@ -264,7 +268,7 @@ class Neighbours:
         answer.raise_for_status()
         return answer.json()
 
-    def _mlflow(self, method: str, path: str, asked: dict[str, Any], *, absent: dict[str, Any]) -> dict[str, Any]:
+    def _mlflow(self, path: str, asked: dict[str, Any], *, absent: dict[str, Any]) -> dict[str, Any]:
         def call() -> httpx.Response | None:
             return self._get(f"{self.mlflow_url}/api/2.0/mlflow/{path}", asked)
 

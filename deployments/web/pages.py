@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,10 +11,11 @@ from deployments.web import pictures, reading
 from deployments.web.glance import Glance, Waiting, urgency, waiting_for
 from deployments.web.neighbours import Neighbours
 from deployments.web.watch import Watcher
+from deployments.web.words import is_run
 from perennial.errors import NotFoundError, ServiceError
 from perennial.workspace import Workspace
 
-SHOWN_CHECKS = 26
+SHOWN_CHECKS = 10
 SPARK_CHECKS = 26
 _MOST_ROWS = 50
 
@@ -64,7 +64,7 @@ class Pages:
             "first": pictures.newest_of(figures, "first"),
             "ages": [] if newest is None else newest["evidence"].get("coverage_by_age", []),
             "checks": glance.points[::-1][:SHOWN_CHECKS],
-            "reigns": glance.reigns[::-1],
+            "reigns": glance.reigns[::-1][:200],
             "runs": self.neighbours.runs.get(name, [])[:20],
             "deliveries": [self._delivery(name, item) for item in reading.deliveries(store, name)],
             "people_acts": ledger.acts()[::-1][:20],
@@ -111,7 +111,9 @@ class Pages:
         else:
             entry = self.workspace.ledger(name).entry(known[0].decision_id)
         history = reading.signal_history(self.workspace.store, name)
-        before = [item for item in history if datetime.fromisoformat(item.as_of) <= datetime.fromisoformat(entry["as_of"])]
+        before = [
+            item for item in history if datetime.fromisoformat(item.as_of) <= datetime.fromisoformat(entry["as_of"])
+        ]
         sparks = pictures.signal_sparks(entry["signals"], before)
         reign = next((line for line in glance.reigns if line.decision_id == entry["decision_id"]), None)
         return {
@@ -120,11 +122,9 @@ class Pages:
             "sparks": sparks,
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
-            "prefect": f"{self.neighbours.prefect_ui}/runs/flow-run/" if _is_run(entry["claimed_by"]) else "",
+            "prefect": f"{self.neighbours.prefect_ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",
             "mlflow": f"{self.neighbours.mlflow_url}/#/models/{name}/versions/",
-            "deliveries": [
-                item for item in (self._delivery(name, each) for each in self._deliveries_of(name, entry)) if item["report"]
-            ],
+            "deliveries": self._reported(name, entry),
             "asks": entry["verdict"] == "repair" and not entry.get("acceptance")
             and glance.last is not None and glance.last.decision_id == entry["decision_id"],
         }  # fmt: skip
@@ -209,13 +209,14 @@ class Pages:
         at = item["ingested_at"].to_pydatetime()
         return item | {"report": reading.validation_report(self.workspace, name, item["batch_id"], at)}
 
-    def _deliveries_of(self, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
-        """The deliveries of the time that a decision's window covers, newest first."""
+    def _reported(self, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
+        """The deliveries with a report of the time that a decision's window covers, newest first."""
         until = datetime.fromisoformat(entry["as_of"])
         window = entry["evidence"].get("window_start")
         since = datetime.fromisoformat(window) if window else until - timedelta(days=7)
         known = reading.deliveries(self.workspace.store, name, most=10_000)
-        return [item for item in known if since < item["ingested_at"] <= until][:6]
+        inside = [self._delivery(name, item) for item in known if since < item["ingested_at"] <= until]
+        return [item for item in inside if item["report"]][:6]
 
     def _reference(self, name: str, version: int) -> bytes | None:
         found = next((item for item in self.neighbours.versions(name) if item["version"] == version), None)
@@ -250,17 +251,12 @@ def _columns(entry: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _importance(metrics: dict[str, float]) -> list[tuple[str, float]]:
-    found = [(name.removeprefix("importance/"), value) for name, value in metrics.items() if name.startswith("importance/")]
+    found = [
+        (name.removeprefix("importance/"), value) for name, value in metrics.items() if name.startswith("importance/")
+    ]
     return sorted(found, key=lambda item: -item[1])[:15]
 
 
 def _entry(line: dict[Any, Any]) -> dict[str, Any]:
     plain = {str(name): None if value != value else value for name, value in line.items()}
     return plain | {"row": json.loads(line["row"]), "rules": json.loads(line["rules"])}
-
-
-def _is_run(claimed_by: object) -> bool:
-    """Whether who claimed a decision is a run of Prefect's, which has a page."""
-    return isinstance(claimed_by, str) and len(claimed_by) == 36 and claimed_by.count("-") == 4
-
-

@@ -1,4 +1,4 @@
-"""The pages' pictures: a model's story, a column's, a signal's, a curve. Which numbers they show; geometry is in charts."""
+"""The pages' pictures: a model's story, a column's, a signal's, a curve. Which numbers; geometry is in charts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from deployments.web.charts import (
     band,
     line,
     sparkline,
+    steps,
 )
 from deployments.web.glance import DecisionFacts, Glance, SignalFacts
 from deployments.web.reading import ColumnWindow
@@ -51,7 +52,7 @@ def story(glance: Glance, figures: pd.DataFrame) -> Picture | None:
         for place, point in zip(across, points, strict=True)
         if point.loss is not None
     )  # fmt: skip
-    promised = Series("at promotion", "promised", line(across, [point.at_promotion for point in points], quality))
+    promised = Series("at promotion", "promised", steps(across, [point.at_promotion for point in points], quality))
     live = Series(
         "live champion", "live", line(across, [point.loss for point in points], quality),
         band(across, [point.low for point in points], [point.high for point in points], quality), dots,

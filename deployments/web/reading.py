@@ -89,7 +89,7 @@ def ordinary_range(reference: bytes | None, column: str) -> dict[str, tuple[floa
     return found
 
 
-def deliveries(store: Store, model: str, *, most: int = 12) -> list[dict[str, Any]]:
+def deliveries(store: Store, model: str, *, most: int = 8) -> list[dict[str, Any]]:
     """The newest deliveries, newest first."""
     columns = ["batch_id", "ingested_at", "source", "verdict", "rows", "kept", "quarantined", "labels"]
     frame = store.frame(model, "receipts", columns=columns)

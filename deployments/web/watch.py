@@ -103,7 +103,7 @@ class Watcher:
             except PerennialError as error:
                 _log.warning("the models can't be looked at: %s", error)
                 changed = False
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is logged whole, and the next round looks again
                 _log.exception("the models can't be looked at")
                 changed = False
             if changed or self.reading:

@@ -1,17 +1,14 @@
-"""How pages say numbers, shares, moments, spans and verdicts. No markup: the templates escape all of it."""
+"""How pages say numbers, shares, moments, spans and verdicts; the templates escape what is not marked up here."""
 
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-VERDICTS = {
-    "hold": "hold",
-    "recalibrate": "recalibrate",
-    "retrain": "retrain",
-    "repair": "repair",
-}
+from markupsafe import Markup, escape
+
 # A sign beside the colour: nobody has to tell colours apart.
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
 OUTCOMES = {
@@ -21,7 +18,6 @@ OUTCOMES = {
     "insufficient evidence": "not enough evidence",
     "rolled back": "rolled back",
 }
-KINDS = {"live": "what was answered", "first": "never retrained", "control": "control group"}
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -85,6 +81,17 @@ def change(now: float | None, before: float | None) -> str:
     if now is None or not before:
         return ""
     return f"{100 * (now - before) / abs(before):+.1f} %"
+
+
+def coded(text: str) -> Markup:
+    """The text, escaped, with what stands between backticks as code."""
+    # Markup of what was escaped just now: only our own two tags are added.
+    return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+
+
+def is_run(by: object) -> bool:
+    """Whether an author is a run of Prefect's, which has a page."""
+    return isinstance(by, str) and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", by) is not None
 
 
 def outcome(value: str) -> str:
