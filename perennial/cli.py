@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
     "refuse": ("lifecycle.approve", "Refuse the version that waits for a person."),
+    "compare": ("lifecycle.compare", "Set two versions side by side, on the same rows."),
     "rollback": ("lifecycle.rollback", "Make an earlier champion the champion again."),
     "containerize": (
         "installation.containerize",

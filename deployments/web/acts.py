@@ -7,6 +7,7 @@ refused, is noted in the ledger with author and reason.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from perennial.settings import PROJECT_ROOT, Settings
 from perennial.workspace import Workspace
 
 SECONDS = 180.0
+_log = logging.getLogger("perennial.web")
 _MOST_TEXT = 2000
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _NAME = re.compile(r"[0-9a-f-]{4,40}")
@@ -90,6 +92,7 @@ class Actor:
 
     def __init__(self, workspace: Workspace, neighbours: Neighbours, clock: Callable[[], datetime]) -> None:
         self._workspace, self._neighbours, self._clock = workspace, neighbours, clock
+        self._comparing = asyncio.Semaphore(1)  # each scores thousands of rows with two models
 
     async def act(self, name: str, model: str, form: Mapping[str, str], *, by: str) -> Done:
         """Do it, or be refused.
@@ -111,18 +114,23 @@ class Actor:
         await asyncio.to_thread(self._workspace.ledger(model).note, note, by=by, at=self._clock())
         return done
 
+    async def compare(self, model: str, left: int, right: int) -> Done:
+        """Let `perennial compare` set two versions side by side; it changes nothing, so nothing is noted."""
+        self._workspace.definition(model)
+        async with self._comparing:
+            return await self._run("compare", "--", model, str(left), str(right))
+
     async def _command(self, model: str, arguments: Sequence[str], *, by: str, reason: str) -> Done:
-        """Run the command; its one line on stdout, or its error."""
         command, *rest = arguments
         action = [rest.pop(0)] if command == "quarantine" else []
         positional = [part for part in rest if not part.startswith("--")]
         options = [part for part in rest if part.startswith("--")]
-        line = [
-            sys.executable, "-m", "perennial.cli", command, *options, f"--by={by}", f"--reason={reason}", "--",
-            model, *action, *positional,
-        ]  # fmt: skip
+        return await self._run(command, *options, f"--by={by}", f"--reason={reason}", "--", model, *action, *positional)
+
+    async def _run(self, *arguments: str) -> Done:
+        """Run a command; what it says on stdout, or its error."""
         child = await asyncio.create_subprocess_exec(
-            *line,
+            *(sys.executable, "-m", "perennial.cli", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -136,8 +144,12 @@ class Actor:
             return Done(False, f"it took longer than {SECONDS:g} s and was ended; look at what it has done before")
         if child.returncode == 0:
             return Done(True, out.decode("utf-8", "replace").strip())
-        lines = [text for text in err.decode("utf-8", "replace").splitlines() if text.startswith("error: ")]
-        return Done(False, lines[-1].removeprefix("error: ") if lines else "the command failed; its log is the page's")
+        told = err.decode("utf-8", "replace")
+        lines = [text for text in told.splitlines() if text.startswith("error: ")]
+        if not lines:
+            _log.error("`perennial %s` failed: %s", arguments[0], told)
+            return Done(False, "the command failed; why is in logs/web.log of the home")
+        return Done(False, lines[-1].removeprefix("error: "))
 
     def _start(self, act: Act, model: str, form: Mapping[str, str], by: str) -> Done:
         try:

@@ -83,7 +83,7 @@ class Web:
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        self._templates.globals |= {"marks": words.MARKS, "acts": ACTS, "version": __version__}
+        self._templates.globals |= {"marks": words.MARKS, "acts": ACTS, "release": __version__}
         self._templates.filters |= {
             "number": words.number, "share": words.share, "moment": words.moment, "utc": words.utc, "span": words.span,
             "change": words.change, "outcome": words.outcome, "kind_of": words.kind_of, "quoted": _quoted,
@@ -115,6 +115,10 @@ class Web:
     def version(self, request: Request) -> Response:
         found = self.pages.version(_name(request), request.path_params["number"])
         return self._page(request, "version.html", found)
+
+    def comparison(self, request: Request) -> Response:
+        left, right = request.path_params["number"], request.path_params["other"]
+        return self._page(request, "comparison.html", self.pages.comparison(_name(request), left, right))
 
     def quarantine(self, request: Request) -> Response:
         rule = request.query_params.get("rule", "")
@@ -199,6 +203,18 @@ class Web:
         request.session["told"] = [kind, told[:1500]]
         self.watcher.look_now()
         return RedirectResponse(_safe_path(form.get("back")), 303)
+
+    async def compare(self, request: Request) -> Response:
+        self._slow_down(request)
+        self._person(request, "view")
+        form = await self._form(request)
+        model, left, right = _name(request), request.path_params["number"], form.get("other", "")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", right):
+            raise HTTPException(400, f"other = {right[:80]!r} is no version")
+        done = await self.actor.compare(model, left, int(right))
+        if not done.done:
+            request.session["told"] = ["refused", done.told[:1500]]
+        return RedirectResponse(f"/models/{model}/versions/{left}/against/{right}", 303)
 
     # What handlers share.
 
@@ -287,6 +303,11 @@ class Web:
         assert isinstance(error, PerennialError)
         return self._problem(request, 404 if isinstance(error, NotFoundError) else 503, str(error))
 
+    async def broken(self, request: Request, _error: Exception) -> Response:
+        """What nobody foresaw: it is in the log, whole; who asked is told so, and nothing else."""
+        text = self._templates.get_template("broken.html").render({"path": request.url.path})
+        return HTMLResponse(text, 500, headers=_HEADERS)
+
     def _problem(self, request: Request, status: int, told: str) -> Response:
         person = _NOBODY if not self.people.needed else self.people.named(request.session.get("token"))
         return self._render(request, "problem.html", {"status": status, "problem": told}, person, status)
@@ -347,6 +368,8 @@ def make_app(
         Route(f"{base}/decisions/{{decision}}", web.decision),
         Route(f"{base}/versions", web.versions),
         Route(f"{base}/versions/{{number:int}}", web.version),
+        Route(f"{base}/versions/{{number:int}}/against", web.compare, methods=["POST"]),
+        Route(f"{base}/versions/{{number:int}}/against/{{other:int}}", web.comparison),
         Route(f"{base}/quarantine", web.quarantine),
         Route(f"{base}/backtest", web.backtest),
         Route(f"{base}/reports/{{name}}", web.report),
@@ -369,7 +392,12 @@ def make_app(
             Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False),
             Middleware(SessionMiddleware, **session),
         ],
-        exception_handlers={HTTPException: web.refused, PerennialError: web.refused, _SignIn: web.refused},
+        exception_handlers={
+            HTTPException: web.refused,
+            PerennialError: web.refused,
+            _SignIn: web.refused,
+            Exception: web.broken,
+        },
         lifespan=lifespan,
     )
 

@@ -163,6 +163,17 @@ class Pages:
             "importance": _importance(run["metrics"]),
         }  # fmt: skip
 
+    def comparison(self, name: str, left: int, right: int) -> dict[str, Any]:
+        """Two versions on the same rows, where they were compared."""
+        found = reading.comparison(self.workspace, name, left, right)
+        drawn = []
+        if found and found["left"]["calibration"]:
+            for side in (found["left"], found["right"]):
+                points = [(place / 100, value) for place, value in enumerate(side["calibration"]) if value is not None]
+                title = f"Calibration of version {side['version']}"
+                drawn.append(pictures.curve(title, "probability said", "share that came true", points))
+        return {"glance": self._glance(name), "left": left, "right": right, "found": found, "curves": drawn}
+
     def quarantine(self, name: str, now: datetime, rule: str) -> dict[str, Any]:
         """What lies in quarantine, by rule, and the rows themselves."""
         from tasks.intake.quarantine import OPEN, age_text, entries, overview

@@ -122,6 +122,15 @@ def report_file(workspace: Workspace, model: str, name: str) -> Path:
     return path
 
 
+def comparison(workspace: Workspace, model: str, left: int, right: int) -> dict[str, Any] | None:
+    """What `perennial compare` has kept of two versions; None where they were not compared yet."""
+    path = _folder(workspace, model) / f"compare-{left}-{right}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def backtest(workspace: Workspace, model: str) -> dict[str, Any] | None:
     """The newest backtest's figures; None where none was made."""
     path = _folder(workspace, model) / "backtest.json"
