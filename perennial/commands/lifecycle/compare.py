@@ -31,17 +31,11 @@ def compare(model: str, left: int, right: int, as_of: datetime | None, as_json: 
     for side in (found.left, found.right):
         if side.learned:
             click.echo(f"version {side.version} has learned from {side.learned} of these rows, which flatters it")
-    columns = ("metric", f"version {left}", f"version {right}")
-    print_table(
-        columns,
-        [(name, _text(found.left.metrics[name]), _text(found.right.metrics[name])) for name in found.left.metrics],
-    )
+    metrics = ((name, value, found.right.metrics[name]) for name, value in found.left.metrics.items())
+    rows = [(name, *("" if value is None else f"{value:.4g}" for value in values)) for name, *values in metrics]
+    print_table(("metric", f"version {left}", f"version {right}"), rows)
     interval = f" [{found.low:.4g}, {found.high:.4g}]" if found.low is not None and found.high is not None else ""
     click.echo(
         f"{found.loss} of version {right} less that of {left}: {found.difference:+.4g}{interval}, on {found.rows} rows "
         f"from {found.start[:10]} to {found.end[:10]}"
     )
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

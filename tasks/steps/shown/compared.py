@@ -1,7 +1,7 @@
 """Two versions side by side on the same rows: the newest ones whose truth is known. It promotes and refuses nobody.
 
-What the gate said of a version is of the rows of its time; two versions' figures in a registry are of different rows and
-say nothing of each other. Here both answer the same rows, now.
+What the gate said of a version is of the rows of its time: two versions' figures in a registry are of different rows,
+and say nothing of each other. Here both answer the same rows, now.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Side:
 
     Attributes:
         learned: So many of the rows lie within its training, which flatters it.
-        calibration: Share that came true at the probability 0, 0.01, …, 1; None where undefined. Empty for a regression.
+        calibration: Share that came true at a probability of 0, 0.01, …, 1; None where undefined. A regression has none.
     """
 
     version: int
@@ -214,16 +214,8 @@ def _disagreements(
             break
         row = rows.iloc[int(place)]
         features = {name: _shown(row[name]) for name in definition.features.columns}
-        found.append(
-            Disagreement(
-                str(row[ROW_ID]),
-                row[ROW_TIME].isoformat(),
-                float(scores[0][place]),
-                float(scores[1][place]),
-                float(truth[place]),
-                features,
-            )  # fmt: skip
-        )
+        said = [float(score[place]) for score in scores]
+        found.append(Disagreement(str(row[ROW_ID]), row[ROW_TIME].isoformat(), *said, float(truth[place]), features))
     return found
 
 
