@@ -38,7 +38,7 @@ class Side:
 
     Attributes:
         learned: So many of the rows lie within its training, which flatters it.
-        calibration: Share that came true at a probability of 0, 0.01, …, 1; None where undefined. A regression has none.
+        calibration: Share that came true at a probability of 0, 0.01, …, 1, None where undefined; of classes only.
     """
 
     version: int
@@ -214,8 +214,9 @@ def _disagreements(
             break
         row = rows.iloc[int(place)]
         features = {name: _shown(row[name]) for name in definition.features.columns}
-        said = [float(score[place]) for score in scores]
-        found.append(Disagreement(str(row[ROW_ID]), row[ROW_TIME].isoformat(), *said, float(truth[place]), features))
+        left, right = (float(score[place]) for score in scores)
+        moment = row[ROW_TIME].isoformat()
+        found.append(Disagreement(str(row[ROW_ID]), moment, left, right, float(truth[place]), features))
     return found
 
 
