@@ -21,7 +21,7 @@ from perennial.settings import Settings
 from perennial.workspace import Workspace
 from tasks.steps.score import load_version, score_unscored
 
-_MUST_RUN = ("postgres", "s3")
+_MUST_RUN = ("postgres", "s3", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,7 @@ from tasks.steps.shown.figures import record_figures
 
 HOSTILE = '<script>alert("x")</script>'
 DESCRIPTION = f"Is this digit even? {HOSTILE} & more"
-LAST = 17
+FIRST, LAST = 13, 16
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,32 @@ def rows(first: float, last: float) -> pd.DataFrame:
 
 def make_story(workspace: Workspace) -> Storied:
     """A first champion, checks of it, a challenger that waits, and refused rows."""
-    definition = small_model.define(
-        workspace, description=DESCRIPTION, gate={"slice_minimum_rows": 10, "approval": "automatic"}
-    )
+    definition = _define(workspace, "automatic")
     small_model.add(workspace, definition, rows(0, 10), as_of=day(10), history=True)
     small_model.retrain(workspace, definition, as_of=day(10))
     decisions = []
-    for number in range(11, LAST + 1):
-        small_model.add(workspace, definition, rows(number - 1, number), as_of=day(number))
+    for number in range(FIRST, LAST + 1):
+        since = 10 if number == FIRST else number - 1
+        small_model.add(workspace, definition, rows(since, number), as_of=day(number))
         champion = workspace.registry.champion(definition.name)
         assert champion is not None
         pipeline = load_version(workspace.registry, champion, definition)
         score_unscored(workspace.store, definition, pipeline, version=champion.number, as_of=day(number))
-        if number >= 13:
-            decisions.append(check(workspace, definition, day(number)))
+        decisions.append(check(workspace, definition, day(number)))
     broken = rows(LAST, LAST + 1).head(20)
     broken.loc[broken.index[0], ["row", "ink_11"]] = [f"r-{HOSTILE}", 99.0]
     small_model.add(workspace, definition, broken, as_of=day(LAST + 0.5))
+    definition = _define(workspace, "human")
     second = small_model.retrain(workspace, definition, as_of=day(LAST)).version
     approval.ask(workspace.registry, second)
     workspace.registry.set_tags(second, {"beaten_version": "1"})
     waiting = workspace.registry.version(definition.name, second.number)
     return Storied(workspace, definition, tuple(decisions), waiting)
+
+
+def _define(workspace: Workspace, answer: str) -> ModelDefinition:
+    gate = {"slice_minimum_rows": 10, "approval": answer}
+    return small_model.define(workspace, description=DESCRIPTION, gate=gate)
 
 
 def check(workspace: Workspace, definition: ModelDefinition, at: datetime) -> Decision:
@@ -107,7 +111,7 @@ def page(
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as client:
             _wait_until_ready(client)
             yield client
     finally:
@@ -140,6 +144,4 @@ def fresh_settings(folder: Path) -> Settings:
     """Settings of a home in which nothing was ever done."""
     for name in ("models", "expectations"):
         (folder / name).mkdir(parents=True)
-    return Settings(
-        home=folder / "home", models=str(folder / "models"), expectations=str(folder / "expectations")
-    )
+    return Settings(home=folder / "home", models=str(folder / "models"), expectations=str(folder / "expectations"))
