@@ -74,13 +74,8 @@ def test_an_act_needs_a_name_and_a_reason(client: httpx.Client, served_story: St
 def test_two_people_at_once_and_the_way_back(client: httpx.Client, served_story: Storied) -> None:
     """Two approve the same version: one does, the other is refused in the command's words; then it is rolled back."""
     path, registry = "/models/digits/versions/2", served_story.workspace.registry
-    form = {
-        "form": form_of(client, path),
-        "back": path,
-        "by": "Ada",
-        "reason": f"looks right {HOSTILE}",
-        "version": "2",
-    }
+    reason = f"looks right {HOSTILE}"
+    form = {"form": form_of(client, path), "back": path, "reason": reason, "version": "2"}
     cookies = dict(client.cookies)
 
     def approve(who: str) -> None:
@@ -94,7 +89,7 @@ def test_two_people_at_once_and_the_way_back(client: httpx.Client, served_story:
     winner = next(item for item in acts if item["done"])
     assert winner["told"] == "version 2 of digits is champion now"
     (line,) = [line for line in registry.history("digits") if line.version == 2]
-    assert (line.action, line.by, line.reason) == ("approve", winner["by"], f"looks right {HOSTILE}")
+    assert (line.action, line.by, line.reason) == ("approve", winner["by"], reason)
     loser = next((item for item in acts if not item["done"]), None)
     assert loser is None or "waits for approval" in loser["told"] or "was quicker" in loser["told"]
     assert HOSTILE not in eventually_shown(client, "/models/digits", "What people did")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def eventually_shown(client: httpx.Client, path: str, text: str, seconds: float 
 
 
 @pytest.fixture(scope="module")
-def client(story: Storied):  # noqa: ANN201
+def client(story: Storied) -> Iterator[httpx.Client]:
     with page(story.workspace, clock=lambda: day(18)) as client:
         eventually_shown(client, "/", "digits")
         yield client
