@@ -111,7 +111,10 @@ class Actor:
         else:
             done = await asyncio.to_thread(self._start, act, model, form, by)
         note = {"act": name, "reason": reason, "told": done.told, "done": done.done, "what": _what(form)}
-        await asyncio.to_thread(self._workspace.ledger(model).note, note, by=by, at=self._clock())
+        try:
+            await asyncio.to_thread(self._workspace.ledger(model).note, note, by=by, at=self._clock())
+        except PerennialError as error:
+            return Done(done.done, f"{done.told}. But it could not be noted in the ledger: {error}")
         return done
 
     async def compare(self, model: str, left: int, right: int) -> Done:

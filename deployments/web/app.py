@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+import anyio.to_thread
 import jinja2
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -62,6 +63,7 @@ _LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "::1"]
 _MOST_FORM_BYTES = 65_536
 _MOST_LISTENERS = 100
 _BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
+_THREADS = 6
 _NOBODY = Person("", "admin")
 
 
@@ -142,14 +144,14 @@ class Web:
         if self._listeners >= _MOST_LISTENERS:
             raise HTTPException(503, "too many pages are listening")
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(request), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._stream(), media_type="text/event-stream", headers=headers)
 
-    async def _stream(self, request: Request) -> AsyncIterator[str]:
+    async def _stream(self) -> AsyncIterator[str]:
         event, until = self.watcher.listen(), time.monotonic() + _STREAM_SECONDS
         self._listeners += 1
         try:
             yield f"retry: 3000\nevent: hello\ndata: {self.watcher.generation}\n\n"
-            while time.monotonic() < until and not await request.is_disconnected():
+            while time.monotonic() < until:
                 try:
                     await asyncio.wait_for(event.wait(), _BEAT_SECONDS)
                 except TimeoutError:
@@ -279,7 +281,8 @@ class Web:
     ) -> Response:
         if "form" not in request.session:
             request.session["form"] = secrets.token_urlsafe(24)
-        told = request.session.pop("told", None)
+        # What an act came to is shown once, to who has done it: not to a page that only follows what happens.
+        told = None if "x-following" in request.headers else request.session.pop("told", None)
         text = self._templates.get_template(template).render(
             {
                 "refused": "", **shown, "person": person, "form_token": request.session["form"], "told": told,
@@ -327,7 +330,9 @@ class _Hardened:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                # Our own files are asked for again by their tag, pages are never kept.
+                kept = {"cache-control": "no-cache"} if scope["path"].startswith("/static/") else {}
+                extra = [(name.encode(), value.encode()) for name, value in (_HEADERS | kept).items()]
                 message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in given)]
             await send(message)
 
@@ -350,6 +355,8 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        # Each thread that reads tables keeps memory of its own.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         watcher.start()
         try:
             yield

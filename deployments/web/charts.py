@@ -102,7 +102,7 @@ class ValueScale:
         step = next((power * unit for unit in (1, 2, 5) if power * unit >= rough), power * 10)
         first, digits = math.ceil(self.low / step), max(0, -math.floor(math.log10(step)))
         return [
-            Tick(self.place(number * step), f"{number * step + 0.0:.{digits}f}")
+            Tick(self.place(number * step), _value_text(number * step + 0.0, digits))
             for number in range(first, math.floor(self.high / step) + 1)
         ]
 
@@ -209,6 +209,10 @@ def sparkline(values: Values, width: float = 120.0, height: float = 28.0) -> str
     scale = ValueScale.of(values, 2.0, height - 2.0)
     step = (width - 4) / max(1, len(values) - 1)
     return line([round(2 + place * step, 1) for place in range(len(values))], values, scale)
+
+
+def _value_text(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if digits <= 6 and abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _moment_text(moment: datetime, step: timedelta) -> str:

@@ -23,7 +23,7 @@ _SECONDS = 5.0
 _PAGE = 200
 _RECENT = 200
 ROUND = timedelta(seconds=2)
-_ACTIVE = ("PENDING", "RUNNING", "CANCELLING")
+_ACTIVE = ("PENDING", "RUNNING", "CANCELLING")  # of those that are scheduled only such as are due are asked for
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def active(self) -> bool:
-        return self.state_type in _ACTIVE
+        return self.state_type in ("SCHEDULED", *_ACTIVE)
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Neighbours:
         # Addresses of this installation: a proxy of the environment has no business with them.
         self._http = httpx.Client(timeout=_SECONDS, trust_env=False)
         self._looked: datetime | None = None
+        self._url: str | None = None
         self._deployments: dict[str, tuple[str, str]] = {}
 
     def close(self) -> None:
@@ -171,7 +172,8 @@ class Neighbours:
         return None if asked is None else asked.content
 
     def _look_at_prefect(self, models: Sequence[str]) -> None:
-        if self.settings.prefect_api_url is None and running_prefect(self.settings) is None:
+        self._url = self.settings.prefect_api_url or running_prefect(self.settings)
+        if self._url is None:
             raise ServiceError("no Prefect server of this home is running", "Start it: `perennial up`")
         deployments: list[dict[str, Any]] = []
         while page := self._prefect(
@@ -188,16 +190,17 @@ class Neighbours:
             if item.get("paused") or any(not each.get("active", True) for each in item.get("schedules") or [])
         }
         ours = {"deployments": {"tags": {"all_": ["perennial"]}}}
-        active = self._runs(
-            ours | {"flow_runs": {"state": {"type": {"any_": list(_ACTIVE)}}}}, "EXPECTED_START_TIME_DESC"
-        )
-        done = self._runs(
-            ours | {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED", *_ACTIVE]}}}}, "END_TIME_DESC"
-        )
+        due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": self.clock().isoformat()}}
+        at_work, ended = {"any_": list(_ACTIVE)}, {"not_any_": ["SCHEDULED", *_ACTIVE]}
         runs: dict[str, list[Run]] = {name: [] for name in models}
-        for run in (*active, *done):
-            if run.model in runs:
-                runs[run.model].append(run)
+        for asked, order in (
+            (due, "EXPECTED_START_TIME_DESC"),
+            ({"state": {"type": at_work}}, "EXPECTED_START_TIME_DESC"),
+            ({"state": {"type": ended}}, "END_TIME_DESC"),
+        ):
+            for run in self._runs(ours | {"flow_runs": asked}, order):
+                if run.model in runs:
+                    runs[run.model].append(run)
         self.runs = runs
 
     def _runs(self, asked: dict[str, Any], order: str) -> list[Run]:
@@ -258,7 +261,7 @@ class Neighbours:
             self.away.pop(who, None)
 
     def _prefect(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        url = running_prefect(self.settings) if self.settings.prefect_api_url is None else self.settings.prefect_api_url
+        url = self._url or self.settings.prefect_api_url or running_prefect(self.settings)
         secret = os.environ.get("PREFECT_API_AUTH_STRING", "")
         name, _, password = secret.partition(":")
         auth = httpx.BasicAuth(name, password) if secret else None

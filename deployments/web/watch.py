@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,6 +24,7 @@ from perennial.state.store import Store
 from perennial.workspace import Workspace
 
 TABLES = ("decisions", "history", "figures", "quarantine", "quarantine_states", "receipts")
+_REST = 4.0
 _log = logging.getLogger("perennial.web")
 
 
@@ -85,8 +87,9 @@ class Watcher:
 
     def look(self) -> bool:
         """One round over all models and neighbours; whether anything changed."""
-        names = self.workspace.names()
-        changed = [self._look_at(name) for name in names]
+        files = self.workspace.files()
+        names = sorted(files)
+        changed = [self._look_at(name, files[name]) for name in names]
         gone = set(self._known) - set(names)
         for name in gone:
             del self._known[name]
@@ -98,6 +101,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._look.clear()
+            began = time.monotonic()
             try:
                 changed = self.look()
             except PerennialError as error:
@@ -109,7 +113,8 @@ class Watcher:
             if changed or self.reading:
                 self.reading = False
                 self._tell()
-            self._look.wait(self.pause_seconds)
+            # Where the tables are far away, a round is long: they are left alone for most of the time.
+            self._look.wait(max(self.pause_seconds, _REST * (time.monotonic() - began)))
 
     def _tell(self) -> None:
         self.generation += 1
@@ -119,20 +124,18 @@ class Watcher:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
 
-    def _look_at(self, model: str) -> bool:
-        known = self._known.get(model)
+    def _look_at(self, model: str, file: Path) -> bool:
+        known, stamp = self._known.get(model), (_file_stamp(file),)
         try:
-            definition = self.workspace.definition(model)
-            stamp = (definition.hash, *(table_stamp(self.workspace.store, model, name) for name in TABLES))
+            stamp += tuple(table_stamp(self.workspace.store, model, name) for name in TABLES)
             if known and known.stamp == stamp:
                 return False
-            glance = read_glance(self.workspace, definition)
+            glance = read_glance(self.workspace, self.workspace.definition(model))
         except PerennialError as error:
-            stamp, glance = (str(error),), Glance(model, problem=str(error))
+            stamp += (str(error),)
             if known and known.stamp == stamp:
                 return False
-            if known:
-                glance = replace(known.glance, problem=str(error))
+            glance = replace(known.glance if known else Glance(model), problem=str(error))
         self._known[model] = _Known(stamp, glance)
         return True
 
@@ -166,6 +169,15 @@ def _quarantined(store: Store, definition: ModelDefinition) -> int:
     from tasks.intake.quarantine import OPEN, entries
 
     return int((entries(store, definition)["state"] == OPEN).sum())
+
+
+def _file_stamp(file: Path) -> object:
+    """Something that differs when the file does: to read a hundred definitions each second would be work."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def table_stamp(store: Store, model: str, table: str) -> object:

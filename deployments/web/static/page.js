@@ -32,13 +32,15 @@ async function refresh() {
     document.getElementById("fresh").hidden = false;
     return;
   }
-  const answer = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" } });
+  const answer = await fetch(location.href, { credentials: "same-origin", headers: { "x-following": "yes" } });
   if (!answer.ok || answer.redirected) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.querySelector("main");
   if (!fresh || isBusy(main)) return;
   showMoments(fresh);
-  main.replaceChildren(...fresh.childNodes);
+  // What was told of an act stays until the reader goes elsewhere.
+  const told = main.querySelectorAll(":scope > .note.done, :scope > .note.refused");
+  main.replaceChildren(...told, ...fresh.childNodes);
   document.title = page.title;
   main.dispatchEvent(new CustomEvent("refreshed"));
 }

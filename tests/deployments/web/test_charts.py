@@ -6,7 +6,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.web.charts import LEFT, WIDTH, TimeScale, ValueScale, band, line, sparkline, steps
@@ -17,6 +17,7 @@ MOMENTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(MOMENTS)
 def test_moments_stay_in_the_picture_and_their_ticks_are_few(moments: list[datetime]) -> None:
     scale = TimeScale.of(moments)
@@ -39,6 +40,7 @@ def test_ticks_are_round_moments() -> None:
     assert told[365] == ["Mar", "May", "Jul", "Sep", "Nov", "2014"]
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_values_stay_in_their_panel(values: list[float | None]) -> None:
     scale = ValueScale.of(values, 10, 110)
@@ -48,6 +50,7 @@ def test_values_stay_in_their_panel(values: list[float | None]) -> None:
     assert len({tick.text for tick in ticks}) == len(ticks)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_line_has_a_point_for_each_known_value_and_a_gap_for_each_unknown(values: list[float | None]) -> None:
     scale = ValueScale.of(values, 0, 100)

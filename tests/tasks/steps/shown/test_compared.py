@@ -18,6 +18,8 @@ from tasks.learning.fitting import predict_score
 from tasks.steps.score import load_version
 from tasks.steps.shown.compared import compare_versions, newest_judged, write_comparison
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> World:

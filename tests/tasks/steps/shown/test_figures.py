@@ -18,6 +18,8 @@ from tasks.steps.monitor import run_check
 from tasks.steps.score import predictions_between
 from tasks.steps.shown.figures import figures_of, record_figures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> World:
