@@ -113,7 +113,9 @@ def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int)
     if version.tag("approval") != "pending":
         return False
     told = where_to_answer(version, definition.gate.approval_expires)
-    publish_markdown("approval", definition.name, f"# {definition.name}: waits for a person\n\n{told}\n", told[:250])
+    text = f"# {definition.name}: waits for a person\n\n{told}\n"
+    text += page_of(workspace, f"/models/{definition.name}/versions/{number}")
+    publish_markdown("approval", definition.name, text, told[:250])
     return True
 
 

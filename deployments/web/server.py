@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import uvicorn
 
 from deployments.web.app import make_app
@@ -10,7 +11,7 @@ from perennial.operate.servers import require_free_port
 from perennial.settings import Settings
 from perennial.workspace import open_workspace
 
-_STOP_SECONDS = 3
+_STOP_SECONDS, _THREADS = 3, 2
 
 
 def serve(host: str, port: int, settings: Settings, web: WebSettings) -> None:
@@ -21,6 +22,9 @@ def serve(host: str, port: int, settings: Settings, web: WebSettings) -> None:
         ServiceError: The port is taken.
     """
     check_exposure(host, People(web.tokens))
+    # Small tables are read often: what Arrow keeps of them beyond that is the page's memory for good.
+    pa.set_memory_pool(pa.system_memory_pool())
+    pa.set_cpu_count(_THREADS)
     require_free_port(host, port, "PERENNIAL_WEB_PORT")
     app = make_app(open_workspace(settings), web, host=host)
     uvicorn.run(
