@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from deployments.web.neighbours import Neighbours
+from deployments.web.known.neighbours import Neighbours
 from deployments.web.settings import Role
 from perennial.errors import DataError, NotFoundError, PerennialError
 from perennial.settings import PROJECT_ROOT, Settings
@@ -157,7 +157,7 @@ class Actor:
     def _start(self, act: Act, model: str, form: Mapping[str, str], by: str) -> Done:
         try:
             tags = [f"started by {by}"[:80]]
-            run = self._neighbours.start(act.flow, model, act.parameters(form) | {"model": model}, tags=tags)
+            run = self._neighbours.prefect.start(act.flow, model, act.parameters(form) | {"model": model}, tags=tags)
         except PerennialError as error:
             return Done(False, str(error))
         return Done(True, f"a run of {act.flow}/{model} was started ({run})")

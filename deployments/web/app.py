@@ -11,13 +11,12 @@ import hmac
 import re
 import secrets
 import time
-from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 import anyio.to_thread
 import jinja2
@@ -30,36 +29,30 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.web import reading, words
 from deployments.web.acts import ACTS, Actor
-from deployments.web.neighbours import Neighbours
-from deployments.web.pages import Pages
+from deployments.web.guard import (
+    HEADERS,
+    LOOPBACK_NAMES,
+    POLICY,
+    REPORT_POLICY,
+    Hardened,
+    Pace,
+    from_elsewhere,
+    safe_path,
+)
+from deployments.web.known import reading
+from deployments.web.known.neighbours import Neighbours
+from deployments.web.known.watch import Watcher
 from deployments.web.settings import People, Person, Role, WebSettings
-from deployments.web.watch import Watcher
+from deployments.web.shown import words
+from deployments.web.shown.pages import Pages
 from perennial import __version__
 from perennial.errors import NotFoundError, PerennialError
 from perennial.serving.settings import is_loopback
 from perennial.workspace import Workspace
 
 HERE = Path(__file__).parent
-POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-# A report is a library's own page, with scripts and styles in it: it is shown as a stranger, without any rights here.
-REPORT_POLICY = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' " \
-    "'unsafe-eval'; img-src data: blob:; font-src data:"  # fmt: skip
-_HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cache-control": "no-store",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
-_LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "::1"]
 _MOST_FORM_BYTES = 65_536
 _MOST_LISTENERS = 100
 _BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
@@ -79,7 +72,7 @@ class Web:
         self.watcher, self.neighbours = watcher, neighbours
         self.pages = Pages(workspace, watcher, neighbours)
         self.actor = Actor(workspace, neighbours, clock)
-        self._asked: dict[str, deque[float]] = defaultdict(deque)
+        self._pace = Pace(settings.acts_a_minute)
         self._listeners = 0
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -168,18 +161,18 @@ class Web:
     def sign_in_page(self, request: Request) -> Response:
         if not self.people.needed:
             return RedirectResponse("/", 303)
-        return self._render(request, "sign_in.html", {"next": _safe_path(request.query_params.get("next"))}, None)
+        return self._render(request, "sign_in.html", {"next": safe_path(request.query_params.get("next"))}, None)
 
     async def sign_in(self, request: Request) -> Response:
-        self._slow_down(request)
+        self._pace.keep(request)
         form = await self._form(request)
         digest = self.people.enter(form.get("token", ""))
         if digest is None:
-            shown = {"next": _safe_path(form.get("next")), "refused": "this token is not known"}
+            shown = {"next": safe_path(form.get("next")), "refused": "this token is not known"}
             return self._render(request, "sign_in.html", shown, None, status=403)
         request.session.clear()
         request.session["token"] = digest
-        return RedirectResponse(_safe_path(form.get("next")), 303)
+        return RedirectResponse(safe_path(form.get("next")), 303)
 
     async def sign_out(self, request: Request) -> Response:
         await self._form(request)
@@ -189,7 +182,7 @@ class Web:
     # Acting.
 
     async def act(self, request: Request) -> Response:
-        self._slow_down(request)
+        self._pace.keep(request)
         name, model = request.path_params["act"], _name(request)
         person = self._person(request, ACTS[name].role if name in ACTS else "approve")
         form = await self._form(request)
@@ -203,11 +196,12 @@ class Web:
         if not person.name and by:
             request.session["by"] = by[:80]
         request.session["told"] = [kind, told[:1500]]
+        self.neighbours.look_again()
         self.watcher.look_now()
-        return RedirectResponse(_safe_path(form.get("back")), 303)
+        return RedirectResponse(safe_path(form.get("back")), 303)
 
     async def compare(self, request: Request) -> Response:
-        self._slow_down(request)
+        self._pace.keep(request)
         self._person(request, "view")
         form = await self._form(request)
         model, left, right = _name(request), request.path_params["number"], form.get("other", "")
@@ -249,7 +243,7 @@ class Web:
                 raise HTTPException(413, f"a form has at most {_MOST_FORM_BYTES} bytes")
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
         known = request.session.get("form")
-        if _from_elsewhere(request) or not isinstance(known, str) or not hmac.compare_digest(
+        if from_elsewhere(request) or not isinstance(known, str) or not hmac.compare_digest(
             known.encode(), form.pop("form", "").encode()
         ):  # fmt: skip
             raise HTTPException(
@@ -257,21 +251,6 @@ class Web:
                 "Open the page again and repeat it"
             )  # fmt: skip
         return form
-
-    def _slow_down(self, request: Request) -> None:
-        """Refuse who asks too often.
-
-        Raises:
-            HTTPException: 429.
-        """
-        now, asked = time.monotonic(), self._asked[request.client.host if request.client else ""]
-        while asked and now - asked[0] > 60:
-            asked.popleft()
-        if len(asked) >= self.settings.acts_a_minute:
-            raise HTTPException(429, "too many at once: wait a minute")
-        asked.append(now)
-        for address in [item for item, times in self._asked.items() if times and now - times[-1] > 60]:
-            del self._asked[address]
 
     def _page(self, request: Request, template: str, shown: Mapping[str, Any]) -> Response:
         return self._render(request, template, shown, self._person(request, "view"))
@@ -287,7 +266,7 @@ class Web:
             {
                 "refused": "", **shown, "person": person, "form_token": request.session["form"], "told": told,
                 "now": self.clock(), "away": sorted(self.neighbours.away.items()), "by": request.session.get("by", ""),
-                "path": request.url.path, "prefect_ui": self.neighbours.prefect_ui, "people": self.people.needed,
+                "path": request.url.path, "prefect_ui": self.neighbours.prefect.ui, "people": self.people.needed,
             }
         )  # fmt: skip
         return HTMLResponse(text, status)
@@ -309,7 +288,7 @@ class Web:
     async def broken(self, request: Request, _error: Exception) -> Response:
         """What nobody foresaw: it is in the log, whole; who asked is told so, and nothing else."""
         text = self._templates.get_template("broken.html").render({"path": request.url.path})
-        return HTMLResponse(text, 500, headers=_HEADERS)
+        return HTMLResponse(text, 500, headers=HEADERS)
 
     def _problem(self, request: Request, status: int, told: str) -> Response:
         person = _NOBODY if not self.people.needed else self.people.named(request.session.get("token"))
@@ -318,25 +297,6 @@ class Web:
 
 class _SignIn(Exception):
     """Nobody is signed in."""
-
-
-class _Hardened:
-    """Gives every answer the headers that keep strangers' content and pages out."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message["headers"]}
-                # Our own files are asked for again by their tag, pages are never kept.
-                kept = {"cache-control": "no-cache"} if scope["path"].startswith("/static/") else {}
-                extra = [(name.encode(), value.encode()) for name, value in (_HEADERS | kept).items()]
-                message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in given)]
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 def make_app(
@@ -365,7 +325,7 @@ def make_app(
             neighbours.close()
 
     hosts = [name.strip() for name in settings.hosts.split(",") if name.strip()]
-    allowed = [*hosts, *_LOOPBACK_NAMES] if hosts or is_loopback(host) else ["*"]
+    allowed = [*hosts, *LOOPBACK_NAMES] if hosts or is_loopback(host) else ["*"]
     base = "/models/{model}"
     routes = [
         Route("/", web.overview),
@@ -395,7 +355,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Hardened),
+            Middleware(Hardened),
             Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False),
             Middleware(SessionMiddleware, **session),
         ],
@@ -412,21 +372,6 @@ def make_app(
 def _name(request: Request) -> str:
     name: str = request.path_params["model"]
     return name
-
-
-def _safe_path(value: str | None) -> str:
-    """A path of this very server, whatever a form or an address says."""
-    if value and re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", value) and not urlsplit(value).netloc and "\\" not in value:
-        return value
-    return "/"
-
-
-def _from_elsewhere(request: Request) -> bool:
-    """Whether a browser says that another site's page sent this."""
-    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return True
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 
 
 def _quoted(value: str) -> str:

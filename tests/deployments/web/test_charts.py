@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.web.charts import LEFT, WIDTH, TimeScale, ValueScale, band, line, sparkline, steps
+from deployments.web.shown.charts import LEFT, WIDTH, TimeScale, ValueScale, band, line, sparkline, steps
 
 VALUES = st.lists(st.none() | st.floats(-1e9, 1e9), min_size=1, max_size=30)
 MOMENTS = st.lists(

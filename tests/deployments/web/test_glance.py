@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.web.glance import Glance, next_run, read_points, urgency, waiting_for
+from deployments.web.known.glance import Glance, next_run, read_points, urgency, waiting_for
 from perennial.state.registry import Reign
 from tasks.check.history import acceptance_row, outcome_row, rollback_row
 

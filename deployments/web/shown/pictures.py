@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from deployments.web.charts import (
+from deployments.web.known.glance import DecisionFacts, Glance, SignalFacts
+from deployments.web.known.reading import ColumnWindow
+from deployments.web.shown.charts import (
     Dot,
     Panel,
     Picture,
@@ -22,9 +24,7 @@ from deployments.web.charts import (
     sparkline,
     steps,
 )
-from deployments.web.glance import DecisionFacts, Glance, SignalFacts
-from deployments.web.reading import ColumnWindow
-from deployments.web.words import MARKS, number, utc
+from deployments.web.shown.words import MARKS, number, utc
 
 _MOST_MARKS = 60
 

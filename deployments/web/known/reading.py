@@ -17,7 +17,7 @@ import msgspec
 import pandas as pd
 import pyarrow.compute as pc
 
-from deployments.web.glance import DecisionFacts
+from deployments.web.known.glance import DecisionFacts
 from perennial.errors import NotFoundError
 from perennial.state.store import Store
 from perennial.workspace import Workspace

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from deployments.web import pictures, reading
-from deployments.web.glance import Glance, Waiting, urgency, waiting_for
-from deployments.web.neighbours import Neighbours
-from deployments.web.watch import Watcher
-from deployments.web.words import is_run
+from deployments.web.known import reading
+from deployments.web.known.glance import Glance, Waiting, urgency, waiting_for
+from deployments.web.known.neighbours import Neighbours
+from deployments.web.known.watch import Watcher
+from deployments.web.shown import pictures
+from deployments.web.shown.words import is_run
 from perennial.errors import NotFoundError, ServiceError
 from perennial.workspace import Workspace
 
@@ -122,8 +123,8 @@ class Pages:
             "sparks": sparks,
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
-            "prefect": f"{self.neighbours.prefect_ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",
-            "mlflow": f"{self.neighbours.mlflow_url}/#/models/{name}/versions/",
+            "prefect": f"{self.neighbours.prefect.ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",
+            "mlflow": f"{self.neighbours.mlflow.url}/#/models/{name}/versions/",
             "deliveries": self._reported(name, entry),
             "asks": entry["verdict"] == "repair" and not entry.get("acceptance")
             and glance.last is not None and glance.last.decision_id == entry["decision_id"],
@@ -134,7 +135,7 @@ class Pages:
         glance = self._glance(name)
         absent, found = "", []
         try:
-            found = self.neighbours.versions(name)
+            found = self.neighbours.mlflow.versions(name)
         except ServiceError as error:
             absent = str(error)
         reigned = {line.version for line in glance.reigns}
@@ -149,8 +150,8 @@ class Pages:
         found = next((item for item in shown["versions"] if item["version"] == number), None)
         if found is None:
             raise NotFoundError(f"{name} has no version {number}", "See the model's versions")
-        run = self.neighbours.training_run(found["run_id"])
-        gate = self.neighbours.artifact(found["run_id"], "gate.json")
+        run = self.neighbours.mlflow.training_run(found["run_id"])
+        gate = self.neighbours.mlflow.artifact(found["run_id"], "gate.json")
         champion = glance.reign.version if glance.reign else None
         others = [item["version"] for item in shown["versions"] if item["version"] != number]
         against = champion if champion not in (None, number) else int(found["tags"].get("beaten_version") or 0) or None
@@ -159,7 +160,7 @@ class Pages:
             "curves": self._curves(found["run_id"], run["metrics"]), "champion": champion, "others": others,
             "against": against, "reigns": [line for line in glance.reigns if line.version == number],
             "waits": found["tags"].get("approval") == "pending",
-            "mlflow": f"{self.neighbours.mlflow_url}/#/models/{name}/versions/{number}",
+            "mlflow": f"{self.neighbours.mlflow.url}/#/models/{name}/versions/{number}",
             "importance": _importance(run["metrics"]),
         }  # fmt: skip
 
@@ -230,15 +231,15 @@ class Pages:
         return [item for item in inside if item["report"]][:6]
 
     def _reference(self, name: str, version: int) -> bytes | None:
-        found = next((item for item in self.neighbours.versions(name) if item["version"] == version), None)
-        return None if found is None else self.neighbours.artifact(found["run_id"], "reference.json")
+        found = next((item for item in self.neighbours.mlflow.versions(name) if item["version"] == version), None)
+        return None if found is None else self.neighbours.mlflow.artifact(found["run_id"], "reference.json")
 
     def _curves(self, run_id: str, metrics: dict[str, float]) -> list[pictures.Curve]:
         told = {"roc": ("ROC", "false positive rate", "true positive rate"),
                 "precision_recall": ("Precision by recall", "recall", "precision"),
                 "calibration": ("Calibration", "probability said", "share that came true")}  # fmt: skip
         return [
-            pictures.curve(title, across, up, self.neighbours.curve(run_id, name))
+            pictures.curve(title, across, up, self.neighbours.mlflow.curve(run_id, name))
             for name, (title, across, up) in told.items()
             if f"curve/{name}" in metrics
         ]

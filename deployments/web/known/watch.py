@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from deployments.web.glance import Glance, read_points
-from deployments.web.neighbours import Neighbours
+from deployments.web.known.glance import Glance, read_points
+from deployments.web.known.neighbours import Neighbours
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError
 from perennial.state.registry import Registry
