@@ -7,6 +7,7 @@ very address, and names author and reason.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import re
 import secrets
@@ -30,7 +31,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from deployments.web.acts import ACTS, Actor
+from deployments.web.acts import ACTS, Actor, Done
 from deployments.web.guard import (
     HEADERS,
     LOOPBACK_NAMES,
@@ -56,7 +57,7 @@ HERE = Path(__file__).parent
 _MOST_FORM_BYTES = 65_536
 _MOST_LISTENERS = 100
 _BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
-_THREADS = 6
+_THREADS, _MOST_TOLD = 6, 1000
 _NOBODY = Person("", "admin")
 
 
@@ -74,6 +75,7 @@ class Web:
         self.actor = Actor(workspace, neighbours, clock)
         self._pace = Pace(settings.acts_a_minute)
         self._listeners = 0
+        self._told: dict[str, tuple[str, str]] = {}
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -190,12 +192,10 @@ class Web:
         try:
             done = await self.actor.act(name, model, form, by=by)
         except PerennialError as error:
-            told, kind = str(error), "refused"
-        else:
-            told, kind = done.told, "done" if done.done else "refused"
+            done = Done(False, str(error))
         if not person.name and by:
             request.session["by"] = by[:80]
-        request.session["told"] = [kind, told[:1500]]
+        self._tell(request, done)
         self.neighbours.look_again()
         self.watcher.look_now()
         return RedirectResponse(safe_path(form.get("back")), 303)
@@ -209,7 +209,7 @@ class Web:
             raise HTTPException(400, f"other = {right[:80]!r} is no version")
         done = await self.actor.compare(model, left, int(right))
         if not done.done:
-            request.session["told"] = ["refused", done.told[:1500]]
+            self._tell(request, done)
         return RedirectResponse(f"/models/{model}/versions/{left}/against/{right}", 303)
 
     # What handlers share.
@@ -230,6 +230,14 @@ class Web:
             raise HTTPException(403, f"{person.name} may {person.role}; this needs a token of the role {role}")
         return person
 
+    def _tell(self, request: Request, done: Done) -> None:
+        """Keep what an act came to for the page that follows; in a cookie a long sentence would have no room."""
+        while len(self._told) >= _MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        key = secrets.token_urlsafe(12)
+        self._told[key] = ("done" if done.done else "refused", done.told)
+        request.session["told"] = key
+
     async def _form(self, request: Request) -> dict[str, str]:
         """The fields of a form that this very session was given.
 
@@ -241,7 +249,10 @@ class Web:
             body += part
             if len(body) > _MOST_FORM_BYTES:
                 raise HTTPException(413, f"a form has at most {_MOST_FORM_BYTES} bytes")
-        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+        try:
+            form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+        except ValueError:
+            raise HTTPException(400, "this is no form of ours") from None
         known = request.session.get("form")
         if from_elsewhere(request) or not isinstance(known, str) or not hmac.compare_digest(
             known.encode(), form.pop("form", "").encode()
@@ -261,7 +272,9 @@ class Web:
         if "form" not in request.session:
             request.session["form"] = secrets.token_urlsafe(24)
         # What an act came to is shown once, to who has done it: not to a page that only follows what happens.
-        told = None if "x-following" in request.headers else request.session.pop("told", None)
+        told = None
+        if "told" in request.session and "x-following" not in request.headers:
+            told = self._told.pop(request.session.pop("told"), None)
         text = self._templates.get_template(template).render(
             {
                 "refused": "", **shown, "person": person, "form_token": request.session["form"], "told": told,
@@ -349,7 +362,7 @@ def make_app(
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     session: dict[str, Any] = {
-        "secret_key": secrets.token_urlsafe(32), "session_cookie": "perennial", "same_site": "strict",
+        "secret_key": secrets.token_urlsafe(32), "session_cookie": _cookie(workspace), "same_site": "lax",
         "max_age": int(settings.session_hours * 3600), "https_only": settings.secure,
     }  # fmt: skip
     return Starlette(
@@ -367,6 +380,11 @@ def make_app(
         },
         lifespan=lifespan,
     )
+
+
+def _cookie(workspace: Workspace) -> str:
+    """The session's name, one for each home: a browser does not tell one port's cookies from another's."""
+    return f"perennial-{hashlib.sha256(str(workspace.home).encode()).hexdigest()[:8]}"
 
 
 def _name(request: Request) -> str:

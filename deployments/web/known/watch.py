@@ -125,7 +125,8 @@ class Watcher:
                 loop.call_soon_threadsafe(event.set)
 
     def _look_at(self, model: str, file: Path) -> bool:
-        known, stamp = self._known.get(model), (_file_stamp(file),)
+        known = self._known.get(model)
+        stamp: tuple[object, ...] = (_file_stamp(file),)
         try:
             stamp += tuple(table_stamp(self.workspace.store, model, name) for name in TABLES)
             if known and known.stamp == stamp:

@@ -177,20 +177,17 @@ class Pages:
 
     def quarantine(self, name: str, now: datetime, rule: str) -> dict[str, Any]:
         """What lies in quarantine, by rule, and the rows themselves."""
-        from tasks.intake.quarantine import OPEN, age_text, entries, overview
+        from tasks.intake.quarantine import OPEN, age_text, entries, overview, with_rows
         from tasks.steps.quarantine import Chosen
 
         definition, store = self.workspace.definition(name), self.workspace.store
         found = overview(store, definition)
-        lines = entries(store, definition, with_rows=True) if found.open else None
-        shown: list[dict[str, Any]] = []
-        chosen = 0
-        if lines is not None:
-            lying = Chosen(rule=rule or None).among(lines[lines["state"] == OPEN])
-            chosen = len(lying)
-            shown = [_entry(line) for line in lying.tail(_MOST_ROWS).to_dict("records")][::-1]
+        lines = entries(store, definition)
+        lying = Chosen(rule=rule or None).among(lines[lines["state"] == OPEN])
+        newest = with_rows(store, definition, lying.tail(_MOST_ROWS))
+        shown = [_entry(line) for line in newest.to_dict("records")][::-1]
         return {
-            "glance": self._glance(name), "found": found, "entries": shown, "rule": rule, "chosen": chosen,
+            "glance": self._glance(name), "found": found, "entries": shown, "rule": rule, "chosen": len(lying),
             "age": lambda at: age_text(now - at),
         }  # fmt: skip
 
