@@ -57,6 +57,7 @@ class Pages:
             "row": self._row(glance, now),
             "newest": newest,
             "story": pictures.story(glance, figures),
+            "apart": pictures.stretch(glance.points)[1],
             "figures": pictures.figures_table(glance, figures)[:_MOST_ROWS],
             "columns": _columns(newest),
             "slices": pictures.slices(figures),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from deployments.web.known.glance import DecisionFacts, Glance, SignalFacts
+from deployments.web.known.glance import DecisionFacts, Glance, Point, SignalFacts
 from deployments.web.known.reading import ColumnWindow
 from deployments.web.shown.charts import (
     Dot,
@@ -27,6 +28,7 @@ from deployments.web.shown.charts import (
 from deployments.web.shown.words import MARKS, number, utc
 
 _MOST_MARKS = 60
+_FEW, _SILENCE = 4, 20
 
 
 def spark(values: Sequence[float | None]) -> str:
@@ -35,7 +37,7 @@ def spark(values: Sequence[float | None]) -> str:
 
 def story(glance: Glance, figures: pd.DataFrame) -> Picture | None:
     """Quality with its interval beside the never-retrained model, drift, champions and verdicts on one axis of time."""
-    points = glance.points
+    points, _ = stretch(glance.points)
     if not points:
         return None
     times = TimeScale.of([point.as_of for point in points])
@@ -75,6 +77,18 @@ def story(glance: Glance, figures: pd.DataFrame) -> Picture | None:
         f"Quality of {glance.model} over time, with verdicts and champions", bottom + 66, tuple(panels),
         tuple(times.ticks()), _reigns(glance, times), strip, width, bottom + 26,
     )  # fmt: skip
+
+
+def stretch(points: Sequence[Point]) -> tuple[Sequence[Point], Sequence[Point]]:
+    """The checks to draw, and a few newest ones that a long silence divides from them: they would flatten the rest."""
+    if len(points) < 2 * _FEW:
+        return points, ()
+    gaps = [after.as_of - before.as_of for before, after in pairwise(points)]
+    usual = sorted(gaps)[len(gaps) // 2]
+    for newest in range(1, _FEW + 1):
+        if gaps[-newest] > _SILENCE * usual:
+            return points[:-newest], points[-newest:]
+    return points, ()
 
 
 def figures_table(glance: Glance, figures: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.web.known.glance import Point, read_points
 from deployments.web.shown.charts import LEFT, WIDTH, TimeScale, ValueScale, band, line, sparkline, steps
+from deployments.web.shown.pictures import stretch
 
 VALUES = st.lists(st.none() | st.floats(-1e9, 1e9), min_size=1, max_size=30)
 MOMENTS = st.lists(
@@ -61,6 +64,22 @@ def test_a_line_has_a_point_for_each_known_value_and_a_gap_for_each_unknown(valu
     runs = sum(now and not before for now, before in zip(known, [False, *known], strict=False))
     assert path.count("M") == runs
     assert steps(across, values, scale).count("M") == runs
+
+
+def test_a_check_after_a_long_silence_does_not_flatten_the_story() -> None:
+    start = datetime(2013, 1, 1, tzinfo=UTC)
+    weekly = [point(start + timedelta(weeks=number)) for number in range(12)]
+    late = [point(start + timedelta(days=3000)), point(start + timedelta(days=3007))]
+    assert stretch(weekly) == (weekly, ())
+    assert stretch([*weekly, *late]) == (weekly, late)
+    # As soon as there are more of them, they are the story.
+    more = [point(start + timedelta(days=3000 + 7 * number)) for number in range(6)]
+    assert stretch([*weekly, *more]) == ([*weekly, *more], ())
+
+
+def point(at: datetime) -> Point:
+    body = {"decision_id": str(at), "as_of": at.isoformat(), "verdict": "hold", "champion_version": "1"}
+    return read_points([("decision", json.dumps(body))])[0][0]
 
 
 def test_unknown_and_infinite_values_draw_nothing() -> None:
