@@ -39,9 +39,12 @@ def served_story(story: Storied, tmp_path_factory: pytest.TempPathFactory) -> It
         child.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, which can reach nothing but this machine."""
+    """Debian's Chromium, which can reach nothing but this machine.
+
+    Of a module only: as long as it is there, this thread has a running loop, by which Prefect's functions would wait.
+    """
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: tests/system-packages.sh installs it")
     from playwright.sync_api import sync_playwright

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ def with_prefect(served_story: Storied, prefect_url: str) -> Iterator[Storied]:
     """The story with a real Prefect server, on which its flows are deployed."""
     settings = served_story.workspace.settings.model_copy(update={"prefect_api_url": prefect_url})
     mine = Storied(Workspace(settings), served_story.definition, served_story.decisions, served_story.waiting)
-    register({"digits": mine.definition})
-    yield mine
-    register({})
+    with ThreadPoolExecutor(1) as elsewhere:  # in a thread without the browser's loop
+        elsewhere.submit(register, {"digits": mine.definition}).result()
+        yield mine
+        elsewhere.submit(register, {}).result()
 
 
 @pytest.fixture(scope="module")
