@@ -14,6 +14,8 @@ from web_world import Storied
 from perennial.operate.servers import Child, free_port, mlflow_service
 from perennial.workspace import Workspace
 
+# What a command takes to start on a busy machine is no fault of a page's.
+WAIT_SECONDS = 200
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -47,8 +49,9 @@ def browser() -> Iterator[Any]:
     """
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: tests/system-packages.sh installs it")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -51,6 +51,7 @@ class Tab:
 
     def __init__(self, browser: Any, base: str, **context: Any) -> None:
         self.context = browser.new_context(base_url=base, **context)
+        self.context.set_default_timeout(200_000)
         self.tab = self.context.new_page()
         self.asked: list[str] = []
         self.complaints: list[str] = []
@@ -100,12 +101,12 @@ def test_approving_refusing_and_rolling_back(tab: Any, with_prefect: Storied) ->
     waiting.get_by_label("Your name").fill("Ada")
     waiting.get_by_label("Why").fill(f"seen {HOSTILE}")
     waiting.get_by_role("button", name="Approve").click()
-    expect(tab.locator(".note.done")).to_contain_text("version 2 of digits is champion now", timeout=60_000)
+    expect(tab.locator(".note.done")).to_contain_text("version 2 of digits is champion now")
     tab.goto("/models/digits/versions/1")
     tab.get_by_text("Roll back to version 1", exact=True).click()
     tab.get_by_label("Why").fill("it was better")
     tab.get_by_role("button", name="Roll back").click()
-    expect(tab.locator(".note.done")).to_contain_text("version 1 of digits is champion again", timeout=60_000)
+    expect(tab.locator(".note.done")).to_contain_text("version 1 of digits is champion again")
     lines = with_prefect.workspace.registry.history("digits")
     assert [(line.version, line.by) for line in lines[1:]] == [(2, "Ada"), (1, "Ada")]
     tab.goto("/models/digits")
@@ -122,7 +123,7 @@ def test_releasing_a_refused_row(tab: Any) -> None:
     entry.get_by_label("Your name").fill("Ada")
     entry.get_by_label("Why").fill("try it again")
     entry.get_by_role("button", name="Release").click()
-    expect(tab.locator(".note.done")).to_contain_text("1 stay in quarantine", timeout=60_000)
+    expect(tab.locator(".note.done")).to_contain_text("1 stay in quarantine")
 
 
 def test_a_started_check_arrives_by_itself(tab: Any, with_prefect: Storied, prefect_url: str) -> None:
@@ -151,9 +152,9 @@ def test_a_started_check_arrives_by_itself(tab: Any, with_prefect: Storied, pref
     )  # fmt: skip
     entries = with_prefect.workspace.ledger("digits").entries()
     assert len(entries) == before + 1, done.stdout[-3000:] + done.stderr[-3000:]
-    expect(tab.locator(f'table a[href$="{entries[-1]["decision_id"]}"]').first).to_be_visible(timeout=30_000)
+    expect(tab.locator(f'table a[href$="{entries[-1]["decision_id"]}"]').first).to_be_visible()
     assert tab.evaluate("window.sameDocument"), "the page was loaded anew"
-    expect(tab.get_by_role("region", name="Runs")).to_contain_text("Completed", timeout=30_000)
+    expect(tab.get_by_role("region", name="Runs")).to_contain_text("Completed")
 
 
 def _runs(prefect_url: str) -> list[dict[str, Any]]:
@@ -170,7 +171,7 @@ def test_who_writes_is_not_interrupted(tab: Any, with_prefect: Storied) -> None:
     fold.locator("summary").click()
     fold.get_by_label("Why").fill("half a sente")
     web_world.check(with_prefect.workspace, with_prefect.definition, day(web_world.LAST + 0.25))
-    expect(tab.locator("#fresh")).to_be_visible(timeout=30_000)
+    expect(tab.locator("#fresh")).to_be_visible()
     expect(fold.get_by_label("Why")).to_have_value("half a sente")
 
 
