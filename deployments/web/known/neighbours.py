@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from perennial.errors import ServiceError
 from perennial.settings import Settings
 
 _SECONDS = 5.0
-ROUND = timedelta(seconds=2)
+ROUND_SECONDS = 2.0
 
 
 @dataclass
@@ -38,25 +39,24 @@ class Neighbours:
         self._http = httpx.Client(timeout=_SECONDS, trust_env=False)
         self.prefect = PrefectServer(self.settings, self._http)
         self.mlflow = MlflowServer(self.settings, self._http)
-        self._next: datetime | None = None
+        self._next = 0.0
 
     def close(self) -> None:
         self._http.close()
 
     def look(self, models: Sequence[str]) -> bool:
         """Ask both, unless that was just done; whether anything is new."""
-        now = self.clock()
-        if self._next is not None and now < self._next:
+        if time.monotonic() < self._next:
             return False
         before = (self.runs, self.paused, self.waiting, set(self.away))
         self._ask("Prefect", lambda: self._look_at_prefect(models))
         self._ask("MLflow", self._look_at_mlflow)
-        self._next = now + ROUND
+        self._next = time.monotonic() + ROUND_SECONDS
         return before != (self.runs, self.paused, self.waiting, set(self.away))
 
     def look_again(self) -> None:
         """Let the next round ask: something was started or answered."""
-        self._next = None
+        self._next = 0.0
 
     def _look_at_prefect(self, models: Sequence[str]) -> None:
         self.runs, self.paused = self.prefect.look(models, self.clock())

@@ -41,7 +41,7 @@ def with_prefect(served_story: Storied, prefect_url: str) -> Iterator[Storied]:
 
 @pytest.fixture(scope="module")
 def client(with_prefect: Storied) -> Iterator[httpx.Client]:
-    with page(with_prefect.workspace, clock=lambda: day(18)) as client:
+    with page(with_prefect.workspace) as client:
         eventually_shown(client, "/", "waits for a yes")
         yield client
 
