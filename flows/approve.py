@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.recording import announce_reign, publish_markdown
+from flows.recording import announce_reign, publish_markdown, title_run
 from perennial.errors import DataError
 from perennial.state import approval
 from perennial.workspace import open_workspace
 
 
-@flow(name="approve", flow_run_name="{answer}-{model}", retries=0)
+@flow(name="approve", flow_run_name="{answer} {model}", retries=0)
 def approve(
     model: str, by: str, reason: str, answer: Literal["approve", "refuse"] = "approve", version: int | None = None
 ) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def approve(
         reign = approval.approve(workspace.registry, model, version, by=by, reason=reason, at=now, expires=expires)
         announce_reign(model, reign)
         number = reign.version
+    title_run(f"{answer} {model} v{number}, by {by}")
     told = f"{by} answered {answer} for version {number} of {model}: {reason}"
     publish_markdown("approval", model, f"# {model}: {answer}\n\n{told}\n", told[:250])
     return {"model": model, "version": number, "answer": answer, "by": by, "reason": reason}

@@ -9,14 +9,14 @@ from typing import Any
 from prefect import flow
 from pydantic import TypeAdapter
 
-from flows.recording import inline_image, moment, publish_markdown, publish_table, step
+from flows.recording import inline_image, moment, publish_markdown, publish_table, step, title_run
 from perennial.definition import Duration
 from perennial.workspace import open_workspace
 from tasks.backtest.report import COLUMNS, advice_lines, draw, render_markdown, table_rows, to_dict
 from tasks.backtest.run import backtest_model, write_advice, write_report
 
 
-@flow(name="backtest", flow_run_name="backtest-{model}", retries=0)
+@flow(name="backtest", flow_run_name="backtest {model}", retries=0)
 def backtest(
     model: str,
     policies: list[str] | None = None,
@@ -48,6 +48,7 @@ def backtest(
     )  # fmt: skip
     paths = step("report", write_report)(workspace, found)
     told = advice_lines(found)[0]
+    title_run(f"backtest {model}: {found.advice.name or 'no recommendation'}")
     publish_table("backtest-policies", model, [dict(zip(COLUMNS, row, strict=True)) for row in table_rows(found)], told)
     picture = inline_image(draw(found), "The policies over time")
     publish_markdown("backtest", model, render_markdown(found, picture), told[:250])

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from prefect import flow
 
-from flows.recording import moment, publish_markdown, step, tell
+from flows.recording import moment, publish_markdown, step, tell, title_run
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
 from perennial.state.leases import Lease
@@ -27,7 +27,7 @@ from tasks.validation.suites import find_suite, load_suite
 _MOST_FILES = 12
 
 
-@flow(name="ingest", flow_run_name="ingest-{model}", retries=0)
+@flow(name="ingest", flow_run_name="ingest {model}", retries=0)
 def ingest(
     model: str, files: list[str] | None = None, as_of: datetime | None = None, history: bool = False
 ) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def ingest(
     workspace = open_workspace(patient=True)
     with workspace.ingesting(model, wait_seconds=60) as lease:
         done = _ingest(workspace, workspace.definition(model), files, moment(as_of), history, lease)
+        kept = f"ingest {model}: {done['kept']:,} rows, {done['labels']:,} labels"
+        title_run(kept + (f", {done['quarantined']:,} to quarantine" if done["quarantined"] else ""))
         step("compact", _compact)(workspace, model)
         return done
 

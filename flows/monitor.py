@@ -10,7 +10,17 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from flows.recording import announce, announce_reign, moment, publish_markdown, run_is_alive, step, tell_waiting
+from flows.recording import (
+    announce,
+    announce_reign,
+    moment,
+    page_of,
+    publish_markdown,
+    run_is_alive,
+    step,
+    tell_waiting,
+    title_run,
+)
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError
 from perennial.events import REFUSED, decision_event
@@ -20,6 +30,7 @@ from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
 from tasks.steps.report import write_report
+from tasks.steps.shown.figures import record_figures
 from tasks.steps.trial.probation import check_newcomer, end_probation
 from tasks.steps.trial.realise import record_gains
 from tasks.steps.trial.waiting import look_again, settle
@@ -27,7 +38,7 @@ from tasks.steps.trial.waiting import look_again, settle
 _EVENT_PATIENCE = timedelta(minutes=5)
 
 
-@flow(name="monitor", flow_run_name="monitor-{model}", retries=0)
+@flow(name="monitor", flow_run_name="monitor {model}", retries=0)
 def monitor(model: str, as_of: datetime | None = None, report: bool = True, trigger: bool = True) -> dict[str, Any]:
     """Check the champion at a moment, write the decision down, and act on it.
 
@@ -51,11 +62,14 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     decision = step("check", run_check)(workspace, definition, as_of=at)
     before = workspace.ledger(model).newest(as_of=at - timedelta(microseconds=1))
     step("record", record_decision)(workspace, decision)
-    publish_markdown("check", model, render_markdown(decision), f"{decision.verdict}: {decision.reasons[0]}"[:250])
+    text = render_markdown(decision) + page_of(workspace, f"/models/{model}/decisions/{decision.decision_id}")
+    publish_markdown("check", model, text, f"{decision.verdict}: {decision.reasons[0]}"[:250])
+    title_run(f"monitor {model} {at:%Y-%m-%d} → {decision.verdict}", decision.verdict)
     if trigger:
         _ask_for_runs(workspace, definition, decision)
         if is_news(decision, before):
             _ask_for_a_person(model, decision)
+    step("figures", record_figures)(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
                                   "waiting": settled.to_dict() if settled else None}  # fmt: skip

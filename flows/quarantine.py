@@ -14,7 +14,7 @@ from tasks.steps.quarantine import Chosen, discard, release
 from tasks.validation.suites import find_suite, load_suite
 
 
-@flow(name="quarantine", flow_run_name="quarantine-{action}-{model}", retries=0)
+@flow(name="quarantine", flow_run_name="quarantine {model}: {action}", retries=0)
 def quarantine(
     model: str,
     action: Literal["list", "release", "discard"] = "list",

@@ -8,7 +8,17 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.recording import announce_gate, moment, nothing_to_do, publish_markdown, run_is_alive, step, tell_waiting
+from flows.recording import (
+    announce_gate,
+    gate_title,
+    moment,
+    nothing_to_do,
+    publish_markdown,
+    run_is_alive,
+    step,
+    tell_waiting,
+    title_run,
+)
 from perennial.errors import ClaimedError
 from perennial.workspace import open_workspace
 from tasks.gate.report import render_markdown
@@ -16,7 +26,7 @@ from tasks.steps import recalibrate as recalibrating
 from tasks.steps.register import register_training
 
 
-@flow(name="recalibrate", flow_run_name="recalibrate-{model}", retries=0)
+@flow(name="recalibrate", flow_run_name="recalibrate {model}", retries=0)
 def recalibrate(
     model: str, as_of: datetime | None = None, decision_id: str | None = None, wait_seconds: float = 5.0
 ) -> dict[str, Any]:
@@ -62,6 +72,9 @@ def _recalibrate(model: str, as_of: datetime | None, decision_id: str | None, wa
             workspace, found, report, by=by, decision_id=decision_id, version=version.number
         )
     waits = tell_waiting(workspace, definition, version.number)
+    title_run(
+        *gate_title("recalibrate", model, version.number, report.verdict, promoted=reign is not None, waits=waits)
+    )
     announce_gate(model, version.number, report.verdict, report.reasons, reign, waits=waits)
     return {
         "version": version.number,

@@ -21,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
 from perennial.definition import ModelDefinition
@@ -107,13 +107,48 @@ def _show(publish: Callable[[], object]) -> None:
         get_run_logger().warning("an artifact was not published: %s", type(error).__name__)
 
 
+def title_run(text: str, *tags: str) -> None:
+    """Name the run by what it did, and tag it, so that Prefect's list tells runs apart; best effort."""
+    identity = flow_run.get_id()
+    if identity is None:
+        return
+    known = set(flow_run.get_tags() or ())
+
+    def rename() -> None:
+        from prefect import get_client
+
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(identity), name=text[:250], tags=sorted({*known, *tags}))
+
+    _show(rename)
+
+
+def gate_title(kind: str, model: str, version: int, verdict: str, *, promoted: bool, waits: bool) -> tuple[str, str]:
+    """A training's run as a sentence, and the tag of how it ended."""
+    if promoted:
+        return f"{kind} {model} v{version}: promoted", "promoted"
+    if waits:
+        return f"{kind} {model} v{version}: waits for a person", "waits-for-a-person"
+    if verdict == "wait":
+        return f"{kind} {model} v{version}: waits for evidence", "waits-for-evidence"
+    return f"{kind} {model} v{version}: kept out, {verdict}", "kept-out"
+
+
+def page_of(workspace: Workspace, path: str) -> str:
+    """For an artifact: where the page shows more."""
+    settings = workspace.settings
+    return f"\n\n[On the page](http://{settings.host}:{settings.web_port}{path})\n"
+
+
 def tell_waiting(workspace: Workspace, definition: ModelDefinition, number: int) -> bool:
     """Whether a version waits for a person; if it does, the run's page says where to answer."""
     version = workspace.registry.version(definition.name, number)
     if version.tag("approval") != "pending":
         return False
     told = where_to_answer(version, definition.gate.approval_expires)
-    publish_markdown("approval", definition.name, f"# {definition.name}: waits for a person\n\n{told}\n", told[:250])
+    text = f"# {definition.name}: waits for a person\n\n{told}\n"
+    text += page_of(workspace, f"/models/{definition.name}/versions/{number}")
+    publish_markdown("approval", definition.name, text, told[:250])
     return True
 
 

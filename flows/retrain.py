@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows.recording import (
     announce_gate,
+    gate_title,
     inline_image,
     moment,
     nothing_to_do,
@@ -23,6 +24,7 @@ from flows.recording import (
     step,
     tell,
     tell_waiting,
+    title_run,
 )
 from perennial.errors import ClaimedError
 from perennial.workspace import Workspace, open_workspace
@@ -34,7 +36,7 @@ from tasks.steps.monitor import require_sound_data
 from tasks.steps.register import register_training
 
 
-@flow(name="retrain", flow_run_name="retrain-{model}", retries=0)
+@flow(name="retrain", flow_run_name="retrain {model}", retries=0)
 def retrain(
     model: str,
     as_of: datetime | None = None,
@@ -112,6 +114,9 @@ def _retrain(
             workspace, prepared, judged, by=by, decision_id=decision_id, version=version.number
         )
     waits = tell_waiting(workspace, definition, version.number)
+    title_run(
+        *gate_title("retrain", model, version.number, judged.report.verdict, promoted=reign is not None, waits=waits)
+    )
     announce_gate(model, version.number, judged.report.verdict, judged.report.reasons, reign, waits=waits)
     return {
         "version": version.number,

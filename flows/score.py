@@ -9,14 +9,14 @@ from typing import Any
 
 from prefect import flow
 
-from flows.recording import moment, step, tell
+from flows.recording import moment, step, tell, title_run
 from perennial.definition import ModelDefinition
 from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
 from tasks.steps.score import Strangers, load_version, log_predictions, require_champion, score_file, score_unscored
 
 
-@flow(name="score", flow_run_name="score-{model}", retries=0)
+@flow(name="score", flow_run_name="score {model}", retries=0)
 def score(
     model: str, input: str | None = None, output: str | None = None, as_of: datetime | None = None
 ) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def score(
     rows = step("score", score_unscored)(
         workspace.store, definition, pipeline, version=champion.number, as_of=at, see=strangers.see
     )
+    title_run(f"score {model}: {rows:,} rows by v{champion.number}")
     return {"rows": rows, "version": champion.number, "warnings": _warnings(strangers)}
 
 

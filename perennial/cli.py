@@ -24,6 +24,7 @@ from perennial.errors import PerennialError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("installation.demo", "Replay a year of flights through the real flows, and tell its story."),
     "up": ("installation.up", "Start Prefect, MLflow and the runner, and keep them running until Ctrl-C."),
+    "web": ("installation.web", "Serve the page: every model at a glance, and what waits for a person."),
     "serve": ("installation.serve", "Serve the champions of all models over HTTP until Ctrl-C."),
     "deploy": (
         "installation.deploy",
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
     "refuse": ("lifecycle.approve", "Refuse the version that waits for a person."),
     "prune": ("installation.prune", "Remove what nobody needs any more, as the definitions' retention says."),
+    "compare": ("lifecycle.compare", "Set two versions side by side, on the same rows."),
     "rollback": ("lifecycle.rollback", "Make an earlier champion the champion again."),
     "containerize": (
         "installation.containerize",

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         description="So long Prefect's server of `perennial up` keeps finished runs, with logs and pages.",
     )
     event_days: float = Field(14.0, gt=0.05, description="So long it keeps events; heartbeats for a week at most.")
+    web_port: int = Field(8080, ge=1, le=65535)
     revision: str = Field("", description="The code's commit, where it runs without its repository: in an image.")
     patience_seconds: float = Field(
         120.0, ge=0, description="How long a flow waits for a registry or a storage that is away before it fails."

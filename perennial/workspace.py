@@ -68,6 +68,10 @@ class Workspace:
         """Every model's definition by name."""
         return load_definitions(self.settings.model_folders)
 
+    def files(self) -> dict[str, Path]:
+        """Every definition's file by its model's name; none is opened, so that a broken one hides no other."""
+        return {path.stem: path for path in reversed(list(self._files()))}
+
     def definition(self, model: str) -> ModelDefinition:
         """One model's definition; another model's broken file is no hindrance.
 

@@ -25,7 +25,7 @@ from perennial.settings import Settings
 from perennial.workspace import Workspace
 from tasks.steps.score import load_version, score_unscored
 
-_MUST_RUN = ("postgres", "s3")
+_MUST_RUN = ("postgres", "s3", "browser")
 _DEAR = {"prefect_url", "postgres", "s3", "mlflow_database"}
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile("suite", deadline=None)

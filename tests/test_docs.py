@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.web.settings import WebSettings
 from perennial.cli import COMMANDS
 from perennial.definition import ModelDefinition
 from perennial.serving.settings import ServingSettings
@@ -51,6 +52,7 @@ def test_the_definition_s_document_is_what_the_schema_and_the_notes_make() -> No
 def test_every_readme_variable_is_a_setting() -> None:
     named = {name.removeprefix("PERENNIAL_").lower() for name in re.findall(r"\bPERENNIAL_[A-Z_]+", README)}
     known = {*Settings.model_fields, "serving_", *(f"serving_{name}" for name in ServingSettings.model_fields)}
+    known |= {"web_", *(f"web_{name}" for name in WebSettings.model_fields)}
     assert named <= known, sorted(named - known)
 
 

@@ -254,8 +254,8 @@ def test_a_database_that_goes_away_in_the_middle_of_a_retraining(
     assert [line.version for line in registry.history("digits")] == [1]
     assert len(registry.client.search_runs([registry.experiment_id("digits")])) == 1
     assert {name: int(number) for name, number in registry.client.get_registered_model("digits").aliases.items()} == {
-        "champion": 1, "challenger": 1,
-    }  # fmt: skip
+        "champion": 1
+    }
 
     # And one that stays away is told, with what to do; the same training goes on afterwards and makes nothing twice.
     postgres.stop()

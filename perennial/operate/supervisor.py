@@ -234,7 +234,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def services_for(settings: Settings) -> list[Service]:
-    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, the runner and the API."""
+    """What `perennial up` runs: Prefect's and MLflow's servers where they are ours, the runner, the API, the page."""
     services: list[Service] = []
     if settings.prefect_api_url is None:
         services.append(prefect_service(settings))
@@ -251,6 +251,7 @@ def services_for(settings: Settings) -> list[Service]:
         )
     )
     services.append(api_service(settings))
+    services.append(web_service(settings))
     if settings.warm_commands and sys.platform == "linux":  # elsewhere a process that has imported all can't fork
         services.append(commands_service(settings))
     return services
@@ -276,6 +277,21 @@ def api_service(settings: Settings) -> Service:
         port=(settings.host, settings.api_port, "PERENNIAL_API_PORT"),
         grace_seconds=45.0,
     )
+
+
+def web_service(settings: Settings) -> Service:
+    """The page; it works with whoever of the others is there."""
+    base = f"http://{settings.host}:{settings.web_port}"
+    return Service(
+        name="web",
+        command=python_command(
+            "perennial.cli", "web", "--host", settings.host, "--port", str(settings.web_port)
+        ),
+        environment=api_service(settings).environment,
+        health_url=f"{base}/health",
+        address=base,
+        port=(settings.host, settings.web_port, "PERENNIAL_WEB_PORT"),
+    )  # fmt: skip
 
 
 def check_before_up(settings: Settings) -> list[str]:
@@ -347,7 +363,7 @@ def up(settings: Settings, policy: RestartPolicy | None = None, plain: bool = Fa
         watch.start()
         if settings.prefect_api_url is None:
             publish_prefect(settings, settings.prefect_url)
-        for service in services:
+        for service in sorted(services, key=lambda service: service.name != "web"):
             if service.address:
                 console.print(f"  {service.name:8} {service.address}")
         console.print(f"  {'models':8} {', '.join(models)}")

@@ -40,7 +40,8 @@ def approve(
 
     Raises:
         NotFoundError: None waits, or that one does not.
-        ConflictError: It waited longer than `expires`, or the champion has changed since it was judged.
+        ConflictError: It waited longer than `expires`, or the champion has changed since it was judged, or somebody
+            else has let it in.
     """
     version = _waiting(registry, model, number)
     remedy = f"Judge a new one: `perennial retrain {model}`"
@@ -58,7 +59,12 @@ def approve(
         version, action="approve", at=at, recorded_at=at, by=by, reason=reason,
         decision_id=version.tag("decision_id") or None,
     )  # fmt: skip
-    registry.set_tags(version, {"approval": "approved", "approval.by": by, "approval.reason": reason})
+    registry.set_tags(version, {"approval": "approved", "approval.by": reign.by, "approval.reason": reign.reason})
+    if (reign.by, reign.recorded_at) != (by, at):  # two at the same moment: what stands is the other's word
+        raise ConflictError(
+            f"version {version.number} of {model} is champion already, let in by {reign.by}: {reign.reason}",
+            "Nothing is to do",
+        )
     return reign
 
 

@@ -1,13 +1,15 @@
 """The decision ledger: decisions, who claimed them, and what came of them. It records; it decides nothing.
 
-Four kinds of rows, only ever appended: a `decision` (once per id), a `claim` (the run that acts on it; at
-most one living holder), an `outcome` (what the run ended with) and an `acceptance` (a person's). Appends
-are compare-and-set, so two runs that race for a decision can't both get it, on a folder or an object store.
+Five kinds of rows, only ever appended: a `decision` (once per id), a `claim` (the run that acts on it; at
+most one living holder), an `outcome` (what the run ended with), an `acceptance` (a person's) and an `act` (what a
+person did or was refused, by whom and why). Appends are compare-and-set, so two runs that race for a decision can't
+both get it, on a folder or an object store.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -150,10 +152,20 @@ class Ledger:
             key=f"acceptance:{decision_id}",
         )  # fmt: skip
 
+    def note(self, act: dict[str, Any], *, by: str, at: datetime) -> None:
+        """Write down what a person did: `act`, `reason`, `told`, whether it was `done`. No decision reads it."""
+        self._append("act", "", act | {"as_of": at.isoformat(), "by": by}, at, at, by=by, key=f"act:{uuid.uuid4()}")
+
     def rows(self, *, as_of: datetime | None = None) -> list[LedgerRow]:
-        """Every row but claims, oldest first; up to `as_of` where it is given."""
+        """Every row but claims and acts, oldest first; up to `as_of` where it is given."""
         frame = self._frame(as_of)
-        return [LedgerRow(str(row.kind), str(row.body)) for row in frame[frame["kind"] != "claim"].itertuples()]
+        told = frame[~frame["kind"].isin(["claim", "act"])]
+        return [LedgerRow(str(row.kind), str(row.body)) for row in told.itertuples()]
+
+    def acts(self) -> list[dict[str, Any]]:
+        """What people did, oldest first."""
+        frame = self._store.frame(self._model, "decisions", where=pc.field("kind") == "act")
+        return [msgspec.json.decode(body) for body in frame.sort_values("recorded_at", kind="stable")["body"]]
 
     def entry(self, decision_id: str, *, as_of: datetime | None = None) -> dict[str, Any]:
         """One of `entries`.
@@ -190,7 +202,7 @@ class Ledger:
         if as_of is not None:
             frame = frame[frame["as_of"] <= pd.Timestamp(as_of)]
         ranks = {"decision": 0, "claim": 1, "outcome": 2, "recalibration": 2, "acceptance": 3}
-        rank = frame["kind"].map(ranks | {"settlement": 4, "rollback": 5, "realised": 6})
+        rank = frame["kind"].map(ranks | {"settlement": 4, "rollback": 5, "realised": 6, "act": 7})
         return frame.assign(rank=rank).sort_values(["as_of", "rank", "recorded_at"], kind="stable")
 
     def _append(

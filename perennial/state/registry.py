@@ -170,10 +170,20 @@ class Registry:
         self.settle(model)  # the manifest names the challenger too
         return version
 
+    def describe(self, model: str, text: str) -> None:
+        """Let MLflow's page of the model say what it is for, unless somebody has written something there."""
+        found = self.client.get_registered_model(model)
+        if text and not found.description:
+            self.client.update_registered_model(model, text)
+
     def _name_challenger(self, version: Version) -> None:
-        """Let the alias follow; who registered it may have died, or lost the answer, before it did."""
+        """Let the alias follow; who registered it may have died, or lost the answer, before it did.
+
+        A version that has reigned is no challenger any more.
+        """
         named = self.client.get_registered_model(version.model).aliases.get(CHALLENGER)
-        if named is None or int(named) < version.number:
+        reigned = {line.version for line in self.history(version.model)}
+        if version.number not in reigned and (named is None or int(named) < version.number):
             self.client.set_registered_model_alias(version.model, CHALLENGER, version.number)
 
     def find(self, model: str, training_key: str) -> Version | None:
@@ -290,6 +300,8 @@ class Registry:
                 self.client.set_registered_model_alias(model, alias, str(number))
         if previous is None and PREVIOUS in registered:  # of before a rollback: no champion stands before this one
             self.client.delete_registered_model_alias(model, PREVIOUS)
+        if str(registered.get(CHALLENGER)) == str(current.number):
+            self.client.delete_registered_model_alias(model, CHALLENGER)
         self._write_manifest(current, lines[-1])
 
     def artifacts(self, version: Version) -> Path:

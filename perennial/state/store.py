@@ -127,6 +127,24 @@ LAYOUT: Mapping[str, pa.Schema] = {
     "statistics": pa.schema(
         [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
     ),
+    # What people look at of a check's newest mature window: the mean loss of what was answered (`live`), of what the
+    # first champion would have answered (`first`), of a slice, of the control group. It decides nothing.
+    "figures": pa.schema(
+        [
+            ("decision_id", pa.string()),
+            ("as_of", _TIME),
+            ("start", _TIME),
+            ("end", _TIME),
+            ("kind", pa.string()),
+            ("part", pa.string()),
+            ("version", pa.int64()),
+            ("loss", pa.string()),
+            ("rows", pa.int64()),
+            ("value", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+        ]
+    ),
     # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
     "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
     # Who became champion, when and why; `sequence` counts from 1 without gaps.

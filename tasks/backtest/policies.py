@@ -141,6 +141,14 @@ def write_policy(definition: ModelDefinition, policy: Monitoring) -> list[str]:
     return _flat(changes)
 
 
+def changes_text(own: Monitoring, wanted: Monitoring) -> str:
+    """What of a definition's `monitoring` a policy changes, as YAML to copy; empty where nothing."""
+    import yaml
+
+    changes = _differences(own.model_dump(mode="json"), wanted.model_dump(mode="json"))
+    return yaml.safe_dump({_SECTION: changes}, sort_keys=False, allow_unicode=True) if changes else ""
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in new.items():

@@ -15,8 +15,8 @@ from perennial.errors import DataError
 from perennial.workspace import Workspace
 from tasks.backtest.comparison import BASELINES, Backtest, Progress, run_backtest
 from tasks.backtest.past import Past, load_past
-from tasks.backtest.policies import make_candidates, write_policy
-from tasks.backtest.report import draw, render_markdown
+from tasks.backtest.policies import changes_text, make_candidates, write_policy
+from tasks.backtest.report import COLUMNS, advice_lines, draw, render_markdown, summary, table_rows, to_dict
 from tasks.backtest.trainings import Elsewhere
 from tasks.compute.cluster import open_cluster
 from tasks.steps.timeline import picture_bytes
@@ -76,12 +76,26 @@ def _elsewhere(past: Past) -> Iterator[Elsewhere | None]:
 
 
 def write_report(workspace: Workspace, backtest: Backtest) -> dict[str, str]:
-    """The picture and the report as files; their paths by name."""
+    """The picture, the report and the figures as files; their paths by name."""
     folder = workspace.reports_folder(backtest.model)
-    picture, page = folder / "backtest.png", folder / "backtest.md"
+    picture, page, figures = folder / "backtest.png", folder / "backtest.md", folder / "backtest.json"
     picture.write_bytes(picture_bytes(draw(backtest)))
     page.write_text(render_markdown(backtest, f"![The policies over time]({picture.name})"), encoding="utf-8")
-    return {"picture": str(picture), "report": str(page)}
+    shown = {
+        "columns": COLUMNS, "table": table_rows(backtest), "told": [summary(backtest), *advice_lines(backtest)],
+        "yaml": _yaml(backtest),
+    }  # fmt: skip
+    staged = figures.with_suffix(".part")
+    staged.write_text(json.dumps(to_dict(backtest) | {"shown": shown}), encoding="utf-8")
+    staged.replace(figures)
+    return {"picture": str(picture), "report": str(page), "figures": str(figures)}
+
+
+def _yaml(backtest: Backtest) -> str:
+    """The change that the recommendation makes to the definition; empty where nothing is recommended."""
+    own, name = backtest.result("own").policy, backtest.advice.name
+    wanted = backtest.result(name).policy if name else None
+    return changes_text(own, wanted) if own and wanted else ""
 
 
 def write_advice(definition: ModelDefinition, backtest: Backtest) -> list[str]:

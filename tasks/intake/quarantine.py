@@ -107,6 +107,24 @@ def entries(store: Store, definition: ModelDefinition, *, with_rows: bool = Fals
     return joined.reset_index().sort_values(["first_at", "id", "entry"], kind="stable", ignore_index=True)
 
 
+def with_rows(store: Store, definition: ModelDefinition, found: pd.DataFrame) -> pd.DataFrame:
+    """Some of the `entries`, with their rows in the column `row`; no other rows are read.
+
+    Lines of before entries had names are read whole: there a row's name is made of it.
+    """
+    model = definition.name
+    named = "entry" in store.read(model, "quarantine", columns=["entry"]).column_names
+    if named:
+        columns = ["entry", "quarantined_at", "position", "row"]
+        lines = store.frame(model, "quarantine", columns=columns, where=among("entry", found["entry"]))
+        lines = lines.sort_values(["quarantined_at", "position"], kind="stable").drop_duplicates("entry", keep="last")
+        rows = found["entry"].map(lines.set_index("entry")["row"])
+        if rows.notna().all():
+            return found.assign(row=rows)
+    whole = entries(store, definition, with_rows=True)
+    return found.assign(row=found["entry"].map(whole.set_index("entry")["row"]))
+
+
 def close(
     store: Store, model: str, names: Sequence[str], state: str, *, at: datetime, by: str, reason: str,
     batch_id: str | None = None, key: str | None = None,

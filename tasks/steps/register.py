@@ -79,9 +79,7 @@ def _register_once(registry: Registry, record: TrainingRecord) -> Version:
         return registry.register(
             model, training_key=record.key, run_id=existing.run_id, source=existing.source, tags=record.lineage
         )
-    run_id = registry.run_for(
-        model, record.key, name=f"{model} {record.lineage.get('as_of', '')[:16]}", tags=_run_tags(record)
-    )
+    run_id = registry.run_for(model, record.key, name=_run_name(record), tags=_run_tags(record))
     log_run(registry, run_id, record)
     source = log_model(registry, run_id, record)
     try:
@@ -90,8 +88,10 @@ def _register_once(registry: Registry, record: TrainingRecord) -> Version:
         registry.client.set_terminated(run_id, "FAILED")
         raise
     registry.client.set_terminated(run_id)
-    tags = {**record.lineage, **pins.facts()}
-    return registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags, digest=digest)
+    tags = {**record.lineage, **pins.facts(), "kind": _kind(record)}
+    version = registry.register(model, training_key=record.key, run_id=run_id, source=source, tags=tags, digest=digest)
+    registry.describe(model, record.definition.description)
+    return version
 
 
 def prove_logged(registry: Registry, run_id: str, source: str, definition: ModelDefinition) -> str:
@@ -175,8 +175,19 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()  # noqa: S603
 
 
+def _kind(record: TrainingRecord) -> str:
+    """Whether a model was trained, or a score's map refitted: two kinds of runs that a list should tell apart."""
+    return "map" if record.lineage.get("base_version") else "model"
+
+
+def _run_name(record: TrainingRecord) -> str:
+    day, verdict = record.lineage.get("as_of", "")[:10], record.lineage.get("gate.verdict", "")
+    return f"{record.definition.name} {_kind(record)} {day}" + (f": {verdict}" if verdict else "")
+
+
 def _run_tags(record: TrainingRecord) -> dict[str, str]:
-    return {"mlflow.source.git.commit": code_version().removesuffix("+changes"), **dict(record.lineage)}
+    commit = code_version().removesuffix("+changes")
+    return {"mlflow.source.git.commit": commit, "kind": _kind(record), **dict(record.lineage)}
 
 
 def _log_dataset(registry: Registry, run_id: str, record: TrainingRecord) -> None:

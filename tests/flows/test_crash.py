@@ -53,7 +53,7 @@ def expect_one_of_everything(workspace: Workspace) -> None:
     assert [version.number for version in registry.versions("digits")] == [1]
     assert [(line.sequence, line.version) for line in registry.history("digits")] == [(1, 1)]
     aliases = registry.client.get_registered_model("digits").aliases
-    assert {name: int(number) for name, number in aliases.items()} == {"champion": 1, "challenger": 1}
+    assert {name: int(number) for name, number in aliases.items()} == {"champion": 1}
     manifest = json.loads((workspace.home / "live" / "digits.json").read_text())
     assert (manifest["version"], manifest["sequence"]) == (1, 1)
     assert len(registry.client.search_runs([registry.experiment_id("digits")])) == 1

@@ -245,12 +245,12 @@ class TestBeforeUp:
 
     def test_servers_that_are_somebody_else_s_are_not_started(self, toy: Settings) -> None:
         names = [service.name for service in services_for(toy)]
-        assert names == ["prefect", "mlflow", "runner", "api", *["commands"][: sys.platform == "linux"]]
+        assert names == ["prefect", "mlflow", "runner", "api", "web", *["commands"][: sys.platform == "linux"]]
         elsewhere = toy.model_copy(
             update={"prefect_api_url": "http://prefect:4200/api", "tracking_uri": "http://mlflow:5000"}
         )
-        runner, api = services_for(elsewhere.model_copy(update={"warm_commands": False}))
-        assert api.needs == ()
+        runner, api, web = services_for(elsewhere.model_copy(update={"warm_commands": False}))
+        assert api.needs == web.needs == ()
         assert runner.environment["PREFECT_API_URL"] == "http://prefect:4200/api"
         assert runner.needs == ()
 
@@ -260,6 +260,7 @@ class TestBeforeUp:
 def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path], None]) -> None:
     """Prefect, MLflow and the runner become healthy; a killed runner comes back; SIGTERM leaves nothing."""
     migrate_home(toy.home_path)
+    page_port = free_port()
     environment = {
         **os.environ,
         "PERENNIAL_HOME": str(toy.home_path),
@@ -267,6 +268,7 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         "PERENNIAL_PREFECT_PORT": str(toy.prefect_port),
         "PERENNIAL_MLFLOW_PORT": str(toy.mlflow_port),
         "PERENNIAL_API_PORT": str(free_port()),
+        "PERENNIAL_WEB_PORT": str(page_port),
     }
     environment["HTTPS_PROXY"] = environment["HTTP_PROXY"] = f"http://127.0.0.1:{free_port()}"  # nobody is there
     here = tmp_path / "here"
@@ -283,6 +285,8 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         assert eventually(lambda: "perennial is up" in output.read_text() or up.poll() is not None, 150)
         assert up.poll() is None, output.read_text()
         assert healthy(f"http://127.0.0.1:{toy.mlflow_port}/health")
+        told = output.read_text()
+        assert told[told.index("http://") :].startswith(f"http://127.0.0.1:{page_port}\n"), "the page is told first"
         assert running_prefect(toy) == toy.prefect_url
         second = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert second.returncode == 1

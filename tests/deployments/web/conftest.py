@@ -1,0 +1,61 @@
+"""A model with a history of checks, made once; a browser, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import web_world
+from web_world import Storied
+
+from perennial.operate.servers import Child, free_port, mlflow_service
+from perennial.workspace import Workspace
+
+# What a command takes to start on a busy machine is no fault of a page's.
+WAIT_SECONDS = 200
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> Storied:
+    """For tests that only look."""
+    return web_world.make_story(make_workspace(tmp_path_factory.mktemp("story")))
+
+
+@pytest.fixture(scope="module")
+def served_story(story: Storied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storied]:
+    """A copy of it to be changed, whose registry is behind a real MLflow server."""
+    folder = tmp_path_factory.mktemp("served")
+    port = free_port()
+    mine = web_world.copied(story, folder)
+    settings = mine.workspace.settings.model_copy(update={"artifacts": str(story.workspace.home / "artifacts")})
+    child = Child(mlflow_service(settings, port), folder / "logs")
+    try:
+        child.wait_until_ready()
+        remote = mine.workspace.settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}"})
+        yield Storied(Workspace(remote), mine.definition, mine.decisions, mine.waiting)
+    finally:
+        child.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, which can reach nothing but this machine.
+
+    Of a module only: as long as it is there, this thread has a running loop, by which Prefect's functions would wait.
+    """
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: tests/system-packages.sh installs it")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=WAIT_SECONDS * 1000)
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+        )
+        yield found
+        found.close()
