@@ -176,7 +176,9 @@ def _git(*arguments: str) -> str:
 
 
 def _kind(record: TrainingRecord) -> str:
-    """Whether a model was trained, or a score's map refitted: two kinds of runs that a list should tell apart."""
+    """Whether a model was trained or adopted, or a map refitted: kinds of runs that a list should tell apart."""
+    if given := record.lineage.get("kind"):
+        return given
     return "map" if record.lineage.get("base_version") else "model"
 
 

@@ -19,6 +19,7 @@ from perennial.interactive.shown import Result, Told
 from perennial.settings import PROJECT_ROOT
 
 
+@pytest.mark.process
 def test_opening_costs_no_prefect(tmp_path: Path) -> None:
     program = (
         "import sys, perennial\n"
