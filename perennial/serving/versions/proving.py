@@ -104,8 +104,10 @@ class _Prover:
             except BrokenPipeError:
                 line = b""
             if not line:
+                self._process.wait()  # all that it had to say is written
+                last = self._last_words()
                 self.stop()
-                return {"problem": f"it ended at its start: {self._last_words()}", "remedy": "Run `make setup`"}
+                return {"problem": f"it ended at its start: {last}", "remedy": "Run `make setup`"}
             found: dict[str, Any] = json.loads(line)
             return found
 
@@ -113,7 +115,7 @@ class _Prover:
         """End the process, if it is ours: a forked child has only a copy of its handle."""
         if self.owner != os.getpid():
             return
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
