@@ -19,6 +19,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
+from perennial.model.scores import is_many, score_array, score_column
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
@@ -28,6 +29,7 @@ from tasks.check.history import recalibration_row
 from tasks.check.inputs import CheckInputs, join_labels, mature_rows
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate import figures
+from tasks.gate.class_figures import class_figures
 from tasks.gate.map_court import cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
 from tasks.learning.fitting import predict_score
@@ -39,6 +41,7 @@ from tasks.steps.register import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.steps.score import load_version, require_champion
 
 _GOLDEN_ROWS = 200
+_MODELS = {"challenger": "challenger", "champion": "score"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def cross_fitted_map(
             "Wait for more labels",
         )
     found = refit_map(inputs, policy, as_of)
-    return found, rows.assign(challenger=cross_fitted(rows, map_court(inputs, policy)))
+    return found, rows.assign(challenger=score_column(cross_fitted(rows, map_court(inputs, policy)), rows.index))
 
 
 def judge_map(recalibration: Recalibration) -> GateReport:
@@ -189,7 +192,9 @@ def _key(
     definition: ModelDefinition, champion: Version, as_of: datetime, found: Recalibrator, rows: pd.DataFrame
 ) -> str:
     parts = [definition.name, definition.hash, champion.number, as_of.isoformat(), found.to_dict()]
-    content = json.dumps(parts, sort_keys=True) + batch_digest(rows[["id", "truth", "raw_score", "score"]])
+    kept = rows[["id", "truth", "raw_score", "score"]]
+    lists = {name: kept[name].map(list) for name in kept.columns[2:] if kept[name].dtype == object}
+    content = json.dumps(parts, sort_keys=True) + batch_digest(kept.assign(**lists))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -207,5 +212,8 @@ def _figures(recalibration: Recalibration, report: GateReport) -> Mapping[str, A
     drawn: dict[str, Any] = {"gate": figures.gate_figure(report)}
     if recalibration.definition.task == "regression":
         return drawn | {"residuals": figures.residuals_figure(rows["truth"].to_numpy(), rows["challenger"].to_numpy())}
-    scores = {"challenger": rows["challenger"].to_numpy(), "champion": rows["score"].to_numpy()}
+    scores = {name: score_array(rows[column]) for name, column in _MODELS.items()}
+    if is_many(scores["challenger"]):
+        names = json.loads(recalibration.champion.tag("classes"))
+        return drawn | class_figures(rows["truth"].to_numpy(), scores, names)
     return drawn | {"calibration": figures.calibration_figure(rows["truth"].to_numpy(), scores)}

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.model.scores import score_column
 from tasks.calibration.fit import (
-    METHODS,
     TESTED_ROWS,
     RecalibrationTest,
     Recalibrator,
     carried_strength,
     check_recalibration,
     fit_recalibration,
+    methods,
 )
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs, join_labels, labelled_scores, mature_rows
@@ -28,14 +29,15 @@ def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recal
     truth, raw, _ = labelled_scores(join_labels(inputs, policy, as_of))
     task = inputs.reference.task
     strength = carried_strength(policy, inputs.label_delay)
-    return fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=strength)
+    return fit_recalibration(truth, raw, task, method=methods(task, raw)[0], strength=strength)
 
 
 def map_court(inputs: CheckInputs, policy: Monitoring) -> MapCourt:
     """By whose rules a new map for this champion is judged, in the check and in the run that it asks for."""
     task, usual = inputs.reference.task, inputs.reference.target_runs
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
-    baseline = float(np.mean(usual)) if usual else float("nan")
+    mean = np.mean(usual, axis=0) if usual else None
+    baseline = float(mean) if mean is not None and not mean.ndim else mean
     return MapCourt(
         inputs.gate, task, metric, baseline, carried_strength(policy, inputs.label_delay), policy.recalibration_sigmas,
         policy.minimum_rows, inputs.seed,
@@ -47,14 +49,14 @@ def map_test(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> t
     truth, raw, score = labelled_scores(joined)
     task = inputs.reference.task
     if len(truth) < policy.minimum_rows:
-        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), None
+        return RecalibrationTest(methods(task, raw)[0], 0.0, float("inf"), len(truth)), None
     rows = mature_rows(joined)
     test = check_recalibration(truth, raw, score, task, strength=carried_strength(policy, inputs.label_delay))
     if test.sigmas <= policy.recalibration_sigmas:
         return test, None
     court = map_court(inputs, policy)
     rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
-    report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
+    report = judge_mapped(rows.assign(challenger=score_column(cross_fitted(rows, court), rows.index)), court)
     return test, None if report.verdict == "promote" else report.reasons[0]
 
 
