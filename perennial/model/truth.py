@@ -169,7 +169,8 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
         )
     pair = _two_classes(shares, positive)
     others = [share for word, share in shares.items() if word not in pair]
-    if positive is None and max(others, default=0.0) >= RARE_SHARE:
+    nearly_all = sum(shares[word] for word in pair) >= LEARNT_SHARE
+    if positive is None and (not nearly_all or max(others, default=0.0) >= RARE_SHARE):
         if "threshold" in definition.serving.model_fields_set:
             raise DataError(
                 f"{definition.data.target} has {len(counts)} classes: {_told(shares)}; serving.threshold is for two",
@@ -177,7 +178,7 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
                 'meant: `classes: ["OTHER", "POSITIVE"]`',
             )
         return _learn_many(definition.data.target, shares, pair), shares
-    if sum(shares[word] for word in pair) < LEARNT_SHARE:
+    if not nearly_all:
         raise DataError(
             f"{definition.data.target} has {len(counts)} values and which two are the classes is not clear: "
             f"{_told(shares)}",

@@ -22,10 +22,10 @@ def shared_rows(holdout_ids: npt.ArrayLike, *training_ids: npt.ArrayLike) -> int
 def separations(frame: pd.DataFrame, truth: npt.ArrayLike, task: Task) -> dict[str, float]:
     """How well each column alone tells the truth, the best first: a probe for leakage.
 
-    AUC in [0.5, 1] for classification, squared rank correlation for regression; of many classes the least AUC of a class
-    against the rest, see `_many_separation`. Columns of text count by the mean truth of their values, learned on every
-    second row and judged on the others. A column that is known for less than half the rows, or judged on fewer than 20
-    rows of a class (for regression, of all), tells nothing: 0.5, or 0.
+    AUC in [0.5, 1] for classification, squared rank correlation for regression; of many classes the least AUC of
+    a class against the rest, see `_many_separation`. Columns of text count by the mean truth of their values, learned
+    on every second row and judged on the others. A column that is known for less than half the rows, or judged on fewer
+    than 20 rows of a class (for regression, of all), tells nothing: 0.5, or 0.
     """
     values = np.asarray(truth, dtype=np.float64)
     if task == "classification" and (values > 1).any():

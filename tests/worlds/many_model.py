@@ -18,7 +18,11 @@ MANY: dict[str, Any] = merge(
         "name": "loops",
         "classes": list(LOOPS),
         "data": {"target": "loops"},
-        "training": {"estimator": "hist_gradient_boosting", "parameters": {"max_iter": 60, "min_samples_leaf": 8, "learning_rate": 0.15}, "tuning": {"trials": 2}},
+        "training": {
+            "estimator": "hist_gradient_boosting",
+            "parameters": {"max_iter": 60, "min_samples_leaf": 8, "learning_rate": 0.15},
+            "tuning": {"trials": 2},
+        },
         "gate": {"minimum_rows": 50, "slices": ["shade"], "slice_minimum_rows": 30},
     },
 )

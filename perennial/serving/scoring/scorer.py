@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.model.calibrated import Recalibrated, apply_map
+from perennial.model.scores import class_scores, is_many, known_scores
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.protocol.schema import Row, Schema
 from perennial.serving.scoring.encoder import Encoder, Unsupported
@@ -47,12 +48,13 @@ class Proof:
 
 
 def pipeline_scores(pipeline: Any, frame: Any, task: Task) -> Floats:
-    """P(positive), or the predicted value: float64 of shape (n,)."""
+    """P(positive) or the predicted value: float64 of shape (n,); each of many classes' probability: (n, k)."""
     raw = pipeline.predict_proba(frame) if task == "classification" else pipeline.predict(frame)
     scores = np.asarray(raw, dtype=np.float64)
     if task == "classification":
-        column = list(pipeline.classes_).index(1) if hasattr(pipeline, "classes_") else 1
-        scores = scores[:, column]
+        scores = class_scores(scores, getattr(pipeline, "classes_", None))
+        if is_many(scores):
+            return scores
     return np.ascontiguousarray(scores.reshape(len(scores), -1)[:, 0] if scores.ndim > 1 else scores)
 
 
@@ -62,7 +64,7 @@ class Scorer:
     Args:
         pipeline: Fitted on feature frames; a `Recalibrated` one or not.
         schema: Of its rows.
-        task: classification gives P(positive), regression the value.
+        task: classification gives P(positive), or of many classes each one's probability, regression the value.
         probes: Clean rows to prove the fast path on.
         fast_rows: Up to how many rows the fast path serves, where that was measured before; measured by default.
     """
@@ -85,7 +87,7 @@ class Scorer:
         return self.proof.fast_rows
 
     def score(self, rows: Sequence[Row]) -> Floats:
-        """float64 of shape (n,), by the quicker path for so many rows.
+        """float64 of shape (n,), or (n, k), by the quicker path for so many rows.
 
         Raises:
             Problem: 422 where the model refuses a row or has no finite score for it.
@@ -189,13 +191,17 @@ def _trees(
     with np.errstate(invalid="ignore"):  # a category that is missing casts NaN to an integer
         model = treelite.sklearn.import_model(estimator)
     predict = treelite.gtil.predict
+    many = task == "classification" and len(estimator.classes_) > 2
+    margins = many and not float32  # treelite's own softmax is one of single precision
     column = list(estimator.classes_).index(1) if task == "classification" else 0
 
     def scores(rows: Sequence[Row]) -> Floats:
         values = encode(rows)
         if float32:  # scikit-learn's forests compare in single precision
             values = values.astype(np.float32).astype(np.float64)
-        made = predict(model, values, nthread=1).reshape(len(values), -1)
+        made = predict(model, values, nthread=1, pred_margin=margins).reshape(len(values), -1)
+        if many:
+            return _shares(made) if margins else np.ascontiguousarray(made, dtype=np.float64)
         # Boosting gives P(positive) alone, a forest both classes.
         return np.ascontiguousarray(made[:, column if made.shape[1] > 1 else 0], dtype=np.float64)
 
@@ -203,6 +209,8 @@ def _trees(
 
 
 def _linear(estimator: Any, encode: Callable[[Sequence[Row]], Floats], task: Task) -> Callable[[Sequence[Row]], Floats]:
+    if task == "classification" and len(estimator.classes_) > 2:
+        return _softmax(estimator, encode)
     weights = np.asarray(estimator.coef_, dtype=np.float64).reshape(-1)
     intercept = float(np.ravel(estimator.intercept_)[0])
     sign = 1.0
@@ -216,6 +224,23 @@ def _linear(estimator: Any, encode: Callable[[Sequence[Row]], Floats], task: Tas
         return np.asarray(expit(sign * raw) if task == "classification" else raw, dtype=np.float64)
 
     return scores
+
+
+def _softmax(estimator: Any, encode: Callable[[Sequence[Row]], Floats]) -> Callable[[Sequence[Row]], Floats]:
+    """A linear model of many classes."""
+    weights = np.ascontiguousarray(np.asarray(estimator.coef_, dtype=np.float64).T)
+    intercept = np.asarray(estimator.intercept_, dtype=np.float64)
+
+    def scores(rows: Sequence[Row]) -> Floats:
+        return _shares(encode(rows) @ weights + intercept)
+
+    return scores
+
+
+def _shares(raw: Floats) -> Floats:
+    """Softmax by row."""
+    made = np.exp(raw - raw.max(axis=1, keepdims=True))
+    return np.asarray(made / made.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _hardened(probes: Sequence[Row], schema: Schema) -> list[Row]:
@@ -234,7 +259,7 @@ def _hardened(probes: Sequence[Row], schema: Schema) -> list[Row]:
 
 def _finite(scores: Floats) -> Floats:
     if not np.isfinite(scores).all():
-        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        row = int(np.flatnonzero(~known_scores(scores))[0])
         raise Problem(422, f"row {row} (counted from 0): the model has no finite score for it", row=row)
     return scores
 

@@ -32,7 +32,12 @@ def invocations(
 ) -> dict[str, Any]:
     columns = list(model.schema.columns)
     cells = [example[column] for column in columns]
-    score = {"type": "number"}
+    score: dict[str, Any] = {"type": "number"}
+    label: dict[str, Any] = {"type": "integer"}
+    if model.many is not None:
+        count = len(model.many.names)
+        score = {"type": "array", "items": score, "minItems": count, "maxItems": count}
+        label = {"enum": list(model.many.names)}
     output: dict[str, Any] = {
         "name": "output",
         "in": "query",
@@ -58,7 +63,7 @@ def invocations(
     extras: dict[str, Any] = {"ids": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 256}}}
     if model.definition.task == "classification":
         extras["params"] = {"type": "object", "properties": {"output": output["schema"]}}
-    both = {"type": "object", "properties": {"label": {"type": "integer"}, "probability": score}}
+    both = {"type": "object", "properties": {"label": label, "probability": score}}
     return {
         "operationId": f"invocations-{name}",
         "summary": f"Score rows with {name}",
@@ -100,6 +105,7 @@ def invocations(
                     "version": {"type": "integer", "description": "The champion's."},
                     "versions": {"type": "array", "items": {"type": "integer"}, "description": "With a canary."},
                     "ids": {"type": "array", "items": {"type": "string"}},
+                    **_class_order(model),
                     "control": {"type": "array", "items": {"type": "boolean"}, "description": "Leave these untreated."},
                 },
             },
@@ -108,13 +114,20 @@ def invocations(
     }
 
 
+def _class_order(model: LoadedModel) -> dict[str, Any]:
+    if model.many is None:
+        return {}
+    told = "In the order of each row's probabilities."
+    return {"classes": {"const": list(model.many.names), "description": told}}
+
+
 def labels(name: str, model: LoadedModel) -> dict[str, Any]:
     classes = model.classes
     truth: dict[str, Any] = {"type": "number"}
     if classes is not None:
         truth = {
             "anyOf": [{"enum": list(classes.names)}, {"type": "number"}, {"type": "boolean"}],
-            "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
+            "description": f"{classes.told()}; 0/1, true/false where that is clear.",
         }
     columns = model.definition.data.id_columns
     parts: dict[str, Any] = (
@@ -132,7 +145,7 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
             **parts,
         },
     }
-    example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.positive if classes else 1}]}
+    example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.names[-1] if classes else 1}]}
     return {
         "operationId": f"labels-{name}",
         "summary": f"Give the truth of earlier rows of {name}",
