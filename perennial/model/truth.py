@@ -97,7 +97,8 @@ class Classes:
 
     def means(self, other: Classes) -> bool:
         """Whether the codes mean the same to both, however each writes it."""
-        return [self.code(name) for name in other.names] == list(range(len(self.names)))
+        same = len(self.names) == len(other.names)
+        return same and [self.code(name) for name in other.names] == list(range(len(self.names)))
 
     def _is_free(self, short: str) -> bool:
         """Whether 1/0 and true/false can only be the coding: no class is a number or a truth value itself.

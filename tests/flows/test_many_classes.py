@@ -16,6 +16,7 @@ from many_model import LOOPS, MANY, day, many_rows
 from serving_world import LocalClient, records
 from small_model import write_source
 
+from perennial.errors import ConflictError
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
 from perennial.model.scores import likeliest, score_array
@@ -24,6 +25,7 @@ from perennial.serving.settings import ServingSettings, Tokens
 from perennial.serving.web.app import Api
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
+from tasks.rows.classes import known_coding, settle
 from tasks.steps.score import load_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -94,6 +96,24 @@ def test_a_class_that_nobody_knows_is_held_back_and_told(life: tuple[Workspace, 
     assert held["id"].tolist() == ["x0", "x1", "x2"]
     assert "'three' is none of the 3 classes" in held["reasons"].iloc[0]
     assert not workspace.store.frame("loops", "labels")["id"].isin(["x0"]).any()
+
+
+def test_classes_of_a_promoted_version_are_fixed(life: tuple[Workspace, dict[str, Any]]) -> None:
+    workspace, _ = life
+    champion = workspace.registry.champion("loops")
+    assert champion is not None
+    definition = workspace.definition("loops")
+    try:
+        for classes in (["none", "one", "two", "three"], ["one", "none", "two"], ["none", "two"]):
+            changed = small_model.define(workspace, classes=classes)
+            with pytest.raises(ConflictError, match="definition's classes are") as caught:
+                load_version(workspace.registry, champion, changed)
+            assert 'classes: ["none", "one", "two"]' in str(caught.value.remedy)
+            with pytest.raises(ConflictError, match="definition's classes are"):
+                settle(workspace.store, changed, known_coding(workspace.store, changed), at=day(19), batch_id="")
+    finally:
+        small_model.define(workspace)
+    assert known_coding(workspace.store, definition).stored
 
 
 def test_checks_judge_drift_labels_and_estimates_by_class(life: tuple[Workspace, dict[str, Any]]) -> None:

@@ -23,6 +23,8 @@ from tasks.check.inputs import CheckInputs, join_labels, labelled_scores, mature
 from tasks.check.signal import Signal
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 
+_CALLED = {"shifted": "temperature"}
+
 
 def refit_map(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> Recalibrator:
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
@@ -71,9 +73,9 @@ def map_signals(
         )
     fired = test.sigmas > policy.recalibration_sigmas and refusal is None
     rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
-    does = "saves" if test.gain > 0 else "costs"
+    does, called = "saves" if test.gain > 0 else "costs", _CALLED.get(test.method, test.method.capitalize())
     detail = (
-        f"a new {test.method.capitalize()} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
+        f"a new {called} map {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
         f"{test.sigmas:.1f} standard errors" + (f", but the gate would not let it in: {refusal}" if refusal else "")
     )
     limit = policy.recalibration_sigmas

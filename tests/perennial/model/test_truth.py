@@ -111,6 +111,7 @@ def test_of_many_classes_nothing_is_folded_or_shortened() -> None:
     assert classes.means(Classes("0", "1", "2"))
     assert not classes.means(Classes("1", "0", "2"))
     assert not ZERO_ONE.means(classes)
+    assert not classes.means(ZERO_ONE)
     with pytest.raises(ValueError, match="too many values"):
         _ = classes.positive
 
