@@ -79,7 +79,7 @@ def score_arrow(scores: Floats) -> pa.Array:
 def known_scores(scores: Floats) -> NDArray[np.bool_]:
     """Which rows have a finite score: shape (n,)."""
     finite = np.isfinite(scores)
-    return finite.all(axis=1) if is_many(scores) else finite
+    return np.asarray(finite.all(axis=1) if is_many(scores) else finite)
 
 
 def improbable(scores: Floats) -> NDArray[np.bool_]:

@@ -255,7 +255,7 @@ class Service:
         """The candidate, where it reads the same rows as the champion and answers the same classes."""
         found = served.candidate
         same = found is not None and found.schema.columns == served.champion.schema.columns
-        same = same and found is not None and found.classes == served.champion.classes
+        same = same and found is not None and found.many == served.champion.many
         return found if same and found is not None and found.schema.kinds == served.champion.schema.kinds else None
 
     def _remember(

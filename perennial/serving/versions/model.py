@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class LoadedModel:
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
 
-    @property
+    @cached_property
     def classes(self) -> Classes | None:
         """What the codes mean for this version; None for regression."""
         if self.definition.task != "classification":
@@ -68,7 +69,7 @@ class LoadedModel:
         positive = self.definition.positive
         return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
 
-    @property
+    @cached_property
     def many(self) -> Classes | None:
         """The classes, where there are more than two."""
         classes = self.classes

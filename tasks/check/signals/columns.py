@@ -115,7 +115,7 @@ def drift_signals(
     moved = [
         item
         for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
-        if not is_prediction(item.name) or counts[-1].sum()
+        if not is_prediction(item.name) or counts[_position(reference, item.name)].sum()
     ]
     ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
     if not ratios:
@@ -136,6 +136,10 @@ def drift_signals(
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
     return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
+
+
+def _position(reference: Reference, name: str) -> int:
+    return next(i for i, column in enumerate(reference.profile.columns) if column.name == name)
 
 
 def _column_signal(item: ColumnDrift) -> Signal:
