@@ -64,7 +64,7 @@ def render(reference: pd.DataFrame, current: pd.DataFrame, definition: ModelDefi
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import DatasetMissingValueCount, RowCount, ValueDrift
 
-    numeric = [*definition.features.numeric, *(name for name in current if str(name).startswith(_SCORE))]
+    numeric = [*definition.features.numeric, *(str(name) for name in current if str(name).startswith(_SCORE))]
     categorical = list(definition.features.categorical)
     columns = [name for name in [*numeric, *categorical] if _usable(reference, current, name)]
     shape = DataDefinition(
