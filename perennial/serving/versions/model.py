@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,12 @@ from perennial.serving.versions.cache import GOLDEN_FILE, PROOF_FILE, Manifest
 
 _SCORE = "_score"
 _PROBES = 200
+
+
+@lru_cache(maxsize=64)
+def _classes_of(told: str) -> Classes:
+    """Of a manifest; asked for at each request."""
+    return Classes(*json.loads(told))
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,18 @@ class LoadedModel:
     loaded_seconds: float
     loaded_at: float = field(default_factory=time.time)
 
-    @cached_property
+    @property
     def classes(self) -> Classes | None:
         """What the codes mean for this version; None for regression."""
         if self.definition.task != "classification":
             return None
         if told := self.manifest.get("classes"):
-            return Classes(*json.loads(str(told)))
+            return _classes_of(str(told))
         # Registered before versions carried their classes.
         positive = self.definition.positive
         return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
 
-    @cached_property
+    @property
     def many(self) -> Classes | None:
         """The classes, where there are more than two."""
         classes = self.classes
