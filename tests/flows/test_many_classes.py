@@ -91,10 +91,11 @@ def test_three_classes_get_a_champion_and_are_scored(life: tuple[Workspace, dict
 
 def test_a_class_that_nobody_knows_is_held_back_and_told(life: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, told = life
-    assert told["ingest"]["quarantined"] == 0
-    assert sum(told["ingest", at]["quarantined"] for at in (12, 14, 16, 18)) == 3
+    assert not told["ingest"]["told"]
+    sentences = [sentence for at in (12, 14, 16, 18) for sentence in told["ingest", at]["told"]]
+    assert any("'three' is none of the 3 classes" in sentence for sentence in sentences)
     held = workspace.store.frame("loops", "quarantine")
-    assert held["id"].tolist() == ["x0", "x1", "x2"]
+    assert set(held["id"]) == {"x0", "x1", "x2"}
     assert "'three' is none of the 3 classes" in held["reasons"].iloc[0]
     assert not workspace.store.frame("loops", "labels")["id"].isin(["x0"]).any()
 
