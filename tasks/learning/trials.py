@@ -92,7 +92,7 @@ class FoldEvaluator:
             if not math.isfinite(value):
                 raise DataError(
                     f"{self.definition.tuning_metric} is {value} on a validation block",
-                    "Use fewer or larger blocks, so that each holds both classes and differing values",
+                    "Use fewer or larger blocks, so that each holds all classes and differing values",
                 )
         except Exception as error:  # noqa: BLE001 (one bad parameter set must not end the search; its reason is kept)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
@@ -105,7 +105,7 @@ class FoldEvaluator:
         train, validation = self._prepare(number, pipeline)
         estimator = pipeline.steps[-1][1]
         fit_pipeline(estimator, train, self.target[fold.train], definition)
-        score = predict_score(estimator, validation, definition.task)
+        score = predict_score(estimator, validation, definition.task, classes=len(self.classes) or None)
         return metric_value(definition.tuning_metric, definition.task, self.target[fold.validation], score)
 
     def _prepare(self, number: int, pipeline: Pipeline) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
+from perennial.model.scores import constant_scores
 from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
@@ -39,7 +40,7 @@ from tasks.gate.report import GateReport
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
-from tasks.rows.classes import known_coding, settle
+from tasks.rows.classes import known_coding, of_codes, require_every_class, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.normal_form import batch_digest
 from tasks.rows.split import Split, split_by_time
@@ -54,10 +55,10 @@ class Prepared:
     """What a training starts from.
 
     Attributes:
-        definition: The model's definition; `encoded` is the same for a target that is 0 and 1 already.
+        definition: The model's definition; `encoded` is the same for a target of codes.
         frame: Labelled rows under the definition's names, beside `_id`.
         champion: The version to beat; None for a first model.
-        classes: What 0 and 1 mean in the target; None for regression.
+        classes: What the codes mean in the target; None for regression.
         refused: The complaints of the data as they stood; rows that they refuse as a whole are not in the frame.
     """
 
@@ -92,7 +93,7 @@ class Measured:
     """
 
     score: np.ndarray
-    baseline: float
+    baseline: float | np.ndarray
     trained_until: datetime
     latency_ms: float
     size_mb: float
@@ -122,11 +123,12 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = _champion_to_beat(workspace, definition.name, key, as_of)
-    encoded = definition.model_copy(update={"positive": None, "classes": ()})
+    encoded = of_codes(definition, coding.classes)
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
     split = without_refused_holdout(split, frame, encoded, refused)
+    require_every_class(frame[definition.data.target].iloc[split.learning], coding.classes, definition.name)
     return Prepared(definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused)
 
 
@@ -253,10 +255,10 @@ def judge_measured(
         truth=truth,
         challenger=measured.score,
         champion=champion_score,
-        baseline=np.full(len(truth), measured.baseline),
+        baseline=constant_scores(measured.baseline, len(truth)),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
         blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
-        slices={name: features[name].to_numpy() for name in definition.gate.slices},
+        slices={name: features[name].to_numpy() for name in definition.gate.slices} | _class_slices(prepared, truth),
         latency_ms=measured.latency_ms,
         size_mb=measured.size_mb,
         challenger_newest=measured.trained_until,
@@ -271,6 +273,14 @@ def judge_measured(
         evidence = behind_fair_maps(evidence, definition.task, strength)
     report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
+
+
+def _class_slices(prepared: Prepared, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Of many classes each is a slice of its own: a challenger must not win by giving one up."""
+    if prepared.classes is None or not prepared.classes.many:
+        return {}
+    names = np.array(prepared.classes.names, dtype=object)
+    return {prepared.definition.data.target: names[truth.astype(np.int64)]}
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
