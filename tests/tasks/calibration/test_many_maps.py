@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from perennial.model.calibrated import Recalibrated, apply_map
+from perennial.model.scores import score_column
+from tasks.calibration.carried import carried_gain
 from tasks.calibration.fit import (
     MANY_CLASSES,
     Method,
@@ -81,3 +85,29 @@ def test_a_map_is_kept_and_applied_by_the_stored_model() -> None:
     np.testing.assert_allclose(mapped.predict_proba(wine.data), wanted)
     np.testing.assert_array_equal(mapped.predict(wine.data), wanted.argmax(axis=1))
     assert isinstance(wine.data, pd.DataFrame)
+
+
+WEEK = timedelta(days=7)
+
+
+def windows(*shifts: list[float]) -> pd.DataFrame:
+    """Earlier windows of three classes, each with its own bend; some rows without a truth, some without a score."""
+    parts = []
+    for number, shift in enumerate(shifts):
+        truth, score = world(300, 1.0, shift, seed=number)
+        truth[:20], score[20:30] = np.nan, np.nan
+        times = pd.date_range("2026-01-01", periods=300, freq="30min", tz="UTC") + number * WEEK
+        parts.append(pd.DataFrame({"time": times, "version": "1", "raw_score": score_column(score), "truth": truth}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "brier"])
+def test_whether_maps_carry_is_asked_of_many_classes_as_of_two(loss: str) -> None:
+    one, other, third = [1.5, 0.0, 0.0], [0.0, 1.5, 0.0], [0.0, 0.0, 1.5]
+    asked = {"window": WEEK, "late": timedelta(0), "strength": 0.7, "minimum_rows": 100}
+    lasting = carried_gain(windows(*[one] * 6), "classification", loss, **asked)
+    assert lasting.gain > 0.05
+    assert (lasting.pairs, lasting.harms) == (5, False)
+    turning = carried_gain(windows(one, other, third, one, other, third), "classification", loss, **asked)
+    assert (turning.pairs, turning.harms) == (5, True)
+    assert carried_gain(windows(one, other).assign(truth=np.nan), "classification", loss, **asked).pairs == 0

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
+from decision_world import START, WEEK, make_frame, make_inputs, make_reference
+from scipy.special import softmax
 
+from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
 from perennial.model.calibrated import apply_map
+from perennial.model.scores import score_array, score_column
 from tasks.calibration.fit import Recalibrator
 from tasks.check.complaints.trial import hold_trial
+from tasks.check.decision import CheckInputs, check
 from tasks.check.estimate.estimates import estimate_class_loss
+from tasks.check.plain import summary
 from tasks.check.reference import Reference, build_reference, is_prediction
 from tasks.check.signals.columns import label_shift_signals
-from tasks.measures.quality import row_losses
+from tasks.check.text import render_markdown, render_text
+from tasks.measures.quality import mean_loss, row_losses
+from tasks.steps.recalibrate import cross_fitted_map
 
 NAMES = ("a", "b", "c")
 
@@ -82,3 +91,101 @@ def test_a_complaint_is_tried_by_every_class() -> None:
     assert by_code.later is not None
     assert by_class.later.sigmas > 2
     assert by_class.later.gain > 5 * abs(by_code.later.gain)
+
+
+AS_OF = START + 20 * WEEK
+CALM = Monitoring(growth=10, recalibration_sigmas=3, recalibration_strength=1.0)
+BEND = (1.0, 2.0, 0.0, 0.0)
+DEFINITION = ModelDefinition(
+    name="world", task="classification", classes=NAMES, gate=GatePolicy(resamples=200), monitoring=CALM,
+    data=Data(source=Source(parquet="-"), id="id", time="time", target="truth", label_delay=WEEK),
+    features=Features(numeric=("speed",), categorical=("carrier",)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world() -> CheckInputs:
+    """A champion that knows the true chances of three classes, 20 weeks on, with seven windows of its past."""
+    frame = make_frame(21, per_day=48)
+    pull = [np.zeros(len(frame)), 0.25 * (frame["speed"] - 8), 1.5 * (frame["carrier"] == "BB") - 0.5]
+    chances = softmax(np.column_stack(pull), axis=1)
+    drawn_at = np.random.default_rng(0).random(len(frame))
+    truth = (chances.cumsum(axis=1) < drawn_at[:, None]).sum(axis=1).astype(np.float64)
+    frame = frame.assign(chance=score_column(chances), truth=truth)
+    learned = (frame["time"] < pd.Timestamp(START + 8 * WEEK)).to_numpy()
+    loss = mean_loss(row_losses(truth[learned], chances[learned], "log_loss"))
+    reference = make_reference(
+        frame[learned], scores=chances[learned], truth=truth[learned], classes=NAMES,
+        holdout_loss=loss.mean, holdout_error=loss.standard_error, holdout_rows=loss.rows,
+    )  # fmt: skip
+    past = frame[(frame["time"] >= pd.Timestamp(AS_OF - 12 * WEEK)) & (frame["time"] < pd.Timestamp(AS_OF - 5 * WEEK))]
+    logged = past.assign(score=past["chance"], version="1")[["id", "time", "score", "version"]]
+    return make_inputs(reference, frame, AS_OF, past=logged.reset_index(drop=True))
+
+
+def bent(log: pd.DataFrame, bend: tuple[float, ...] = BEND) -> pd.DataFrame:
+    return log.assign(score=score_column(apply_map(score_array(log["score"]), "shifted", bend, "classification")))
+
+
+def told(inputs: CheckInputs) -> tuple[str, str, str]:
+    """The verdict, what the map's signal says, and the plain sentences."""
+    decision = check(inputs, CALM, as_of=AS_OF)
+    found = {signal.name: signal for signal in decision.signals}
+    assert found["loss"].value == pytest.approx(decision.evidence["loss"]["mean"])
+    plain = " ".join(summary(decision))
+    assert plain in " ".join(render_text(decision).split())
+    assert render_markdown(decision)
+    return decision.verdict, found["recalibration"].detail, plain
+
+
+def test_a_right_champion_of_three_classes_is_left_alone(world: CheckInputs) -> None:
+    verdict, _, plain = told(world)
+    assert verdict == "hold"
+    assert "Nothing needs doing." in plain
+
+
+def test_a_bend_of_three_classes_gets_a_map_that_mends_it(world: CheckInputs) -> None:
+    crooked = replace(world, mature=bent(world.mature), past=bent(world.past))
+    verdict, detail, plain = told(crooked)
+    assert verdict == "recalibrate"
+    assert detail.startswith("a new temperature map saves")
+    assert "A small correction of the probabilities" in plain
+    found, rows, court = cross_fitted_map(crooked, DEFINITION, AS_OF)
+    assert (found.method, court.note) == ("shifted", "")
+    biases = np.array(found.parameters[1:])
+    np.testing.assert_allclose(biases - biases[1], [-2.0, 0.0, 0.0], atol=0.4)
+    before, after = (
+        row_losses(rows["truth"].to_numpy(), score_array(rows[name]), "log_loss").mean()
+        for name in ("score", "challenger")
+    )
+    assert after < before
+
+
+def test_maps_of_three_classes_that_never_carried_are_taken_off(world: CheckInputs) -> None:
+    """Each past window was bent another way, and the map in force bends what needs none."""
+    ages = ((world.past["time"].max() - world.past["time"]) // WEEK).to_numpy()
+    ways = [BEND, (1.0, 0.0, 2.0, 0.0), (1.0, 0.0, 0.0, 2.0)]
+    past = pd.concat([bent(world.past[ages == age], ways[age % 3]) for age in range(7)], ignore_index=True)
+    mapped = replace(world, past=past, recalibrator=Recalibrator("classification", "shifted", BEND))
+    verdict, detail, plain = told(mapped)
+    assert verdict == "recalibrate"
+    assert detail.startswith("the score without a map (maps of 5 earlier windows would have changed the loss")
+    assert "the one in force is taken off" in plain
+    found, rows, court = cross_fitted_map(mapped, DEFINITION, AS_OF)
+    assert court.strength == 0
+    np.testing.assert_allclose(found.parameters, [1.0, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(score_array(rows["challenger"]), score_array(rows["raw_score"]), atol=1e-5)
+
+
+def test_a_complaint_against_the_rows_of_a_window_holds_back_every_classs_answers(world: CheckInputs) -> None:
+    """Answers follow the columns: of many classes none of their drifts persists while a complaint stands."""
+    window = world.window.assign(speed=np.nan)
+    moved = replace(world, window=window, predictions=bent(world.predictions, (1.0, 5.0, 0.0, 0.0)))
+    drift = next(signal for signal in check(moved, CALM, as_of=AS_OF).signals if signal.name == "drift")
+    assert drift.fired
+    assert "a complaint stands against what moved" in drift.detail
+    assert not drift.persistent
+    whole = replace(moved, window=world.window)
+    drift = next(signal for signal in check(whole, CALM, as_of=AS_OF).signals if signal.name == "drift")
+    assert "(prediction of a)" in drift.detail
+    assert "a complaint" not in drift.detail

@@ -116,9 +116,10 @@ def test_figures_name_every_class() -> None:
     names = ["setosa", "versicolor", "virginica", "a name that is much longer than a legend has room for"]
     drawn = class_figures(truth, {"challenger": score, "champion": score[:, [1, 0, 2, 3]]}, names)
     assert set(drawn) == {"roc", "precision_recall", "calibration", "confusion", "classes"}
-    legend = [text.get_text() for text in drawn["roc"].axes[0].get_legend().get_texts()]
+    figures = {name: draw() for name, draw in drawn.items()}
+    legend = [text.get_text() for text in figures["roc"].axes[0].get_legend().get_texts()]
     assert [line.split(":")[0] for line in legend[1:4]] == names[:3]
-    cells = [text.get_text() for text in drawn["confusion"].axes[0].texts]
+    cells = [text.get_text() for text in figures["confusion"].axes[0].texts]
     assert sum(int(cell.replace(",", "")) for cell in cells) == ROWS
-    for figure in drawn.values():
+    for figure in figures.values():
         figure.canvas.draw()

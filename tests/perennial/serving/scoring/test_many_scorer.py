@@ -12,6 +12,7 @@ from small_model import merge
 from perennial.definition import ModelDefinition
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
+from perennial.serving.protocol.columns import columns_of
 from perennial.serving.protocol.schema import Kind, Schema
 from perennial.serving.scoring.encoder import known_categories
 from perennial.serving.scoring.scorer import Scorer
@@ -46,3 +47,7 @@ def test_ten_digits_are_answered_fast_and_alike(estimator: str, mapped: bool) ->
     assert found.shape == (300, 10)
     np.testing.assert_allclose(found, served.predict_proba(features), atol=1e-9)
     np.testing.assert_allclose(scorer.score(rows), found, atol=1e-9)
+    by_column = columns_of(rows)
+    schema.clean(by_column)
+    for scores in (scorer.score(by_column), scorer.fast(by_column), scorer.mapped(scorer.raw_slow(by_column))):
+        np.testing.assert_allclose(scores, found, atol=1e-9)
