@@ -22,7 +22,7 @@ from tasks.check.plain import summary
 from tasks.check.reference import Reference, build_reference, is_prediction
 from tasks.check.signals.columns import label_shift_signals
 from tasks.check.text import render_markdown, render_text
-from tasks.measures.quality import mean_loss, row_losses
+from tasks.measures.quality import row_losses
 from tasks.steps.recalibrate import cross_fitted_map
 
 NAMES = ("a", "b", "c")
@@ -112,19 +112,15 @@ def world() -> CheckInputs:
     drawn_at = np.random.default_rng(0).random(len(frame))
     truth = (chances.cumsum(axis=1) < drawn_at[:, None]).sum(axis=1).astype(np.float64)
     frame = frame.assign(chance=score_column(chances), truth=truth)
-    learned = (frame["time"] < pd.Timestamp(START + 8 * WEEK)).to_numpy()
-    loss = mean_loss(row_losses(truth[learned], chances[learned], "log_loss"))
-    reference = make_reference(
-        frame[learned], scores=chances[learned], truth=truth[learned], classes=NAMES,
-        holdout_loss=loss.mean, holdout_error=loss.standard_error, holdout_rows=loss.rows,
-    )  # fmt: skip
+    reference = make_reference(frame[frame["time"] < pd.Timestamp(START + 8 * WEEK)], classes=NAMES)
     past = frame[(frame["time"] >= pd.Timestamp(AS_OF - 12 * WEEK)) & (frame["time"] < pd.Timestamp(AS_OF - 5 * WEEK))]
     logged = past.assign(score=past["chance"], version="1")[["id", "time", "score", "version"]]
     return make_inputs(reference, frame, AS_OF, past=logged.reset_index(drop=True))
 
 
 def bent(log: pd.DataFrame, bend: tuple[float, ...] = BEND) -> pd.DataFrame:
-    return log.assign(score=score_column(apply_map(score_array(log["score"]), "shifted", bend, "classification")))
+    scores = apply_map(score_array(log["score"]), "shifted", bend, "classification")
+    return log.assign(score=score_column(scores, log.index))
 
 
 def told(inputs: CheckInputs) -> tuple[str, str, str]:
