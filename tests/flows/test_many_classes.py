@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -214,13 +215,30 @@ def test_the_api_answers_a_row_of_three_and_takes_words(life: tuple[Workspace, d
     assert refused.status_code == 422
     assert "'none', 'one' or 'two'" in refused.text
     assert taken["accepted"] == 1
-    assert '"minItems": 3' in json.dumps(document)
+    asked, told = (_schemas(document, f"/models/loops/{what}") for what in ("labels", "invocations"))
+    for each in (answer, both, label, one):
+        jsonschema.validate(each, told[1])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(answer | {"predictions": [0.5] * len(frame)}, told[1])
+    jsonschema.validate({"id": "r1440", "truth": "two"}, asked[0])
+    for wrong in ("three", 2, True, "true"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"id": "r1440", "truth": wrong}, asked[0])
     logged = workspace.store.frame("loops", "predictions")
     logged = logged[logged["origin"] == "api"]
     by_id = logged.drop_duplicates("id").set_index("id").loc[frame["row"]]
     np.testing.assert_allclose(score_array(by_id["score"]), wanted, atol=1e-9)
     said = workspace.store.frame("loops", "labels").set_index("id").loc["r1440"]
     assert (said["truth"], said["author"]) == (2.0, "api")
+
+
+def _schemas(document: Any, path: str) -> tuple[Any, Any]:
+    """Of what is posted, and of the good answer."""
+    post = document["paths"][path]["post"]
+    bodies = (post["requestBody"], post["responses"]["200"])
+    whole = {"components": document["components"]}
+    asked, told = (body["content"]["application/json"]["schema"] | whole for body in bodies)
+    return asked, told
 
 
 def test_a_file_gets_a_label_and_a_column_for_each_class(
