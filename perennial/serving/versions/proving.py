@@ -63,7 +63,8 @@ def prove(definition: ModelDefinition, *, model: Path, golden: Path, digest: str
         shutil.copytree(model, folder / "model")
         shutil.copy2(golden, folder / GOLDEN_FILE)
         request = {
-            "definition": definition.model_dump(mode="json"), "path": str(definition.path or ""), "folder": name,
+            "definition": definition.model_dump(mode="json", exclude_unset=True),
+            "path": str(definition.path or ""), "folder": name,
             "manifest": {"model": definition.name, "version": version, "digest": digest},
         }  # fmt: skip
         answer = _prover().ask(request)
@@ -146,10 +147,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from perennial.serving.versions.model import load_version
 
     started = time.perf_counter()
-    definition = ModelDefinition.model_validate(request["definition"])
-    if request["path"]:
-        definition = definition.model_copy(update={"path": Path(request["path"])})
     try:
+        definition = ModelDefinition.model_validate(request["definition"])
+        if request["path"]:
+            definition = definition.model_copy(update={"path": Path(request["path"])})
         loaded = load_version(Path(request["folder"]), request["manifest"], definition)
     except PerennialError as error:
         return {"problem": error.problem, "remedy": error.remedy}
