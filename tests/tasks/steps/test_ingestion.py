@@ -358,14 +358,14 @@ def test_classes_that_were_learnt_too_early_are_mended_by_declaring_them(workspa
 def test_a_refused_truth_of_a_row_that_is_there_waits_in_quarantine_until_it_is_mended(
     workspace: Workspace, definition: ModelDefinition
 ) -> None:
-    add(workspace, definition, rows(0, 1).drop(columns="even"), as_of=day(1))
-    wrong = rows(0, 1).astype({"even": "object"})
+    add(workspace, definition, rows(0, 2).drop(columns="even"), as_of=day(2))
+    wrong = rows(0, 2).astype({"even": "object"})
     wrong.loc[[3, 4], "even"] = "banana"
-    receipt = add(workspace, definition, wrong, as_of=day(2))
-    assert (receipt.duplicates, receipt.quarantined, receipt.labels) == (70, 2, 70)
+    receipt = add(workspace, definition, wrong, as_of=day(3))
+    assert (receipt.duplicates, receipt.quarantined, receipt.labels) == (142, 2, 142)
     assert "'banana' is neither '0' nor '1' (positive)" in receipt.told[0]
-    mended = add(workspace, definition, rows(0, 1), as_of=day(3))
-    assert (mended.duplicates, mended.labels, mended.superseded) == (72, 2, 2)
+    mended = add(workspace, definition, rows(0, 2), as_of=day(4))
+    assert (mended.duplicates, mended.labels, mended.superseded) == (144, 2, 2)
     assert set(entries(workspace.store, definition)["state"]) == {"superseded"}
 
 
