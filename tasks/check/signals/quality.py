@@ -37,7 +37,8 @@ def newest_mature(
     truth = part["truth"].to_numpy(dtype=np.float64)
     known = np.isfinite(truth) & np.isfinite(part["score"].to_numpy(dtype=np.float64))
     score = part["score"].to_numpy(dtype=np.float64)
-    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss))
+    weights = part["weight"].to_numpy(dtype=np.float64)[known] if "weight" in part else None
+    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss), weights=weights)
     edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
     labelled = (part["labelled"] & np.isfinite(score)).to_numpy()
