@@ -43,11 +43,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of answers: how many were written down, how many said nothing new, and the labels to write."""
+    """What became of answers.
+
+    Attributes:
+        written: Answers written down.
+        unchanged: Those that said nothing new.
+        steps: All labels that follow from what was said of these rows, those of earlier answers too.
+        since: From which moment on they are new; None where nothing was written.
+    """
 
     written: int
     unchanged: int
     steps: tuple[LabelStep, ...]
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,8 @@ class Desk:
         # Read again: somebody else may have answered in the meantime.
         after = read_reviews(self.store, self.definition.name, ids=ids)
         now = max([*(answer.at for answer in (*new, *given)), *(item.at for item in known)], default=None)
-        return Taken(len(new), len(given) - len(new), tuple(self.steps(after, now)) if now else ())
+        since = min([*(answer.at for answer in new), *(item.at for item in fresh)], default=None)
+        return Taken(len(new), len(given) - len(new), tuple(self.steps(after, now)) if now else (), since)
 
     def steps(self, reviews: Reviews, now: datetime) -> list[LabelStep]:
         """Every label that follows from what happened, in order of time; those that stand already included."""

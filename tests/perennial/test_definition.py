@@ -97,7 +97,7 @@ def test_reads_what_it_says(write: Write) -> None:
         ({"data": {"source": {"parquet": None, "sql": "select 1"}}}, "data.source: sql needs url_env"),
         ({"path": "x"}, "path: unknown key. Remove it."),
         ({"review": {"perday": 5}}, "review.perday = 5: unknown key. Did you mean per_day?"),
-        ({"review": {"random_share": 0.9}}, "review: random_share 0.9 and unfamiliar_share 0.2 are more than the whole"),
+        ({"review": {"random_share": 0.9}}, "review: random_share 0.9 and unfamiliar_share 0.2 are more than"),
         ({"review": {"expires": "1m"}}, "review: expires is at least 1h"),
         ({"review": {"most_weight": 0.5}}, "review.most_weight = 0.5: input should be greater than or equal to 1"),
         ({"review": {"tolerance": 2}}, "review.tolerance belongs to task: regression"),

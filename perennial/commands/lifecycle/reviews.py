@@ -121,7 +121,7 @@ def _answer(
     if as_json:
         print_json(done)
         return
-    state = desk.items(max(at, datetime.now(UTC)), [read.id])[read.id].state
+    state = desk.items(at + timedelta(seconds=1), [read.id])[read.id].state
     told = "written down" if done.written else "known already"
     click.echo(f"{told}; {done.labels} labels; {read.id} is {state}")
 
