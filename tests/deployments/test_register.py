@@ -18,7 +18,7 @@ from deployments.abandoned import PATIENCE, What, take_up
 from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
 from deployments.changes import Change
 from deployments.register import register, registered, require_server
-from deployments.specification import FLOWS, build_deployments
+from deployments.specification import build_deployments
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
 from perennial.operate.runs import TAG, troubles
@@ -89,7 +89,8 @@ class TestRegister:
         foreign = RunnerDeployment.from_flow(module.monitor, name="foreign", tags=["theirs"]).apply()
         register(by_name(definition("toy"), definition("other")), TINY_FLOWS)
         changes = actions(register(by_name(definition("other")), TINY_FLOWS))
-        assert {name for name, action in changes.items() if action == "removed"} == {f"{kind}/toy" for kind in TINY_FLOWS}
+        removed = {name for name, action in changes.items() if action == "removed"}
+        assert removed == {f"{kind}/toy" for kind in TINY_FLOWS}
         assert sorted(registered(client)) == sorted(f"{kind}/other" for kind in TINY_FLOWS)
         assert client.read_deployment(foreign).name == "foreign"
         assert not [item for item in client.read_automations() if "retrain toy" in item.name]
