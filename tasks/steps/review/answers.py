@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,12 @@ from perennial.review.desk import Desk
 from perennial.review.events import Answer, Known, read_reviews
 from perennial.review.items import LabelStep, items_of
 from perennial.state.store import Store
-from tasks.review.people import Record, record
 from tasks.rows.classes import known_coding
 from tasks.rows.frames import label_steps
 from tasks.rows.labels import add_labels
+
+if TYPE_CHECKING:
+    from tasks.review.people import Record
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def _name(row: Any, truth: Any, at: Any, author: Any) -> tuple[str, str, int, st
 
 def people(store: Store, definition: ModelDefinition, *, as_of: datetime) -> Record:
     """How people answered, and how far they agree, up to a moment."""
+    from tasks.review.people import record  # SciPy and scikit-learn: who only answers has no need of them
+
     desk = desk_of(store, definition)
     reviews = read_reviews(store, definition.name, as_of=as_of)
     return record(items_of(reviews, desk.rules, as_of), desk.rules)
