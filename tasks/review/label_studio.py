@@ -172,11 +172,12 @@ def _said(result: object, where: str) -> dict[str, Any]:
             text = value.get("text", "")
             note = " ".join(text) if isinstance(text, list) else str(text)
             found |= {"note": note[:LONGEST_NOTE]} if note.strip() else {}
-    if len(truths) + len(found.keys() & {"cannot_tell"}) != 1:
+    if "cannot_tell" in found:
+        return found  # our prediction stands beside it, ticked before the person came
+    if len(truths) != 1:
         told = ", ".join(map(repr, truths)) or "nothing"
-        also = " and that it can't be told" if "cannot_tell" in found else ""
-        raise DataError(f"{where} says {told}{also}", "Give it one answer in Label Studio, and export it anew")
-    return found | ({TRUTH: truths[0]} if truths else {})
+        raise DataError(f"{where} says {told}", "Give it one answer in Label Studio, and export it anew")
+    return found | {TRUTH: truths[0]}
 
 
 def _moment(item: Mapping[str, Any], where: str, as_of: datetime) -> datetime:

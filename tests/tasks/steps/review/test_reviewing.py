@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import small_model
 from small_model import World, day, merge, rows
 
 from perennial.definition import ModelDefinition
@@ -29,6 +30,7 @@ from tasks.steps.monitor import gather_inputs, run_check
 from tasks.steps.review.answers import answer, desk_of, people
 from tasks.steps.review.exchange import export_tasks, import_annotations
 from tasks.steps.review.fill import fill_reviews
+from tasks.steps.score import load_version, score_unscored
 
 EXPORT = Path(__file__).parents[2] / "review" / "label_studio_export.json"  # as Label Studio 1.23.2 wrote it
 TRUTH = dict(zip(rows(0, 25)["row"], rows(0, 25)["even"], strict=True))
@@ -293,13 +295,14 @@ def test_label_studio_gets_tasks_with_predictions_and_its_answers_come_back(
     later = datetime.fromisoformat("2026-11-29T00:00:00+00:00")
     authors = {"1": "anna", "2": "ben"}
     done = import_annotations(made.workspace, made.definition, exported, authors=authors, as_of=later)
-    assert (done.written, done.gold, done.authors) == (9, 1, ("anna", "ben"))
+    assert (done.written, done.gold, done.authors) == (10, 1, ("anna", "ben"))
     items = desk.items(later)
     states = {old: items[new].state for old, new in names.items()}
     assert states["r0700"] == "settled"
     assert states["r0705"] == "disputed"
     assert (states["r0702"], items[names["r0702"]].outcome.truth) == ("settled", None)
     assert items[names["r0703"]].answers[0].says == "skip"
+    assert items[names["r0707"]].answers[0].says == "cannot_tell"  # in a browser, with our prediction left ticked
     assert items[names["r0704"]].gold == "1"
     assert items[names["r0701"]].answers[0].note == "smudged"
     assert items[names["r0701"]].answers[0].seconds == 4.25
@@ -308,7 +311,7 @@ def test_label_studio_gets_tasks_with_predictions_and_its_answers_come_back(
         names["r0700"]: 1.0, names["r0701"]: 0.0, names["r0704"]: 1.0, names["r0706"]: 0.0,
     }  # fmt: skip
     again = import_annotations(made.workspace, made.definition, exported, authors=authors, as_of=later)
-    assert (again.written, again.labels, again.gold, again.unchanged) == (0, 0, 0, 9)
+    assert (again.written, again.labels, again.gold, again.unchanged) == (0, 0, 0, 10)
     # Whoever has changed their answer here since is not overruled by an old export.
     answer(desk, [Answer(names["r0706"], later, "ben", "truth", "1")])
     assert import_annotations(made.workspace, made.definition, exported, authors=authors, as_of=later).written == 0
@@ -350,3 +353,26 @@ def _choice(word: str) -> dict[str, Any]:
 def _with(document: Any, **changes: Any) -> Any:
     task = document[0]
     return [task | {"annotations": [task["annotations"][0] | changes]}]
+
+
+@pytest.mark.slow
+def test_the_ledger_says_how_many_reviewed_labels_fed_a_training(workspace: Any) -> None:
+    """A model whose newest truths come from people alone learns from them, and is judged without those chosen."""
+    definition = small_model.define(workspace, review={"per_day": 100, "double_share": 0, "unfamiliar_share": 0})
+    small_model.add(workspace, definition, rows(0, 10), as_of=day(10), history=True)
+    first = small_model.retrain(workspace, definition, as_of=day(10))
+    small_model.add(workspace, definition, rows(10, 13).drop(columns="even"), as_of=day(13))
+    pipeline = load_version(workspace.registry, first.version, definition)
+    score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))
+    fill_reviews(workspace, definition, as_of=day(13))
+    made = World(workspace, definition, first)
+    sit_down(made, day(13), names=("anna",))
+    again = small_model.retrain(workspace, definition, as_of=day(15))
+    assert again.prepared.reviewed_rows == 100
+    outcome = [dict(row) for row in workspace.ledger("digits").rows() if row["kind"] == "outcome"][-1]
+    assert outcome["reviewed_rows"] == 100
+    assert again.record.metrics["rows.reviewed"] == 100
+    assert again.judged.report.rows == len(again.prepared.split.holdout)
+    assert "reviewed_rows" not in next(dict(row) for row in workspace.ledger("digits").rows())
+    learned = int(again.version.tag("trained_rows"))
+    assert learned >= len(again.prepared.split.learning)
