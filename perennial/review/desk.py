@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.model.truth import Classes, standing
-from perennial.review.events import Answer, Known, Reviews, in_order, read_answer, read_reviews, write_events
+from perennial.review.events import Answer, Known, Offer, Reviews, in_order, read_answer, read_reviews, write_events
 from perennial.review.items import Item, LabelStep, Rules, asked, items_of, label_steps, votes
-from perennial.state.store import ROW_ID, ROW_TIME, Store, among
+from perennial.state.store import ROW_ID, ROW_TIME, Store, among, between
+
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Asked:
     """
 
     id: str
-    time: datetime | None
+    time: datetime
     features: dict[str, Any]
     score: float | None
     choices: tuple[str, ...]
@@ -90,13 +93,13 @@ class Desk:
 
     def shown(self, items: Sequence[Item]) -> list[Asked]:
         """Items as people see them."""
-        rows = self.rows([item.offer.id for item in items])
+        rows = self.rows([item.offer for item in items])
         hidden = self.definition.review.hide_score
         return [
             Asked(
                 id=item.offer.id,
-                time=rows.get(item.offer.id, (None, {}))[0],
-                features=rows.get(item.offer.id, (None, {}))[1],
+                time=item.offer.time,
+                features=rows.get(item.offer.id, {}),
                 score=None if hidden else item.offer.score,
                 choices=self.classes.names if self.classes else (),
                 again=item.state == "disputed",
@@ -166,25 +169,23 @@ class Desk:
             raise DataError(f"{truth!r} was said, but the classes are {names} now", "Set the classes back")
         return code
 
-    def rows(self, ids: Sequence[str]) -> dict[str, tuple[datetime | None, dict[str, Any]]]:
-        """Time and features of rows, from what was ingested, else from what was logged with the prediction."""
-        model, columns = self.definition.name, list(self.definition.features.columns)
-        images = set(self.definition.features.image)
-        shown = [name for name in columns if name not in images]
-        found: dict[str, tuple[datetime | None, dict[str, Any]]] = {}
-        if not ids:
+    def rows(self, offers: Sequence[Offer]) -> dict[str, dict[str, Any]]:
+        """The features of rows by id, from what was ingested, else from what was logged with the prediction."""
+        model, images = self.definition.name, set(self.definition.features.image)
+        shown = [name for name in self.definition.features.columns if name not in images]
+        found: dict[str, dict[str, Any]] = {}
+        if not offers:
             return found
-        logged = self.store.read(
-            model, "predictions", columns=["id", "time", "inputs"], where=among("id", list(ids))
-        ).to_pylist()
-        for row in logged:
+        ids = [offer.id for offer in offers]
+        # Tables are large and have their rows in order of time: by it, most of them need not be read.
+        span = min(offer.time for offer in offers), max(offer.time for offer in offers) + _INSTANT
+        where = among("id", ids) & between("time", *span)
+        for row in self.store.read(model, "predictions", columns=["id", "inputs"], where=where).to_pylist():
             inputs = json.loads(row.get("inputs") or "{}")
-            found.setdefault(row["id"], (row["time"], {name: inputs[name] for name in shown if name in inputs}))
-        batch = self.store.read(
-            model, "batches", columns=[ROW_ID, ROW_TIME, *shown], where=among(ROW_ID, list(ids))
-        ).to_pylist()
-        for row in batch:
-            found[row[ROW_ID]] = (row[ROW_TIME], {name: _plain(row[name]) for name in shown if name in row})
+            found.setdefault(row["id"], {name: inputs[name] for name in shown if name in inputs})
+        where = among(ROW_ID, ids) & between(ROW_TIME, *span)
+        for row in self.store.read(model, "batches", columns=[ROW_ID, *shown], where=where).to_pylist():
+            found[row[ROW_ID]] = {name: _plain(row[name]) for name in shown if name in row}
         return found
 
     def _labelled_otherwise(self, items: Sequence[Item]) -> set[str]:
@@ -193,8 +194,9 @@ class Desk:
         if not ids:
             return set()
         labels = self.store.read(
-            self.definition.name, "labels", columns=["id", "truth", "labelled_at", "author"], where=among("id", ids)
-        )
+            self.definition.name, "labels", columns=["id", "truth", "labelled_at", "author"],
+            where=among("id", ids) & (pc.field("labelled_at") >= min(item.offer.time for item in items)),
+        )  # fmt: skip
         authors = {item.offer.id: set(votes(item.answers)) for item in items}
         others = [row["author"] not in authors.get(row["id"], ()) for row in labels.to_pylist()]
         return set(standing(labels.filter(pa.array(others, type=pa.bool_()))).to_pylist())

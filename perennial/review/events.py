@@ -31,6 +31,7 @@ class Offer:
     """A prediction that was put up for people.
 
     Attributes:
+        time: When the row happened, by which it is found.
         propensity: The chance with which its row had to be put up; 1 where it was chosen for what it is.
         share: The chance of any row of its day to be drawn at random.
         drawn: Whether it was drawn at random, whatever else it is.
@@ -47,6 +48,7 @@ class Offer:
     drawn: bool
     wanted: int
     expires_at: datetime
+    time: datetime
     score: float | None = None
     version: int | None = None
     truth: str | None = None
@@ -190,15 +192,15 @@ def in_order(before: Iterable[Answer], answer: Answer) -> Answer:
 def _row(event: Offer | Answer | Known) -> dict[str, Any]:
     kinds = {Offer: "offer", Answer: "answer", Known: "known"}
     row = {"kind": kinds[type(event)]} | event.__dict__
-    moments = {name: pd.Timestamp(row[name]) for name in ("at", "expires_at") if name in row}
+    moments = {name: pd.Timestamp(row[name]) for name in ("at", "expires_at", "time") if name in row}
     return row | moments
 
 
 def _offer(row: Mapping[str, Any]) -> Offer:
-    score = row["score"]
+    score = None if row["score"] is None or math.isnan(row["score"]) else row["score"]
     return Offer(
         row["id"], row["at"], row["reason"], row["propensity"], row["share"], bool(row["drawn"]), row["wanted"],
-        row["expires_at"], None if score is None or math.isnan(score) else score, row["version"], row["truth"],
+        row["expires_at"], row["time"], score, row["version"], row["truth"],
     )  # fmt: skip
 
 

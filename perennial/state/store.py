@@ -149,12 +149,14 @@ LAYOUT: Mapping[str, pa.Schema] = {
     "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
     # What was put up for people (`offer`) and what they said (`answer`), in the order in which it happened. Truths are
     # in the user's words. Of an offer: why, the chance that the row had to be put up (`propensity`) and to be drawn at
-    # random (`share`), whether it was drawn, from how many people an answer is wanted (0: of each), for gold its truth.
+    # random (`share`), whether it was drawn, from how many people an answer is wanted (0: of each), for gold its truth;
+    # `time` is the row's own.
     "reviews": pa.schema(
         [
             ("kind", pa.string()),
             ("id", pa.string()),
             ("at", _TIME),
+            ("time", _TIME),
             ("reason", pa.string()),
             ("propensity", pa.float64()),
             ("share", pa.float64()),

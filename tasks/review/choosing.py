@@ -27,8 +27,8 @@ class Pool:
     """What can be put up on a day.
 
     Attributes:
-        rows: id, score, version and `unfamiliar` (0 of a familiar row) of each prediction, in any order.
-        gold: id, truth (a word), score and version of rows whose truth is known.
+        rows: id, time, score, version and `unfamiliar` (0 of a familiar row) of each prediction, in any order.
+        gold: id, time, truth (a word), score and version of rows whose truth is known.
         threshold: Of a class's probability, around which the model is in doubt; None for a regression, which has none.
     """
 
@@ -119,6 +119,7 @@ def _fresh(rows: pd.DataFrame, taken: Collection[str]) -> pd.DataFrame:
 def _answered(rows: pd.DataFrame, place: int) -> dict[str, Any]:
     score, version = rows["score"].iloc[place], rows["version"].iloc[place]
     return {
+        "time": rows["time"].iloc[place].to_pydatetime(),
         "score": None if pd.isna(score) else float(score),
         "version": None if pd.isna(version) else int(version),
     }

@@ -84,7 +84,7 @@ def tasks(
 
 
 def _task(item: Asked, version: int | None, definition: ModelDefinition, threshold: float) -> dict[str, Any]:
-    shown = {} if item.time is None else {definition.data.time: item.time.isoformat()}
+    shown: dict[str, Any] = {definition.data.time: item.time.isoformat()}
     texts = definition.features.text
     shown |= {name: value for name, value in item.features.items() if name not in texts}
     data: dict[str, Any] = {"id": item.id, "model": definition.name, ROW: {k: _cell(v) for k, v in shown.items()}}

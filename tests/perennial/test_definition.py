@@ -223,3 +223,10 @@ def test_the_schema_accepts_the_definitions_here(path: Path) -> None:
 def test_the_exported_schema_is_this_one() -> None:
     exported = PROJECT_ROOT / "deployments" / "model.schema.json"
     assert json.loads(exported.read_text(encoding="utf-8")) == json_schema()
+
+
+def test_what_people_look_at_is_no_part_of_the_hash(write: Write) -> None:
+    """Nor is a definition that says nothing of it another than it was."""
+    without = load_definition(write())
+    assert without.review.per_day == 0
+    assert load_definition(write({"review": {"per_day": 5, "most_weight": 3}})).hash == without.hash

@@ -98,7 +98,7 @@ def _list(workspace: Workspace, definition: ModelDefinition, who: str, limit: in
 
 def _cells(item: Asked, definition: ModelDefinition) -> tuple[object, ...]:
     row = ", ".join(f"{name} {value}" for name, value in item.features.items() if value is not None)
-    moment = None if item.time is None else f"{item.time:%Y-%m-%d %H:%M}"
+    moment = f"{item.time:%Y-%m-%d %H:%M}"
     score = () if definition.review.hide_score else ("-" if item.score is None else f"{item.score:.3f}",)
     return (item.id, moment, *score, "people disagree" if item.again else "", row)
 

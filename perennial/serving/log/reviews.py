@@ -82,7 +82,7 @@ def ask(store: Store, definition: ModelDefinition, classes: Classes | None, quer
     items, waiting = Desk(store, definition, classes).ask(query.author, datetime.now(UTC), query.limit)
     told = [
         {
-            "id": item.id, "time": None if item.time is None else item.time.isoformat(), "features": item.features,
+            "id": item.id, "time": item.time.isoformat(), "features": item.features,
             **({} if item.score is None else {"score": item.score}), "choices": list(item.choices),
             "again": item.again, "expires_at": item.expires_at.isoformat(),
         }

@@ -220,7 +220,7 @@ def reviews(name: str, model: LoadedModel) -> dict[str, Any]:
     item: dict[str, Any] = {
         "type": "object",
         "properties": {
-            "id": {"type": "string"}, "time": {"type": ["string", "null"]}, "features": {"type": "object"},
+            "id": {"type": "string"}, "time": {"type": "string"}, "features": {"type": "object"},
             "score": {"type": "number"}, "choices": {"type": "array", "items": {"type": "string"}},
             "again": {"type": "boolean", "description": "People disagree about it."}, "expires_at": {"type": "string"},
         },

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,9 +63,8 @@ def write_labels(desk: Desk, steps: Sequence[LabelStep]) -> int:
     there = {_name(row.id, row.truth, row.labelled_at, row.author) for row in known.itertuples()}
     new = [step for step in steps if _name(step.id, _coded(desk, step), step.at, step.author) not in there]
     written = 0
-    # In order of time: a step that takes back must come after what it takes back.
-    for author, run in groupby(sorted(new, key=lambda step: step.at), key=lambda step: step.author):
-        of_author = list(run)
+    # Of one row in order of time: a step that takes back must come after what it takes back. Of many rows at once.
+    for (_, author), of_author in sorted(_waves(new).items()):
         truth = np.array([_coded(desk, step) for step in of_author])
         receipt = add_labels(
             desk.store, desk.definition, pd.Series([step.id for step in of_author], dtype="str"), truth,
@@ -74,6 +73,16 @@ def write_labels(desk: Desk, steps: Sequence[LabelStep]) -> int:
         )  # fmt: skip
         written += receipt.new + receipt.corrected + receipt.taken_back
     return written
+
+
+def _waves(steps: Sequence[LabelStep]) -> dict[tuple[int, str], list[LabelStep]]:
+    """Steps by their place in their own row's order, and author: what one append may hold."""
+    places: Counter[str] = Counter()
+    found: dict[tuple[int, str], list[LabelStep]] = {}
+    for step in sorted(steps, key=lambda step: step.at):
+        found.setdefault((places[step.id], step.author), []).append(step)
+        places[step.id] += 1
+    return found
 
 
 def _coded(desk: Desk, step: LabelStep) -> float:

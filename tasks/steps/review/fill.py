@@ -103,7 +103,9 @@ def gather_pool(
     made = made.sort_values("predicted_at", kind="stable").drop_duplicates("id", ignore_index=True)
     known = known_labels(store, model, as_of=as_of, ids=made["id"])["id"] if len(made) else made["id"]
     made = made[~made["id"].isin(list(known)) & made["score"].notna()].reset_index(drop=True)
-    rows = made[["id", "score", "version"]].assign(unfamiliar=_unfamiliar(workspace, definition, champion, made, as_of))
+    rows = made[["id", "time", "score", "version"]].assign(
+        unfamiliar=_unfamiliar(workspace, definition, champion, made, as_of)
+    )
     threshold = None if definition.task == "regression" else threshold_of(definition, champion)
     return Pool(rows, _gold(store, definition, reviews, as_of), threshold)
 
@@ -159,7 +161,7 @@ def _ranges(sample: pd.DataFrame, definition: ModelDefinition) -> Mapping[str, t
 
 def _gold(store: Store, definition: ModelDefinition, reviews: Reviews, as_of: datetime) -> pd.DataFrame:
     """Predicted rows whose truth came with the data: id, truth, score and version."""
-    nothing = pd.DataFrame({"id": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
+    nothing = pd.DataFrame({"id": [], "time": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
     if not definition.review.gold_share:
         return nothing
     classes = known_coding(store, definition).classes
@@ -170,7 +172,7 @@ def _gold(store: Store, definition: ModelDefinition, reviews: Reviews, as_of: da
     words = [classes.label(value) if classes else repr(float(value)) for value in labels["truth"]]
     truths = pd.Series(words, index=labels["id"].to_numpy(), dtype=object)
     where = among("id", list(truths.index)) & (pc.field("predicted_at") <= as_of)
-    made = store.frame(definition.name, "predictions", columns=["id", "score", "version"], where=where)
+    made = store.frame(definition.name, "predictions", columns=["id", "time", "score", "version"], where=where)
     return made.drop_duplicates("id").assign(truth=lambda rows: rows["id"].map(truths)).reset_index(drop=True)
 
 

@@ -161,7 +161,8 @@ def test_progress_counts_what_others_saw_too() -> None:
     from perennial.review.events import Reviews
 
     offers = {
-        name: Offer(name, day(1), "random", 1.0, 1.0, True, 2, day(9), 0.5, 1) for name in ("one", "two", "three")
+        name: Offer(name, day(1), "random", 1.0, 1.0, True, 2, day(9), day(0), 0.5, 1)
+        for name in ("one", "two", "three")
     }
     said = {"one": [("anna", "1"), ("ben", "1")], "two": [("anna", "1"), ("ben", "0"), ("cleo", "0")],
             "three": [("anna", "1")]}  # fmt: skip

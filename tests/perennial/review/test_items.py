@@ -21,7 +21,7 @@ CLASSES = Rules()
 def offer(wanted: int = 1, **changes: Any) -> Offer:
     given: dict[str, Any] = {
         "id": "r", "at": T, "reason": "margin", "propensity": 1.0, "share": 0.1, "drawn": False, "wanted": wanted,
-        "expires_at": T + timedelta(days=14),
+        "expires_at": T + timedelta(days=14), "time": T,
     }  # fmt: skip
     return Offer(**given | changes)
 

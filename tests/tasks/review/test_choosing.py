@@ -18,14 +18,23 @@ from tasks.review.basis import ReviewBasis, facts, on_random_share, sentences
 from tasks.review.choosing import Pool, choose, unfamiliarity
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
-NO_GOLD = pd.DataFrame({"id": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
+NO_GOLD = pd.DataFrame({"id": [], "time": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
 
 
 def pool(count: int, seed: int = 0, *, strange: int = 0, threshold: float | None = 0.5, gold: int = 0) -> Pool:
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"id": [f"r{number:05}" for number in range(count)], "score": rng.random(count), "version": 3})
+    rows["time"] = pd.Timestamp(T)
     rows["unfamiliar"] = np.where(np.arange(count) < strange, 1.0, 0.0)
-    known = pd.DataFrame({"id": [f"g{number}" for number in range(gold)], "truth": "yes", "score": 0.4, "version": 2})
+    known = pd.DataFrame(
+        {
+            "id": [f"g{number}" for number in range(gold)],
+            "time": pd.Timestamp(T),
+            "truth": "yes",
+            "score": 0.4,
+            "version": 2,
+        }
+    )
     return Pool(rows, known if gold else NO_GOLD, threshold)
 
 

@@ -24,7 +24,7 @@ def asked_of_both(seed: int) -> tuple[Reviews, int]:
     for place, (name, truth) in enumerate(zip(digits["row"], digits["even"], strict=True)):
         gold = place % 5 == 0
         found.offers[name] = Offer(
-            name, T, "gold" if gold else "random", 1.0, 1.0, not gold, 0 if gold else 2, T + timedelta(days=14),
+            name, T, "gold" if gold else "random", 1.0, 1.0, not gold, 0 if gold else 2, T + timedelta(days=14), T,
             truth=str(truth) if gold else None,
         )  # fmt: skip
         for author, skill in SKILL.items():
@@ -77,7 +77,7 @@ def test_what_both_say_is_truer_than_either_and_what_they_dispute_comes_back() -
 
 
 def test_what_was_changed_and_who_declared_it() -> None:
-    offer = Offer("r", T, "margin", 1.0, 0.1, False, 2, T + timedelta(days=14))
+    offer = Offer("r", T, "margin", 1.0, 0.1, False, 2, T + timedelta(days=14), T)
     answers = [
         Answer("r", T + timedelta(minutes=1), "anna", "truth", "yes", 2.0),
         Answer("r", T + timedelta(minutes=2), "anna", "truth", "no", 1.0),
@@ -92,7 +92,7 @@ def test_what_was_changed_and_who_declared_it() -> None:
 
 
 def test_numbers_are_compared_within_the_tolerance() -> None:
-    offers = {f"r{n}": Offer(f"r{n}", T, "random", 1.0, 1.0, True, 2, T + timedelta(days=14)) for n in range(4)}
+    offers = {f"r{n}": Offer(f"r{n}", T, "random", 1.0, 1.0, True, 2, T + timedelta(days=14), T) for n in range(4)}
     said = {"anna": [1.0, 2.0, 3.0, 4.0], "ben": [1.1, 2.0, 3.0, 9.0]}
     answers = {
         name: [Answer(name, T, who, "truth", repr(values[place])) for who, values in said.items()]

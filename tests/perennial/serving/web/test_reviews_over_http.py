@@ -23,9 +23,10 @@ FEATURES = ("a", "b", "empty", "colour", "code")
 PATH = "/models/colours/reviews"
 
 
-def offer(name: str, wanted: int = 1) -> Offer:
+def offer(home: Workspace, name: str, wanted: int = 1) -> Offer:
     now = datetime.now(UTC)
-    return Offer(name, now, "margin", 1.0, 0.1, False, wanted, now + timedelta(days=3), 0.4, 1)
+    times = {row["id"]: row["time"] for row in home.store.read("colours", "predictions").to_pylist()}
+    return Offer(name, now, "margin", 1.0, 0.1, False, wanted, now + timedelta(days=3), times[name], 0.4, 1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def client(home: Workspace) -> Iterator[LocalClient]:
         body = {"dataframe_records": records(frame, *FEATURES), "ids": ["r0", "r1", "r2", "r3"]}
         assert client.post("/models/colours/invocations", json=body).status_code == 200
         until(lambda: home.store.count("colours", "predictions") == 4)
-        write_events(home.store, "colours", [offer("r0"), offer("r1"), offer("r2"), offer("r3", 2)])
+        write_events(home.store, "colours", [*(offer(home, f"r{n}") for n in range(3)), offer(home, "r3", 2)])
         yield client
 
 

@@ -22,6 +22,7 @@ from perennial.review.desk import Desk
 from perennial.review.events import Answer, read_reviews, write_events
 from perennial.state.store import ROW_ID
 from tasks.check.text import render_text
+from tasks.learning.fitting import fit_pipeline
 from tasks.rows.frames import known_labels, label_steps
 from tasks.rows.labels import label_frame
 from tasks.rows.reviewed import ROW_WEIGHT, judging_labels, reviewed, training_weights
@@ -265,6 +266,16 @@ def test_weights_are_clipped_and_one_on_average(asked_much: tuple[World, datetim
     assert weights[-1] == 1
     assert weights[:-1].mean() == pytest.approx(1)
     assert weights[:-1].max() / weights[:-1].min() == pytest.approx(2)
+
+
+def test_an_estimator_that_takes_no_weights_is_refused_with_the_remedy(trained: World) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    weights = np.array([1.0, 2.0])
+    with pytest.raises(
+        DataError, match=r"takes no weights, and rows were chosen for review\. Set review.most_weight: 1"
+    ):
+        fit_pipeline(KNeighborsClassifier(1), np.eye(2), np.array([0.0, 1.0]), trained.definition, weights)
 
 
 def offered(made: World) -> Desk:
