@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from serving import make_home
+from served import make_home
 
 CHUNK_ROWS = 100_000
 

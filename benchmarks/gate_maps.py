@@ -30,7 +30,7 @@ from tasks.measures.bootstrap import paired_improvement
 Floats = npt.NDArray[np.float64]
 MARGIN = GatePolicy().margin
 POLICY = GatePolicy(resamples=500)
-COURT = MapCourt(POLICY, "classification", "log_loss", math.nan, 0.7, sigmas=1, minimum_rows=100)
+COURT = MapCourt(POLICY, "classification", "log_loss", None, 0.7, sigmas=1, minimum_rows=100)
 FRESH_DAYS, FRESH_ROWS = 1500, 20
 START = pd.Timestamp("2026-01-01", tz="UTC")
 

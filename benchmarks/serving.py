@@ -1,12 +1,13 @@
 """Throughput and latency of the API beside `mlflow models serve`, BentoML and the bare framework; swaps; memory.
 
-    python benchmarks/serving.py [--seconds 5] [--stacks constant,perennial,mlflow,bentoml] [--before CHECKOUT]
-        [--connections 1,32,256] [--quick] [--json FILE]
+    python benchmarks/serving.py [--seconds 5] [--stacks constant,perennial,mlflow,bentoml] [--model digits]
+        [--before CHECKOUT] [--connections 1,32,256] [--quick] [--json FILE]
 
 The model is the flights demo's: HistGradientBoosting with native categoricals and missing values, fitted here on
-three months. All stacks run with one process each on loopback, one after another, loaded by a second process over
-kept-alive connections; the API's prediction log is on. `constant` is FastAPI answering a constant, `constant_asgi` the
-bare server (uvicorn, as ours) answering one.
+three months; or with `--model digits` one of ten classes and five hundred trees (`served.py`). All stacks run with one
+process each on loopback, one after another, loaded by a second process over kept-alive connections; the API's
+prediction log is on. `constant` is FastAPI answering a constant, `constant_asgi` the bare server (uvicorn, as ours)
+answering one.
 
 BentoML (with adaptive batching) wants other versions of our libraries, so it lives in an environment of its own beside
 the checkout's, and is left out, saying so, where there is none:
@@ -39,12 +40,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from served import SUBJECTS, make_home, promote
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = (1, 32, 256)
@@ -153,47 +154,6 @@ def loaded(
 # The stacks
 
 
-def make_home(home: Path, versions: int = 3) -> Any:
-    """A home with registered versions of the flights model, the first of them champion; the golden rows."""
-    os.environ["PERENNIAL_HOME"] = str(home)
-    from perennial.model.features import feature_frame
-    from perennial.workspace import open_workspace
-    from tasks.learning.fitting import fit, predict_score
-    from tasks.rows.normal_form import normalise
-    from tasks.rows.source import read_source
-    from tasks.steps.register import TrainingRecord, register_training
-
-    workspace = open_workspace()
-    definition = workspace.definition("flights")
-    start, end = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 4, 1, tzinfo=UTC)
-    rows = normalise(read_source(definition, start, end), definition)
-    frame = rows.rename(columns={"_time": definition.data.time})
-    frame = frame[frame[definition.data.target].notna()].reset_index(drop=True)
-    golden_rows = feature_frame(frame.sample(200, random_state=0).reset_index(drop=True), definition.features)
-    for number in range(versions):
-        # Two hundred trees, as many leaves as scikit-learn's default, each version a little different.
-        fitted = fit(definition, frame, {"max_iter": 200 + number, "max_leaf_nodes": 31}, 0)
-        golden = (golden_rows, predict_score(fitted.pipeline, golden_rows, definition.task))
-        record = TrainingRecord(
-            key=f"benchmark-{number}", definition=definition, pipeline=fitted.pipeline, golden=golden,
-            sample=golden_rows, lineage={"trained_until": fitted.trained_until.isoformat()}, parameters={}, metrics={},
-            dataset={"digest": "benchmark"},
-        )  # fmt: skip
-        made = register_training(workspace.registry, record)
-        if number == 0:
-            promote(workspace, made.number)
-    return golden_rows
-
-
-def promote(workspace: Any, number: int) -> None:
-    """Make a version the champion."""
-    now = datetime.now(UTC)
-    workspace.registry.promote(
-        workspace.registry.version("flights", number), action="promote", at=now, recorded_at=now, by="benchmark",
-        reason="benchmark",
-    )  # fmt: skip
-
-
 def cpu_seconds(pid: int) -> float:
     """What a process and its children have used so far."""
     root = psutil.Process(pid)
@@ -284,11 +244,11 @@ class Flights:
         self.model = skops.io.load(os.environ["MODEL"], trusted=list(TRUSTED_TYPES))
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1000, max_latency_ms=60_000, route="/invocations")
-    def invocations(self, rows: List[Dict[str, Any]]) -> List[float]:
+    def invocations(self, rows: List[Dict[str, Any]]) -> List[Any]:
         frame = pd.DataFrame(rows)
         numeric = os.environ["NUMERIC"].split(",")
         frame[numeric] = frame[numeric].astype("float64")
-        return self.model.predict_proba(frame)[:, 1].tolist()
+        return self.model.predict_proba(frame).tolist()
 """
 
 
@@ -379,10 +339,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             stacks.remove("bentoml")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = make_home(folder / "home")
+        rows = make_home(folder / "home", subject=options.model)
         registry = open_workspace().registry
-        options.numeric = open_workspace().definition("flights").features.numeric
-        model = registry.artifacts(registry.version("flights", 1))
+        options.numeric = open_workspace().definition(options.model).features.numeric
+        model = registry.artifacts(registry.version(options.model, 1))
         for stack in stacks:
             port = free_port()
             command, health, environment = command_of(stack, port, folder, model, options)
@@ -390,7 +350,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             with running(command, port, health, environment, folder / f"{stack}.log", root) as facts:
                 asked = {name: ("/invocations", body, 0) for name, body in bodies_of(stack, rows).items()}
                 if stack in OURS:
-                    asked[BINARY] = ("/v2/models/flights/infer", *tensors_of(rows.head(100)))
+                    asked[BINARY] = (f"/v2/models/{options.model}/infer", *tensors_of(rows.head(100)))
                 results[stack] = {workload: {} for workload in asked}
                 for workload, (path, body, json_bytes) in asked.items():
                     loaded(port, path, body, 1, 1.0, json_bytes)
@@ -423,9 +383,9 @@ def logging_cost(folder: Path, body: bytes, options: argparse.Namespace) -> dict
     """Requests per second with the log on and off, in turns."""
     models = folder / "unlogged"
     models.mkdir()
-    text = (ROOT / "deployments" / "flights.yaml").read_text() + "\nserving: {log_share: 0.0}\n"
-    (models / "flights.yaml").write_text(text)
-    (models / "flights_source.py").write_text((ROOT / "deployments" / "flights_source.py").read_text())
+    SUBJECTS[options.model].files(models)
+    definition = models / f"{options.model}.yaml"
+    definition.write_text(definition.read_text() + "\nserving: {log_share: 0.0}\n")
     found: dict[str, list[float]] = {"on": [], "off": []}
     ports = {"on": free_port(), "off": free_port()}
     command = {name: command_of("perennial", port, folder, folder, options) for name, port in ports.items()}
@@ -450,9 +410,9 @@ def swaps(folder: Path, body: bytes, options: argparse.Namespace) -> dict[str, A
     workspace = open_workspace()
     manifests = []
     for number in (2, 3, 1):
-        promote(workspace, number)
-        manifests.append((workspace.home / "live" / "flights.json").read_text())
-    live = workspace.home / "live" / "flights.json"
+        promote(workspace, options.model, number)
+        manifests.append((workspace.home / "live" / f"{options.model}.json").read_text())
+    live = workspace.home / "live" / f"{options.model}.json"
     port = free_port()
     command, health, environment = command_of("perennial", port, folder, folder, options)
     seconds = max(6.0, options.seconds)
@@ -505,6 +465,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="Of load for each figure.")
+    parser.add_argument("--model", choices=list(SUBJECTS), default="flights")
     parser.add_argument("--stacks", default="constant_asgi,constant,perennial,mlflow,bentoml")
     parser.add_argument("--bentoml-python", help="Of an environment with bentoml; default: .venv-bentoml/bin/python.")
     parser.add_argument("--before", type=Path, help="Another checkout of ours to measure as well.")

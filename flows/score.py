@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,8 @@ def _score_file(
     """The number of rows, and what training never saw in them."""
     pipeline = load_version(workspace.registry, champion, definition)
     record = partial(_log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name)
-    chunks = score_file(pipeline, definition, source, target, version=champion.number, record=record)
+    classes = json.loads(champion.tag("classes") or "[]")
+    chunks = score_file(pipeline, definition, source, target, version=champion.number, classes=classes, record=record)
     count, strangers = 0, Strangers(pipeline)
     for rows, _, _ in chunks:
         count += len(rows)

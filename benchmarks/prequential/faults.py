@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.model.scores import score_array, score_column
 from prequential.baselines import _p_value, adwin, evidently_drift
 from prequential.replay import Replay
 from prequential.sets import Floats
@@ -116,7 +117,10 @@ def _concept(replay: Replay, model: int, middle: int, end: int) -> dict[str, Any
     rng = np.random.default_rng(0)
     target = replay.data.target.copy()
     turned = (np.arange(len(target)) >= replay.first[middle]) & (rng.random(len(target)) < 1 / 3)
-    target[turned] = 1 - target[turned] if replay.task == "classification" else target[turned] + target.std()
+    if replay.data.classes:  # every class is the next one
+        target[turned] = (target[turned] + 1) % len(replay.data.classes)
+    else:
+        target[turned] = 1 - target[turned] if replay.task == "classification" else target[turned] + target.std()
     world = Replay(replace(replay.data, target=target), replay.matrix, replay.label_delay)
     log = world.empty_log()
     ledger: list[dict[str, Any]] = []
@@ -125,14 +129,13 @@ def _concept(replay: Replay, model: int, middle: int, end: int) -> dict[str, Any
     for window in range(model, end):
         part = world.rows(window, window)
         raw = world.raw(model, window, window)
-        log.loc[log.index[part], ["score", "raw_score"]] = np.column_stack([raw, raw])
-        log.loc[log.index[part], "version"] = str(model)
+        world.write(log, part, raw, raw, model)
         decision = check(world.inputs(window, model, log, ledger), world.policy(), as_of=world.end(window))
         ledger.append(decision.to_dict())
         ours[window] = any(s.kind == "quality" and s.fired for s in decision.signals)
         mature = world.rows(window - world.label_delay, window - world.label_delay)
         known = log["version"].to_numpy()[mature] == str(model)
-        losses = row_losses(target[mature][known], log["score"].to_numpy()[mature][known], world.loss)
+        losses = row_losses(target[mature][known], score_array(log["score"].iloc[mature][known]), world.loss)
         theirs[window] = choose(window, model, losses)
     found = {"perennial": ours, "adwin": theirs}
     return {name: _delay(fired, model, middle, end) for name, fired in found.items()}
@@ -160,7 +163,7 @@ def _inputs(replay: Replay, window: int, model: int, ledger: list[dict[str, Any]
     """The window's features and the champion's scores of it; no labels."""
     part = replay.rows(window, window)
     log = replay.empty_log().iloc[part]
-    log = log.assign(score=replay.raw(model, window, window), version=str(model))
+    log = log.assign(score=score_column(replay.raw(model, window, window)).to_numpy(), version=str(model))
     full = replay.inputs(window, model, replay.empty_log(), ledger)
     return replace(full, predictions=log.reset_index(drop=True), labels=full.labels[:0])
 
@@ -285,5 +288,7 @@ def _stop(inputs: CheckInputs, _: str, strength: str, __: np.random.Generator) -
 
 def _flatten(inputs: CheckInputs, _: str, strength: str, __: np.random.Generator) -> CheckInputs:
     score = inputs.predictions["score"].to_numpy()
-    flat = np.where(_chosen(inputs, strength), score[0], score)
+    flat = score.copy()
+    for row in np.flatnonzero(_chosen(inputs, strength)):
+        flat[row] = score[0]
     return replace(inputs, predictions=inputs.predictions.assign(score=flat))

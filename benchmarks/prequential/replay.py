@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
+from perennial.model.scores import score_column, shares
 from perennial.state.store import ROW_ID
 from prequential.scores import MaskedScores, ScoreMatrix
 from prequential.sets import DriftingSet, Floats
@@ -125,6 +126,7 @@ class Replay:
                 holdout_loss=loss.mean,
                 holdout_error=loss.standard_error,
                 holdout_rows=loss.rows,
+                classes=self.data.classes,
             )
         return self.references[model]
 
@@ -143,7 +145,7 @@ class Replay:
         answers = log.iloc[mature].reset_index(drop=True)
         if newest >= model:  # whoever answered: the champion, too, has not learned from these rows
             raw = self.raw(model, newest, newest)
-            answers = answers.assign(score=raw, raw_score=raw, version=str(model))
+            answers = answers.assign(score=score_column(raw), raw_score=score_column(raw), version=str(model))
         frame = self.frame.iloc[part].reset_index(drop=True)
         known = self.rows(self.data.start, newest)
         labels = pd.DataFrame(
@@ -198,12 +200,26 @@ class Replay:
         """What the champion was judged on: its newest window, scored by the model without it."""
         part = self.rows(model - 1, model - 1)
         scores = self.raw(model - 1, model - 1, model - 1)
-        return self.learned.iloc[part].assign(_score=scores, _truth=self.data.target[part])
+        return self.learned.iloc[part].assign(_score=score_column(scores).to_numpy(), _truth=self.data.target[part])
 
     def empty_log(self) -> pd.DataFrame:
         """A log without predictions; version 0 is nobody's."""
-        log = pd.DataFrame({"id": self.ids, "time": self.frame["time"], "score": np.nan, "raw_score": np.nan})
+        nothing = pd.Series(np.nan, self.ids.index, dtype=object if self.data.classes else "float64")
+        log = pd.DataFrame({"id": self.ids, "time": self.frame["time"], "score": nothing, "raw_score": nothing})
         return log.assign(version=pd.Series(["none"] * len(log), dtype="str"))
+
+    def baseline(self, before: int) -> Floats | float:
+        """What a model that learned nothing from the rows before a position says."""
+        truth = self.data.target[:before]
+        return shares(truth, len(self.data.classes)) if self.data.classes else float(truth.mean())
+
+    @staticmethod
+    def write(log: pd.DataFrame, part: slice, score: Floats, raw: Floats, model: int) -> None:
+        """Log what a model answers to these rows."""
+        rows = log.index[part]
+        for name, values in (("score", score), ("raw_score", raw)):
+            log.loc[rows, name] = score_column(values).to_numpy()
+        log.loc[rows, "version"] = str(model)
 
     def definition(self, policy: Monitoring, gate: GatePolicy) -> ModelDefinition:
         """What live code wants to know of the set."""
@@ -211,7 +227,8 @@ class Replay:
         late = self.label_delay * self.window
         data = Data(source=Source(parquet="-"), id="id", time="time", target="y", label_delay=late)
         return ModelDefinition(
-            name="set", task=self.task, data=data, features=columns, gate=gate, monitoring=policy
+            name="set", task=self.task, data=data, features=columns, gate=gate, monitoring=policy,
+            classes=self.data.classes,
         )  # fmt: skip
 
     def policy(self, **changes: Any) -> Monitoring:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import GatePolicy, Monitoring
+from perennial.model.scores import constant_scores, score_column
 from prequential.replay import Replay
 from prequential.sets import Floats
 from tasks.calibration.fit import Recalibrator, carried_strength
@@ -103,8 +104,7 @@ def run_perennial(replay: Replay, policy: Monitoring, gate: GatePolicy | None = 
         raw = replay.raw(court.model, window, window)
         score = court.recalibrator.apply(raw)
         run.lose(row_losses(data.target[part], score, replay.loss), replay.share(window))
-        log.loc[log.index[part], ["score", "raw_score"]] = np.column_stack([score, raw])
-        log.loc[log.index[part], "version"] = str(court.model)
+        replay.write(log, part, score, raw, court.model)
         if window + 1 == data.windows:
             break
         began = time.process_time()
@@ -245,7 +245,8 @@ class Court:
     ) -> pd.DataFrame:
         """Sound rows whose truth is known and that neither of the models has learned from, with what both say."""
         first = int(self.replay.first[trial.newcomer])
-        raw = pd.Series(self._raw(trial.newcomer, slice(first, None)), index=np.arange(first, len(self.replay.micros)))
+        index = pd.RangeIndex(first, len(self.replay.micros))
+        raw = score_column(self._raw(trial.newcomer, slice(first, None)), index)
         if until is not None:
             window = min(window, self._window_of(until) + self.replay.label_delay)
         rows = self._known(first, window, raw, lambda part: self._raw(former, part))
@@ -264,7 +265,7 @@ class Court:
                 "time": self.replay.frame["time"].iloc[part],
                 "truth": self.replay.data.target[part],
                 "score": score.loc[part.start : part.stop - 1].to_numpy(),
-                "shadow": shadow(part),
+                "shadow": score_column(shadow(part)).to_numpy(),
             }
         )
 
@@ -297,7 +298,7 @@ class Court:
             truth=truth,
             challenger=self.replay.raw(learnt, learnt, new - 1)[sound],
             champion=self.replay.raw(self.model, learnt, new - 1)[sound],
-            baseline=np.full(len(truth), self.replay.data.target[: judged.start].mean()),
+            baseline=constant_scores(self.replay.baseline(judged.start), len(truth)),
             overlap_rows=0,
             blocks=self.replay.frame["time"].iloc[judged][sound].dt.floor("D").astype("int64").to_numpy(),
         )

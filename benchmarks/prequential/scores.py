@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perennial.model.scores import class_scores, is_many
 from prequential.sets import DriftingSet, Floats
 
 TEXT_WORDS = 500
@@ -48,7 +49,7 @@ def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: in
 
     end = data.first_row(before)
     truth = data.target[:end]
-    if np.ptp(truth) == 0:  # nothing to learn yet
+    if np.ptp(truth) == 0 and not data.classes:  # nothing to learn yet
         always = (truth.sum() + 0.5) / (end + 1) if data.task == "classification" else truth[0]
         return np.full(len(data.target[rows]), always)
     if data.words is not None:
@@ -66,8 +67,9 @@ def fit_scores(data: DriftingSet, matrix: Any, categories: list[int], before: in
     model = kind(
         max_iter=FIRST_ITERATIONS, early_stopping=False, random_state=0, categorical_features=categories or None
     ).fit(train[spaced], truth[spaced])
-    scores = model.predict_proba(later)[:, 1] if data.task == "classification" else model.predict(later)
-    return np.asarray(scores, dtype=np.float64)
+    if data.task == "classification":
+        return class_scores(model.predict_proba(later), model.classes_, len(data.classes) or 2)
+    return np.asarray(model.predict(later), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class ScoreMatrix:
     """What every model says about every later row.
 
     Attributes:
-        scores: Per number of training windows s, scores of shape (rows from window s on,).
+        scores: Per number of training windows s, scores of shape (rows from window s on,), of many classes (…, k).
         fit_seconds: Per s, the CPU seconds of fitting and scoring.
     """
 
@@ -132,17 +134,23 @@ def score_matrix(data: DriftingSet, cache: Path | None) -> ScoreMatrix:
     if path and path.exists():
         with np.load(path) as kept:
             seconds = dict(zip(kept["windows"].tolist(), kept["fit_seconds"].tolist(), strict=True))
-            return ScoreMatrix({s: kept[f"s{s}"].astype(np.float64) for s in seconds}, seconds)
+            return ScoreMatrix({s: _stored(kept[f"s{s}"]) for s in seconds}, seconds)
     matrix, categories = design_matrix(data)
     scores: dict[int, Floats] = {}
     seconds = {}
     for before in range(data.start - 1, data.windows):
         began = time.process_time()
         rows = slice(data.first_row(before), None)
-        scores[before] = fit_scores(data, matrix, categories, before, rows).astype(np.float32).astype(np.float64)
+        scores[before] = _stored(fit_scores(data, matrix, categories, before, rows).astype(np.float32))
         seconds[before] = time.process_time() - began
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"s{s}": values.astype(np.float32) for s, values in scores.items()}
         np.savez(path, windows=list(seconds), fit_seconds=list(seconds.values()), **arrays)  # type: ignore[arg-type]
     return ScoreMatrix(scores, seconds)
+
+
+def _stored(kept: NDArray[np.float32]) -> Floats:
+    """Scores as they come out of the cache; of many classes each row adds up to one again."""
+    scores = kept.astype(np.float64)
+    return scores / scores.sum(axis=1, keepdims=True) if is_many(scores) else scores

@@ -32,10 +32,11 @@ class DriftingSet:
         features: Shape (rows, columns): float64, or str for categories and text.
         words: Sparse word presence of shape (rows, vocabulary), or None. With text columns, models read it beside the
             other features; a set that is a word matrix only has features (its most frequent words) for checks alone.
-        target: Shape (rows,), float64.
+        target: Shape (rows,), float64; the class's code for classification.
         window: Shape (rows,), the window of each row, ascending from 0.
         time: Shape (rows,), datetime64[us, UTC]; made up at one window a week where the set has positions only.
         start: Windows in the first training set.
+        classes: Of more than two classes their names, in the order of their codes; else empty.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DriftingSet:
     window: NDArray[np.int64]
     time: pd.Series[Any]
     start: int
+    classes: tuple[str, ...] = ()
 
     @property
     def windows(self) -> int:
@@ -71,12 +73,9 @@ class DriftingSet:
 def find_sets(folders: Iterable[Path], names: list[str] | None = None) -> dict[str, Path | None]:
     """The flights (no folder) and every set in the folders (each sub-folder with a meta.json), or the named ones.
 
-    The largest come first, so that no process is left alone with it at the end. Sets of more than two classes are left
-    out unless named: no policy is measured on them yet.
+    The largest come first, so that no process is left alone with it at the end.
     """
     paths = [path.parent for folder in folders for path in sorted(folder.glob("*/meta.json"))]
-    if names is None:
-        paths = [path for path in paths if json.loads((path / "meta.json").read_text())["task"] != "multiclass"]
     paths.sort(key=lambda path: -sum(part.stat().st_size for part in path.iterdir()))
     found: dict[str, Path | None] = {"flights": None, **{path.name: path for path in paths}}
     if unknown := set(names or []) - set(found):
@@ -99,11 +98,14 @@ def load_set(folder: Path | None) -> DriftingSet:
     frame = _read_table(folder, meta)
     frame = frame.sort_values(["w", "t"], kind="stable").reset_index(drop=True)
     window = pd.factorize(frame["w"], sort=True)[0].astype(np.int64)
+    start = _start(folder, meta, window)
+    if meta["task"] == "multiclass":
+        known = _known_classes(frame["y"], window, start)
+        frame, window = frame[known].reset_index(drop=True), window[known]
     moments = _times(frame["t"], window)
     features = _tidy(frame.drop(columns=["t", "w", "y"]))
-    target = _read_target(frame["y"], task)
-    start = _start(folder, meta, window)
-    return DriftingSet(folder.name, task, features, _read_words(features), target, window, moments, start)
+    target, classes = _read_target(frame["y"], task)
+    return DriftingSet(folder.name, task, features, _read_words(features), target, window, moments, start, classes)
 
 
 def _read_table(folder: Path, meta: dict[str, Any]) -> pd.DataFrame:
@@ -124,14 +126,26 @@ def _read_table(folder: Path, meta: dict[str, Any]) -> pd.DataFrame:
     return frame
 
 
-def _read_target(values: pd.Series[Any], task: str) -> Floats:
-    """Numbers; of two classes the greater one is 1."""
+def _read_target(values: pd.Series[Any], task: str) -> tuple[Floats, tuple[str, ...]]:
+    """Numbers or codes, and of more than two classes their names; of two classes the greater one is 1."""
     if task == "regression":
-        return values.to_numpy(np.float64)
+        return values.to_numpy(np.float64), ()
     codes, classes = pd.factorize(values, sort=True)
     if len(classes) > 2:
-        raise ValueError(f"y has {len(classes)} classes; sets of two are measured")
-    return codes.astype(np.float64) if len(classes) == 2 else (values != 0).to_numpy(np.float64)
+        return codes.astype(np.float64), tuple(str(name) for name in classes)
+    return codes.astype(np.float64) if len(classes) == 2 else (values != 0).to_numpy(np.float64), ()
+
+
+def _known_classes(values: pd.Series[Any], window: NDArray[np.int64], start: int) -> NDArray[np.bool_]:
+    """Rows of the classes that the first model's judge has seen: as live, others are held back, and nobody is judged.
+
+    Raises:
+        ValueError: A window has no other rows.
+    """
+    known: NDArray[np.bool_] = values.isin(values[window < start - 1].unique()).to_numpy()
+    if len(np.unique(window[known])) < len(np.unique(window)):
+        raise ValueError("a window has rows of new classes only: give a later `start`, or fewer windows")
+    return known
 
 
 def _start(folder: Path, meta: dict[str, Any], window: NDArray[np.int64]) -> int:
@@ -174,12 +188,17 @@ def _load_words(folder: Path, meta: dict[str, Any], task: str) -> DriftingSet:
     size = meta.get("window_rows") or -(-len(target) // meta["windows"])
     window = np.minimum(np.arange(len(target)) // size, meta["windows"] - 1).astype(np.int64)
     start = _start(folder, meta, window)
+    classes: tuple[str, ...] = ()
+    if meta["task"] == "multiclass":
+        known = _known_classes(pd.Series(target), window, start)
+        words, window = words[np.flatnonzero(known)], window[known]
+        target, classes = _read_target(pd.Series(target[known]), task)
     first = words[: int(np.searchsorted(window, start))]
     often = np.sort(np.argsort(-np.asarray(first.sum(axis=0)).ravel(), kind="stable")[:20])
     features = pd.DataFrame(words[:, often].toarray().astype(np.float64), columns=[f"word_{i}" for i in often])
     features.insert(0, "length", np.asarray((words > 0).sum(axis=1)).ravel().astype(np.float64))
     moments = _times(pd.Series(np.arange(len(target))), window)
-    return DriftingSet(folder.name, task, features, words, target, window, moments, start)
+    return DriftingSet(folder.name, task, features, words, target, window, moments, start, classes)
 
 
 def _is_text(values: pd.Series[Any]) -> bool:

@@ -19,7 +19,7 @@ from perennial.review.items import Item, votes
 from perennial.state.store import ROW_ID, among
 from perennial.workspace import Workspace
 
-_MOST_KEYS = 9
+_DIGITS = 10
 _IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
@@ -61,10 +61,15 @@ def page(workspace: Workspace, model: str, who: str, now: datetime, reference: b
         "features": [] if item is None else _in_order(item, desk.definition, reference),
         "texts": [] if item is None else [(name, item.features.get(name)) for name in desk.definition.features.text],
         "images": desk.definition.features.image if item else (),
-        "keys": list(enumerate(desk.classes.names))[:_MOST_KEYS] if desk.classes else [],
+        "keys": _keys(desk.classes.names) if desk.classes else [],
         "progress": progress(desk.items(now), who) if who else None, "shown_at": now.isoformat(),
         "description": desk.definition.description,
     }  # fmt: skip
+
+
+def _keys(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each class with its digit; from the eleventh on there is none."""
+    return [(str(place) if place < _DIGITS else "", word) for place, word in enumerate(words)]
 
 
 def _in_order(item: Asked, definition: ModelDefinition, reference: bytes | None) -> list[tuple[str, Any]]:
@@ -112,7 +117,8 @@ def _told(name: str, says: str, truth: str | None, item: Item, written: bool) ->
     told = f"{name}: {words.get(says, truth)}" + ("" if written else ", as you said before")
     score = item.offer.score
     if says in ("truth", "cannot_tell") and score is not None:
-        told += f". The model had said {score:.3g}"
+        meant = "" if item.offer.predicted is None else f"{item.offer.predicted}, "
+        told += f". The model had said {meant}{score:.3g}"
     return told + (". Others say otherwise: it comes back" if item.state == "disputed" and says == "truth" else "")
 
 

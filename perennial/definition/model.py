@@ -16,7 +16,7 @@ from perennial.definition.retention import Retention
 from perennial.definition.review import Review
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
-from perennial.definition.values import ClassName, Schedule, Section
+from perennial.definition.values import MOST_CLASSES, ClassName, Schedule, Section
 
 
 class ModelDefinition(Section):
@@ -26,10 +26,13 @@ class ModelDefinition(Section):
     description: str = ""
     task: Literal["classification", "regression"]
     classes: tuple[ClassName, ...] = Field(
-        (), description="The target's two classes, the positive one last; default: learnt from the first truths."
+        (),
+        description="The target's classes, in the order in which they are answered, of two the positive one last; "
+        "default: learnt from the first truths.",
     )
     positive: ClassName | None = Field(
-        None, description="The positive class, coded as 1; default: the last of `classes`, else the greater of the two."
+        None,
+        description="Of two classes the positive one, coded as 1; default: the last of `classes`, else the greater.",
     )
     data: Data
     features: Features
@@ -52,7 +55,7 @@ class ModelDefinition(Section):
         for metric in named:
             if metric is not None and metric not in known:
                 raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
-        self._require_two_classes()
+        self._require_classes()
         # A part of an id, such as a store beside a day, may be known to the model; a whole id may not.
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
@@ -67,15 +70,28 @@ class ModelDefinition(Section):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         return self
 
-    def _require_two_classes(self) -> None:
+    def _require_classes(self) -> None:
         if self.task != "classification" and (self.classes or self.positive is not None):
             raise ValueError("classes and positive belong to task: classification")
         if self.task != "classification" and self.serving.cost is not None:
             raise ValueError("serving.cost belongs to task: classification")
-        if self.classes and len(set(self.classes)) != 2:
-            raise ValueError(f"classes: a target has two, not {len(set(self.classes))}: {', '.join(self.classes)}")
+        if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            raise ValueError(f"classes: {', '.join(twice)} is named twice")
+        if len(self.classes) == 1 or len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"classes: a target has two to {MOST_CLASSES}, not {len(self.classes)}")
         if self.classes and self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is none of classes: {', '.join(self.classes)}")
+        if len(self.classes) > 2:
+            self._require_for_many()
+
+    def _require_for_many(self) -> None:
+        """Refuse by name what has no meaning with more than two classes."""
+        if self.positive is not None:
+            raise ValueError(f"positive: of {len(self.classes)} classes none is the positive one; leave it out")
+        if "threshold" in self.serving.model_fields_set:
+            raise ValueError("serving.threshold belongs to two classes; of more, the likeliest is the label")
+        if self.serving.cost is not None:
+            raise ValueError("serving.cost belongs to two classes; of more, the likeliest is the label")
 
     @property
     def carried(self) -> tuple[str, ...]:

@@ -48,6 +48,10 @@ Duration = Annotated[
 ]
 
 
+MOST_CLASSES = 200
+"""Of one target: each has a column in what is answered, logged and drawn."""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

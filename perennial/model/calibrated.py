@@ -10,28 +10,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from perennial.model.scores import class_scores, is_many
+
 Floats = NDArray[np.float64]
 CLIP = 1e-6
+MANY_METHODS = ("shifted", "vector")
 
 
 def apply_map(score: Floats, method: str, parameters: tuple[float, ...] | list[float], task: str) -> Floats:
-    """Scores of shape (n,) to mapped ones of shape (n,); NaN stays NaN.
+    """Scores of shape (n,) or (n, k) to mapped ones of that shape; NaN stays NaN.
 
     Args:
-        score: P(positive), or values.
+        score: P(positive), each of many classes' probability, or values.
         method: `identity`; `platt`: expit(a·logit(p) + b); `beta` (Kull 2017): expit(a·ln p - b·ln(1 - p) + c);
-            `affine`: a·s + b; `isotonic`: linear between knots, constant beyond them.
-        parameters: (a, b), (a, b, c), or the knots' scores and then their values.
+            `affine`: a·s + b; `isotonic`: linear between knots, constant beyond them. Of many classes: `shifted`
+            (temperature scaling with a bias for each class: Alexandari, Kundaje and Shrikumar 2020):
+            softmax(a·ln p + b); `vector` (Guo, Pleiss, Sun and Weinberger 2017): softmax(w·ln p + b).
+        parameters: (a, b), (a, b, c), or the knots' scores and then their values; a and then k biases; k weights and
+            then k biases.
         task: classification or regression.
     """
     given = np.asarray(score, dtype=np.float64)
     if method == "identity":
         return given.copy()
     values = np.asarray(parameters, dtype=np.float64)
+    if method in MANY_METHODS:
+        return _apply_to_many(given, method, values)
     if method == "isotonic":
         half = len(values) // 2
         return np.where(np.isnan(given), np.nan, np.interp(given, values[:half], values[half:]))
@@ -39,8 +47,16 @@ def apply_map(score: Floats, method: str, parameters: tuple[float, ...] | list[f
     return np.asarray(expit(mapped) if task == "classification" else mapped)
 
 
+def _apply_to_many(given: Floats, method: str, values: Floats) -> Floats:
+    if not len(given):
+        return given.copy()
+    classes = given.shape[1]
+    weights, biases = (values[:1], values[1:]) if method == "shifted" else (values[:classes], values[classes:])
+    return np.asarray(softmax(weights * np.log(np.maximum(given, CLIP)) + biases, axis=1))
+
+
 def map_inputs(score: Floats, method: str) -> Floats:
-    """What a parametric map is linear in: shape (n, number of parameters)."""
+    """What a parametric map of one score is linear in: shape (n, number of parameters)."""
     ones = np.ones(len(score))
     if method == "affine":
         return np.column_stack([score, ones])
@@ -85,15 +101,16 @@ class Recalibrated(BaseEstimator):  # type: ignore[misc]
         return "classifier" if self.task == "classification" else "regressor"
 
     def raw_score(self, features: Any) -> Floats:
-        """The pipeline's own score, before the map: shape (n,)."""
+        """The pipeline's own score, before the map: shape (n,), or (n, k) of many classes."""
         if self.task == "classification":
-            column = list(self.pipeline.classes_).index(1)
-            return np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)[:, column]
+            return class_scores(self.pipeline.predict_proba(features), self.pipeline.classes_)
         return np.asarray(self.pipeline.predict(features), dtype=np.float64)
 
     def predict_proba(self, features: Any) -> Floats:
-        """Shape (n, 2), in the order of `classes_`."""
+        """Shape (n, k), in the order of `classes_`."""
         positive = apply_map(self.raw_score(features), self.method, self.parameters, self.task)
+        if is_many(positive):
+            return positive
         columns = [1 - positive, positive] if list(self.classes_).index(1) == 1 else [positive, 1 - positive]
         return np.column_stack(columns)
 

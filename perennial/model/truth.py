@@ -1,4 +1,4 @@
-"""How a truth is coded, on every road: the two classes in the user's words to 0 and 1, values to finite numbers.
+"""How a truth is coded, on every road: classes in the user's words to 0, 1, 2, …, values to finite numbers.
 
 A truth is never guessed. The user's own words are understood however a column holds them (`2`, `2.0` and "2" are one),
 and so are 1/0 and true/false where no class could be meant by them otherwise; whatever is left is refused by name.
@@ -19,46 +19,74 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.definition.values import class_word
+from perennial.definition.values import MOST_CLASSES, class_word
 from perennial.errors import DataError
 from perennial.model.numbers import number
 
 if TYPE_CHECKING:
     from perennial.definition import ModelDefinition
 
-LEARNT_SHARE = 0.9  # so many of the first truths must be of two classes, or people must say which two are meant
+LEARNT_SHARE = 0.9  # so many of the first truths must be of the classes that are learnt, or people must name them
+RARE_SHARE = 0.02  # a third word that is rarer is taken for a slip where two make up the rest
+RARE_CLASS_SHARE = 0.005  # of many classes, one that is rarer must be declared
 _SHORTHAND = {"1": True, "true": True, "0": False, "false": False}
 _TRUTH_VALUES = {"true", "false"}
 _NO_TRUTHS = (bytes, bytearray, memoryview, list, tuple, dict, set, frozenset, np.ndarray)
 _SHOWN = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Classes:
-    """The two classes of a target, in the user's words.
+    """The classes of a target, in the user's words.
 
     Attributes:
-        negative, positive: As they are written; coded as 0 and 1.
+        names: In the order of their codes 0, 1, 2, …; of two, the second is the positive one.
     """
 
-    negative: str
-    positive: str
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
 
     @property
-    def names(self) -> tuple[str, str]:
-        return (self.negative, self.positive)
+    def many(self) -> bool:
+        """Whether there are more than two: then none is the positive one, and each has a probability of its own."""
+        return len(self.names) > 2
+
+    @property
+    def negative(self) -> str:
+        """Of two classes the one coded as 0."""
+        return self._two[0]
+
+    @property
+    def positive(self) -> str:
+        """Of two classes the one coded as 1."""
+        return self._two[1]
+
+    @property
+    def _two(self) -> tuple[str, str]:
+        first, second = self.names  # whoever asks for a positive one among many is mistaken
+        return first, second
 
     def label(self, truth: float) -> str:
-        """The user's word for 0 or 1."""
+        """The user's word for a code."""
         return self.names[int(truth)]
 
+    def told(self) -> str:
+        """`'no' and 'yes' (positive)`, or all of many."""
+        if self.many:
+            return f"{', '.join(repr(name) for name in self.names[:-1])} and {self.names[-1]!r}"
+        return f"{self.negative!r} and {self.positive!r} (positive)"
+
     def code(self, value: object) -> float | None:
-        """0 or 1; None for what is none of the two, for what might mean either, and where there is nothing."""
+        """0, 1, 2, …; None for what is no class, for what might mean several, and where there is nothing."""
         if _is_missing(value) or isinstance(value, _NO_TRUTHS):
             return None
         word = class_word(value)
         if word in self.names:
-            return float(word == self.positive)
+            return float(self.names.index(word))
+        if self.many:
+            return None
         folded = {name.lower(): name for name in self.names}
         if word.lower() in folded and set(folded) == _TRUTH_VALUES:  # True, TRUE and true are one
             return float(folded[word.lower()] == self.positive)
@@ -68,8 +96,9 @@ class Classes:
         return float(meant)
 
     def means(self, other: Classes) -> bool:
-        """Whether 0 and 1 mean the same to both, however each writes it."""
-        return self.code(other.negative) == 0 and self.code(other.positive) == 1
+        """Whether the codes mean the same to both, however each writes it."""
+        same = len(self.names) == len(other.names)
+        return same and [self.code(name) for name in other.names] == list(range(len(self.names)))
 
     def _is_free(self, short: str) -> bool:
         """Whether 1/0 and true/false can only be the coding: no class is a number or a truth value itself.
@@ -98,15 +127,19 @@ def declared_classes(definition: ModelDefinition) -> Classes | None:
     """The classes that the definition names; None where it leaves them to the data."""
     if definition.task != "classification" or not definition.classes:
         return None
+    if len(definition.classes) > 2:
+        return Classes(*definition.classes)
     positive = definition.positive or definition.classes[-1]
     (negative,) = (name for name in definition.classes if name != positive)
     return Classes(negative, positive)
 
 
 def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[Classes, dict[str, float]] | None:
-    """The two classes of the first truths, and the share of each word among them; None where there is none yet.
+    """The classes of the first truths, and the share of each word among them; None where there is none yet.
 
-    The positive class is the definition's, else the greater of the two: of numbers by size, of texts by alphabet.
+    Two where two words make up nearly all, the positive one being the definition's, else the greater of the two: of
+    numbers by size, of texts by alphabet. Else, where no `positive` says that two are meant, every word that is no
+    rarity, in that order.
 
     Raises:
         DataError: The truths don't tell which two classes are meant; what occurs is named with its share.
@@ -136,14 +169,48 @@ def learn_classes(values: pd.Series[Any], definition: ModelDefinition) -> tuple[
             f'Name both at the top level of the definition, the positive one last: `classes: ["OTHER", "{word}"]`',
         )
     pair = _two_classes(shares, positive)
-    if sum(shares[word] for word in pair) < LEARNT_SHARE:
+    others = [share for word, share in shares.items() if word not in pair]
+    nearly_all = sum(shares[word] for word in pair) >= LEARNT_SHARE
+    if positive is None and (not nearly_all or max(others, default=0.0) >= RARE_SHARE):
+        if "threshold" in definition.serving.model_fields_set:
+            raise DataError(
+                f"{definition.data.target} has {len(counts)} classes: {_told(shares)}; serving.threshold is for two",
+                "Leave serving.threshold out: of more than two the likeliest is the label; or name the two that are "
+                'meant: `classes: ["OTHER", "POSITIVE"]`',
+            )
+        return _learn_many(definition.data.target, shares, pair), shares
+    if not nearly_all:
         raise DataError(
             f"{definition.data.target} has {len(counts)} values and which two are the classes is not clear: "
             f"{_told(shares)}",
             "Name them at the top level of the definition, quoted, the positive one last: "
-            f'`classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then',
+            f'`classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then. If each value is a class, '
+            "leave `positive` out",
         )
     return Classes(*pair), shares
+
+
+def _learn_many(target: str, shares: Mapping[str, float], pair: tuple[str, str]) -> Classes:
+    """More than two classes: every word that is no rarity, where those make up nearly all.
+
+    Where two make up nearly all, whether the third is a class or a slip is for people to say.
+    """
+    frequent = [word for word, share in shares.items() if share >= RARE_CLASS_SHARE]
+    all_told = ", ".join(f'"{word}"' for word in sorted(frequent, key=_order)[:MOST_CLASSES])
+    if sum(shares[word] for word in pair) >= LEARNT_SHARE:
+        third = next(word for word in shares if word not in pair)
+        raise DataError(
+            f"{target} has {len(shares)} values: {_told(shares)}. Whether {third!r} is a class is not clear",
+            f"Name the classes at the top level of the definition, quoted: `classes: [{all_told}]`, or the two alone, "
+            f'the positive one last: `classes: ["{pair[0]}", "{pair[1]}"]`; the others are refused by row then',
+        )
+    if sum(shares[word] for word in frequent) < LEARNT_SHARE or len(frequent) > MOST_CLASSES:
+        raise DataError(
+            f"{target} has {len(shares)} values, too many and too rare each to be classes: {_told(shares)}",
+            "Name the classes at the top level of the definition, quoted: `classes: [...]`; the others are refused by "
+            "row then. If the target is a number, say `task: regression`",
+        )
+    return Classes(*sorted(frequent, key=_order))
 
 
 def count_words(values: pd.Series[Any]) -> Counter[str]:
@@ -189,7 +256,13 @@ def why_not_class(value: object, classes: Classes) -> str:
     word = class_word(value)
     near = difflib.get_close_matches(word.lower(), [name.lower() for name in classes.names], n=1)
     hint = "" if not near else f"; did you mean {next(x for x in classes.names if x.lower() == near[0])!r}?"
+    if classes.many:
+        return f"{_shown(value)} is none of the {len(classes.names)} classes{hint or f': {_listed(classes.names)}'}"
     return f"{_shown(value)} is neither {classes.negative!r} nor {classes.positive!r} (positive){hint}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def code_truth(
@@ -200,7 +273,7 @@ def code_truth(
     Args:
         values: Shape (n,), as a column of any kind holds them.
         definition: The task.
-        classes: What 0 and 1 mean; None for regression.
+        classes: What the codes mean; None for regression.
     """
     if definition.task == "classification":
         assert classes is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial.errors import ServiceError
-from perennial.operate.asking import AwayError, ask_json, healthy
+from perennial.operate.asking import ANSWER_SECONDS, AwayError, ask_json, healthy
 from perennial.redaction import redact
 from perennial.settings import Settings
 
@@ -68,7 +68,8 @@ def prefect_claim(settings: Settings) -> Claim:
     """The address that is said to be this home's, tried now."""
     url = settings.prefect_api_url
     if url is not None:
-        return Claim(url, "" if healthy(f"{url.rstrip('/')}/health") else f"no healthy server answers at {redact(url)}")
+        well = healthy(f"{url.rstrip('/')}/health", ANSWER_SECONDS)
+        return Claim(url, "" if well else f"no healthy server answers at {redact(url)}")
     note = note_of(settings)
     try:
         url = str(json.loads(note.read_text(encoding="utf-8"))["url"])
@@ -76,7 +77,7 @@ def prefect_claim(settings: Settings) -> Claim:
         return Claim(None)
     except (ValueError, KeyError, TypeError):
         return Claim(None, f"{note} can't be read")
-    if not healthy(f"{url.rstrip('/')}/health"):
+    if not healthy(f"{url.rstrip('/')}/health", ANSWER_SECONDS):  # one at work may be slow
         return Claim(url, f"no server answers at {url}, which {note} names")
     try:
         refuted = not_of_home(url, settings.home_path)

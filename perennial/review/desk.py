@@ -30,7 +30,7 @@ class Asked:
 
     Attributes:
         features: By name, in the definition's order; one that was not kept is absent, as images are.
-        score: None where the definition hides it.
+        score: What the model said, see `Offer`; None where the definition hides it, as `predicted` is then.
         choices: The words that can be answered; empty for a number.
         again: Whether people disagreed about it.
     """
@@ -39,6 +39,7 @@ class Asked:
     time: datetime
     features: dict[str, Any]
     score: float | None
+    predicted: str | None
     choices: tuple[str, ...]
     again: bool
     expires_at: datetime
@@ -101,6 +102,7 @@ class Desk:
                 time=item.offer.time,
                 features=rows.get(item.offer.id, {}),
                 score=None if hidden else item.offer.score,
+                predicted=None if hidden else item.offer.predicted,
                 choices=self.classes.names if self.classes else (),
                 again=item.state == "disputed",
                 expires_at=item.expires_at,

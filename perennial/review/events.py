@@ -36,7 +36,8 @@ class Offer:
         share: The chance of any row of its day to be drawn at random.
         drawn: Whether it was drawn at random, whatever else it is.
         wanted: From how many people an answer is wanted; 0 from each.
-        score: What the model said; None where it never did.
+        score: What the model said: P(positive), a value, or of more than two classes the probability of the likeliest.
+        predicted: The class that it meant by that, in the user's word; None of a regression.
         truth: Of a gold row: what is known, in the user's words.
     """
 
@@ -52,6 +53,7 @@ class Offer:
     score: float | None = None
     version: int | None = None
     truth: str | None = None
+    predicted: str | None = None
 
     @property
     def is_gold(self) -> bool:
@@ -201,6 +203,7 @@ def _offer(row: Mapping[str, Any]) -> Offer:
     return Offer(
         row["id"], row["at"], row["reason"], row["propensity"], row["share"], bool(row["drawn"]), row["wanted"],
         row["expires_at"], row["time"], score, row["version"], row["truth"],
+        row["predicted"],
     )  # fmt: skip
 
 

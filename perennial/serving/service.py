@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial.errors import PerennialError
+from perennial.model.scores import is_many
 from perennial.serving.about import About, no_table_facts
 from perennial.serving.log import reviews
 from perennial.serving.log.entries import entry_of
@@ -29,6 +30,7 @@ from perennial.serving.protocol.columns import Columns, Rows, Unseen, pick
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.scoring.batching import Batcher, Coalescer
 from perennial.serving.scoring.groups import Ids, in_share
+from perennial.serving.scoring.scorer import Floats
 from perennial.serving.settings import ServingSettings
 from perennial.serving.versions.host import Host, Served
 from perennial.serving.versions.model import LoadedModel
@@ -38,6 +40,12 @@ LOG = logging.getLogger("perennial.serving")
 _SHADOW_QUEUE = 1000
 _TABLES_SECONDS, _TABLES_REST_SECONDS, _TABLES_THREADS = 5.0, 10.0, 4
 T = TypeVar("T")
+Answers = list[Any]  # a number for each row, or of many classes a list of one for each
+
+
+def _told(scores: Floats, answers: Answers) -> Answers:
+    """What metrics count of answers: of many classes the likeliest one's probability."""
+    return scores.max(axis=1).tolist() if is_many(scores) else answers
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,13 @@ class Scored:
     """The answer to a request, row for row.
 
     Attributes:
+        scores: Numbers, or of many classes lists of one for each.
         versions: The version that scored each row; all the champion's without a canary.
         control: Whether each row is in the control group; None where the model has none.
     """
 
     ids: list[str]
-    scores: list[float]
+    scores: Answers
     version: int
     versions: list[int] | None
     control: list[bool] | None
@@ -193,13 +202,13 @@ class Service:
 
     async def _scores(
         self, champion: LoadedModel, candidate: LoadedModel | None, rows: Rows, ids: list[str], salt: str
-    ) -> tuple[list[float], list[float], list[int] | None]:
+    ) -> tuple[Answers, Answers, list[int] | None]:
         """Raw scores, scores, and each row's version where a canary took some."""
         share = champion.definition.serving.canary
         chosen = [] if candidate is None else [in_share(item, share, salt, "canary") for item in ids]
         if candidate is None or not any(chosen):
             return *(await self._by(champion, rows, "champion")), None
-        made: dict[bool, Iterator[tuple[float, float]]] = {}
+        made: dict[bool, Iterator[tuple[Any, Any]]] = {}
         for canary, model in ((False, champion), (True, candidate)):
             indices = [index for index, picked in enumerate(chosen) if picked == canary]
             if indices:
@@ -210,7 +219,7 @@ class Service:
         versions = [candidate.version if picked else champion.version for picked in chosen]
         return [raw for raw, _ in pairs], [score for _, score in pairs], versions
 
-    async def _by(self, model: LoadedModel, rows: Rows, role: str) -> tuple[list[float], list[float]]:
+    async def _by(self, model: LoadedModel, rows: Rows, role: str) -> tuple[Answers, Answers]:
         """Raw scores and scores: one list where there is no map between them."""
         scorer = model.scorer
         if len(rows) <= scorer.inline_rows and isinstance(rows, Columns):
@@ -221,8 +230,9 @@ class Service:
             raw = await self.batcher.run(partial(scorer.raw, rows))
         else:
             raw = await self.batcher.score(model.digest, scorer.raw_slow, rows)
-        scores: list[float] = scorer.mapped(raw).tolist()
-        self.metrics.scored(model.name, model.version, role, scores, model.score_bins)
+        mapped = scorer.mapped(raw)
+        scores: Answers = mapped.tolist()
+        self.metrics.scored(model.name, model.version, role, _told(mapped, scores), model.score_bins)
         return raw.tolist() if scorer.recalibrated else scores, scores
 
     async def take_labels(self, model: str, labels: Sequence[Label]) -> dict[str, Any]:
@@ -291,7 +301,7 @@ class Service:
 
     def _remember(
         self, champion: LoadedModel, request: Request, rows: Rows, ids: list[str],
-        scores: tuple[list[float], list[float]], versions: list[int] | None, control: list[bool] | None,
+        scores: tuple[Answers, Answers], versions: list[int] | None, control: list[bool] | None,
         arrived_ns: int,
     ) -> None:  # fmt: skip
         serving = champion.definition.serving
@@ -336,7 +346,8 @@ class Service:
             started = time.perf_counter_ns()
             try:
                 found = candidate.scorer.raw(rows)
-                raw, scores = found.tolist(), candidate.scorer.mapped(found).tolist()
+                mapped = candidate.scorer.mapped(found)
+                raw, scores = found.tolist(), mapped.tolist()
             except Problem as problem:  # the champion answered; that the candidate can't is worth knowing
                 LOG.warning("shadow refused", extra={"facts": {"model": candidate.name, "reason": problem.message}})
                 continue
@@ -348,7 +359,8 @@ class Service:
             )
             entry.at_us = at_us
             self.spool.append(candidate.name, entry, len(ids))
-            self.metrics.scored(candidate.name, candidate.version, SHADOW, scores, candidate.score_bins)
+            told = _told(mapped, scores)
+            self.metrics.scored(candidate.name, candidate.version, SHADOW, told, candidate.score_bins)
 
     def _swapped(self, model: str, version: int, result: str) -> None:
         self.metrics.swaps.labels(model, result).inc()

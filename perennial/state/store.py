@@ -26,6 +26,7 @@ from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.state.storage import Objects, storage_error, storage_options
 
 _TIME = pa.timestamp("us", tz="UTC")
+_SCORES = pa.list_(pa.float64())
 _ATTEMPTS = 25
 _GROUP_ROWS = 262_144
 _CHUNK_ROWS = 32_768
@@ -85,7 +86,8 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("batch_id", pa.string()),
         ]
     ),
-    # What 0 and 1 mean in `labels`: the row of the greatest number; with the shares where the classes were learnt.
+    # What the codes mean in `labels`: the row of the greatest number; with the shares where the classes were learnt. Of
+    # more than two all are in `names`, and the first and last of them here.
     "classes": pa.schema(
         [
             ("number", pa.int64()),
@@ -102,6 +104,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
     "labels": pa.schema(
         [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
     ),
+    # Of more than two classes `score` is a list: the probability of each, in the order of the version's classes.
     "predictions": pa.schema(
         [
             ("id", pa.string()),
@@ -150,7 +153,8 @@ LAYOUT: Mapping[str, pa.Schema] = {
     # What was put up for people (`offer`) and what they said (`answer`), in the order in which it happened. Truths are
     # in the user's words. Of an offer: why, the chance that the row had to be put up (`propensity`) and to be drawn at
     # random (`share`), whether it was drawn, from how many people an answer is wanted (0: of each), for gold its truth;
-    # `time` is the row's own.
+    # `time` is the row's own; `predicted` the class that was answered, and of more than two `score` is
+    # its probability.
     "reviews": pa.schema(
         [
             ("kind", pa.string()),
@@ -163,6 +167,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("drawn", pa.bool_()),
             ("wanted", pa.int64()),
             ("expires_at", _TIME),
+            ("predicted", pa.string()),
             ("score", pa.float64()),
             ("version", pa.int64()),
             ("author", pa.string()),
@@ -510,9 +515,11 @@ def _conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
     for name in [*layout.names, *(name for name in arrow.column_names if name not in layout.names)]:
         column = arrow.column(name)
         kind = layout.field(name).type if name in layout.names else _plain(column.type)
+        if (table, name) == ("predictions", "score") and pa.types.is_list(column.type):
+            kind = _SCORES
         try:
             columns.append(column.cast(kind))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(f"column {name} of the table {table}: {error}", f"Give {kind}") from error
         fields.append(pa.field(name, kind))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))

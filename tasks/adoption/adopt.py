@@ -13,6 +13,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError, PerennialError
 from perennial.model.features import feature_frame
+from perennial.model.scores import shares
 from perennial.state.registry import Reign, Version
 from perennial.workspace import Workspace
 from tasks.adoption.finding import Found
@@ -126,13 +127,14 @@ def _as_fitted(model: Any, prepared: Prepared, seen_until: datetime | None) -> F
     """What is known of a fit that happened elsewhere: where nobody knows what it saw, all that there was."""
     target = prepared.frame[prepared.definition.data.target].to_numpy(dtype=np.float64)
     times = pd.to_datetime(prepared.frame[prepared.definition.data.time], utc=True)
+    known = target[prepared.split.learning] if len(prepared.split.learning) else target
     seen = times <= pd.Timestamp(seen_until) if seen_until is not None else times.notna()
     classes = prepared.classes.names if prepared.classes else ()
     return FittedModel(
-        pipeline=model, parameters={}, classes=classes, positive=classes[1] if classes else None,
+        pipeline=model, parameters={}, classes=classes, positive=classes[1] if len(classes) == 2 else None,
         trained_rows=int(seen.sum()), trained_from=times.min().to_pydatetime(),
         trained_until=min(seen_until or prepared.as_of, prepared.as_of), seconds=0.0,
-        baseline=float(target[prepared.split.learning].mean() if len(prepared.split.learning) else target.mean()),
+        baseline=shares(known, len(classes)) if len(classes) > 2 else float(known.mean()),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def matched(model: Any, definition: ModelDefinition, classes: Classes | None) ->
     _require_kinds(model, definition)
     order = _class_order(model, classes)
     given = list(definition.features.columns)
-    if columns == given and not plain and order in ([], [0, 1]) and _counts_classes(model, order):
+    if columns == given and not plain and order == list(range(len(order))) and _counts_classes(model, order):
         return model
     return Adopted(model, columns, order, plain)
 
@@ -98,8 +98,8 @@ def _class_order(model: Any, classes: Classes | None) -> list[int]:
     own = list(getattr(model, "classes_", ()))
     words = [class_word(value.item() if isinstance(value, np.generic) else value) for value in own]
     coded = [classes.code(word) for word in words]
-    order = [coded.index(code) for code in (0.0, 1.0) if code in coded]
-    if len(order) != 2 or len(words) != 2:
+    order = [coded.index(code) for code in map(float, range(len(classes.names))) if code in coded]
+    if len(order) != len(classes.names) or len(words) != len(order):
         raise DataError(
             f"the model answers {', '.join(words) or 'nothing'}, and the definition's classes are "
             f"{', '.join(classes.names)}",
@@ -109,5 +109,6 @@ def _class_order(model: Any, classes: Classes | None) -> list[int]:
 
 
 def _counts_classes(model: Any, order: list[int]) -> bool:
-    """Whether its classes are 0 and 1, as ours are in a stored model."""
-    return not order or [class_word(value) for value in np.asarray(model.classes_).tolist()] == ["0", "1"]
+    """Whether its classes are 0, 1, …, as ours are in a stored model."""
+    codes = [str(code) for code in range(len(order))]
+    return not order or [class_word(value) for value in np.asarray(model.classes_).tolist()] == codes

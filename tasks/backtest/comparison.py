@@ -21,6 +21,7 @@ import pandas as pd
 
 from perennial.definition import Monitoring, duration_text
 from perennial.errors import DataError
+from perennial.model.scores import known_scores
 from tasks.backtest.advice import Advice, advise, share_interval
 from tasks.backtest.past import Floats, Moment, Past, Positions, micros
 from tasks.backtest.policies import Candidate
@@ -239,7 +240,7 @@ def _measure(
     """Every policy's loss on the rows that all have answered and whose truth is known."""
     edges = np.searchsorted(past.times, [micros(moment) for moment in moments])
     rows = np.arange(edges[0], edges[-1])
-    answered = np.all([np.isfinite(walker.score_log[rows]) for walker in walkers], axis=0)
+    answered = np.all([known_scores(walker.score_log[rows]) for walker in walkers], axis=0)
     rows = rows[answered & np.isfinite(past.truth[rows])]
     if not len(rows):
         raise DataError(
@@ -249,7 +250,7 @@ def _measure(
         )
     window = np.searchsorted(edges, rows, side="right") - 1
     scores = {
-        name: _baseline_scores(fits, rows, window, nth) for name, nth in BASELINES.items()
+        name: _baseline_scores(past, fits, rows, window, nth) for name, nth in BASELINES.items()
     } | {walker.candidate.name: walker.score_log[rows] for walker in walkers}  # fmt: skip
     loss = additive_loss(past.definition.loss, past.definition.task)
     losses = {name: row_losses(past.truth[rows], values, loss) for name, values in scores.items()}
@@ -279,9 +280,9 @@ def _measure(
     )
 
 
-def _baseline_scores(fits: Sequence[ScoredFit], rows: Positions, window: Positions, nth: int) -> Floats:
+def _baseline_scores(past: Past, fits: Sequence[ScoredFit], rows: Positions, window: Positions, nth: int) -> Floats:
     """The scores when every nth moment's fit becomes champion at once; 0: only the first one ever does."""
-    scores = np.full(len(rows), np.nan)
+    scores = past.no_scores(len(rows))
     for number in range(len(fits)):
         inside = window == number
         champion = number - number % nth if nth else 0

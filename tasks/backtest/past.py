@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
+from perennial.model.scores import score_column
+from perennial.model.truth import Classes
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import sound_rows
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.intake.quarantine import RELEASES
 from tasks.measures.profiles import microseconds
-from tasks.rows.classes import require_settled
+from tasks.rows.classes import known_coding, require_settled
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import reviewed
 
@@ -45,6 +47,7 @@ class Past:
         label_rows, label_moments, label_truth: Labels in the order in which they became known, corrections included:
             positions in the frame, microseconds, and values.
         receipts: Accepted deliveries.
+        classes: What the truth's codes mean; None for regression, and where nobody needs to know of two.
     """
 
     definition: ModelDefinition
@@ -54,10 +57,17 @@ class Past:
     label_moments: Micros
     label_truth: Floats
     receipts: pd.DataFrame
+    classes: Classes | None = None
 
     @cached_property
     def times(self) -> Micros:
         return microseconds(self.frame[ROW_TIME])
+
+    def no_scores(self, rows: int) -> Floats:
+        """NaN in the shape of so many rows' scores."""
+        if self.classes is None or not self.classes.many:
+            return np.full(rows, np.nan)
+        return np.full((rows, len(self.classes.names)), np.nan)
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -120,6 +130,7 @@ def load_past(store: Store, definition: ModelDefinition, *, until: datetime | No
         label_moments=microseconds(labels["labelled_at"]),
         label_truth=labels["truth"].to_numpy(dtype=np.float64),
         receipts=receipts[receipts["verdict"] == "accepted"],
+        classes=known_coding(store, definition).classes,
     )
 
 
@@ -206,4 +217,5 @@ def micros(moment: datetime) -> int:
 def log_frame(past: Past, rows: Positions, columns: dict[str, Any]) -> pd.DataFrame:
     """Rows of a log of predictions: id, time and the given columns."""
     named = past.frame[[ROW_ID, ROW_TIME]].iloc[rows].reset_index(drop=True)
-    return named.rename(columns={ROW_ID: "id", ROW_TIME: "time"}).assign(**columns)
+    many = {name: score_column(values) for name, values in columns.items() if np.ndim(values) == 2}
+    return named.rename(columns={ROW_ID: "id", ROW_TIME: "time"}).assign(**{**columns, **many})

@@ -27,6 +27,7 @@ from tasks.check.reference import Reference
 from tasks.compute.cluster import Cluster, Shared
 from tasks.learning.fitting import FittedModel
 from tasks.learning.search import given_parameters, tune
+from tasks.rows.classes import of_codes, require_every_class
 from tasks.rows.frames import LabelledRows
 from tasks.rows.split import split_by_time
 from tasks.steps.describe import measure_importance, reference
@@ -112,11 +113,13 @@ class Trainings:
             DataError: There are too few labelled rows, or none since the champion's training.
         """
         frame = moment.labelled_frame
-        encoded = definition.model_copy(update={"positive": None, "classes": ()})
+        classes = self._past.classes
+        encoded = of_codes(definition, classes)
         split = split_by_time(frame, encoded, moment.as_of, champion_until)
         split = without_refused_holdout(split, frame, encoded, moment.refused)
+        require_every_class(frame[definition.data.target].iloc[split.learning], classes, definition.name)
         data = LabelledRows(frame, {}, "")
-        return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None, refused=moment.refused)
+        return Prepared(definition, encoded, moment.as_of, "", data, frame, split, None, classes, moment.refused)
 
     def challenger(self, moment: Moment, prepared: Prepared) -> Costed[ScoredFit]:
         """The model fitted on everything before the holdout; it has scored the holdout."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from perennial.errors import DataError
+from perennial.model.scores import score_column
 from perennial.state.store import ROW_ID, ROW_TIME
 from tasks.backtest.past import Floats, Moment, Past, Positions, log_frame, micros
 from tasks.backtest.policies import Candidate
@@ -123,7 +124,7 @@ class Walker:
         self.definition = past.definition.model_copy(update={"monitoring": candidate.policy, "gate": gate})
         self.past, self.trainings = past, trainings
         rows = len(past.frame)
-        self.score_log, self.raw_log = np.full(rows, np.nan), np.full(rows, np.nan)
+        self.score_log, self.raw_log = past.no_scores(rows), past.no_scores(rows)
         self.version_log = np.zeros(rows, dtype=np.int32)  # 0: not predicted
         self.span: tuple[datetime, datetime] | None = None
         self.ledger: list[dict[str, Any]] = []
@@ -229,7 +230,11 @@ class Walker:
             return None
         rows = moment.between(*span)
         rows = rows[sample_ids(self.past.frame[ROW_ID].iloc[rows], FEATURE_ROWS)]
-        return self.past.frame.iloc[rows].assign(_score=self.score_log[rows]).reset_index(drop=True)
+        return (
+            self.past.frame.iloc[rows]
+            .assign(_score=score_column(self.score_log[rows]).to_numpy())
+            .reset_index(drop=True)
+        )
 
     def _features_of(self, rows: Positions) -> pd.DataFrame | None:
         if self.definition.task == "classification" or not len(rows):
@@ -241,19 +246,22 @@ class Walker:
         return rows[self.version_log[rows] > 0]
 
     def _log(self, rows: Positions) -> pd.DataFrame:
-        logs = {"score": self.score_log, "version": self.version_log, "raw_score": self.raw_log}
-        return log_frame(self.past, rows, {name: values[rows] for name, values in logs.items()})
+        return log_frame(self.past, rows, {name: values[rows] for name, values in self._logs().items()})
+
+    def _logs(self) -> dict[str, Any]:
+        return {"score": self.score_log, "version": self.version_log, "raw_score": self.raw_log}
 
     def _own_answers(self, rows: Positions) -> pd.DataFrame:
         """The log, as tasks.steps.monitor.champion_answers makes it."""
-        log, champion = self._log(rows), self.champion
+        champion = self.champion
         unseen = self.past.times[rows] > micros(champion.fit.trained_until)
         foreign = unseen & ~np.isin(self.version_log[rows], self._own_versions())
-        if foreign.any():
-            score, raw = champion.answer(rows[foreign])
-            log.loc[foreign, ["score", "raw_score"]] = np.column_stack([score, raw])
-            log.loc[foreign, "version"] = champion.number
-        return log
+        if not foreign.any():
+            return self._log(rows)
+        logs = {name: values[rows] for name, values in self._logs().items()}  # copies
+        logs["score"][foreign], logs["raw_score"][foreign] = champion.answer(rows[foreign])
+        logs["version"][foreign] = champion.number
+        return log_frame(self.past, rows, logs)
 
     def _own_versions(self) -> list[int]:
         return [number for number, base in self.bases.items() if base == self.champion.base]
@@ -265,7 +273,9 @@ class Walker:
         if champion.former is not None and new_map and moment.as_of - champion.since <= length:
             rows = moment.between(champion.since, moment.as_of)
             rows = rows[(self.version_log[rows] == champion.number) & np.isfinite(moment.truth[rows])]
-            shadowed = self._log(rows).assign(truth=moment.truth[rows], shadow=champion.former.answer(rows)[0])
+            shadowed = self._log(rows).assign(
+                truth=moment.truth[rows], shadow=score_column(champion.former.answer(rows)[0])
+            )
             if self._rolled_back(moment, shadowed, champion.former, champion.decision_id):
                 return
         if champion.beaten is None or champion.crowned is None or moment.as_of - champion.crowned > length:

@@ -13,7 +13,8 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 
-from tasks.calibration.fit import METHODS, Task, fit_recalibration
+from perennial.model.scores import known_scores, score_array
+from tasks.calibration.fit import Task, fit_recalibration, methods
 from tasks.measures.quality import row_losses
 
 LEAST_PAIRS = 3
@@ -59,7 +60,7 @@ def carried_gain(
     """
     if past is None or not len(past):
         return Carried(0.0, math.inf, 0)
-    known = past[np.isfinite(past["truth"].to_numpy(np.float64)) & np.isfinite(past["raw_score"].to_numpy(np.float64))]
+    known = past[np.isfinite(past["truth"].to_numpy(np.float64)) & known_scores(score_array(past["raw_score"]))]
     ages = ((past["time"].max() - known["time"]) // window).to_numpy()
     parts = {
         (int(age), str(version)): rows
@@ -78,8 +79,8 @@ def carried_gain(
 
 def _gain(older: pd.DataFrame, newer: pd.DataFrame, task: Task, loss: str, strength: float) -> float:
     older = older.iloc[:: max(1, -(-len(older) // FITTED_ROWS))]
-    truth, raw = (older[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score"))
-    found = fit_recalibration(truth, raw, task, method=METHODS[task][0], strength=strength)
-    truth, raw = (newer[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score"))
+    truth, raw = older["truth"].to_numpy(dtype=np.float64), score_array(older["raw_score"])
+    found = fit_recalibration(truth, raw, task, method=methods(task, raw)[0], strength=strength)
+    truth, raw = newer["truth"].to_numpy(dtype=np.float64), score_array(newer["raw_score"])
     own, mapped = (float(row_losses(truth, scores, loss).mean()) for scores in (raw, found.apply(raw)))
     return (own - mapped) / own if own > 0 else 0.0

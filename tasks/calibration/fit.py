@@ -1,5 +1,7 @@
 """The map from a champion's score to probability or value: fitted anew on matured labels, and tested. No training.
 
+A map of many classes is one for all of them: a temperature, and a bias for each class.
+
 A map is fitted with shrinkage towards the identity: a prior worth a few rows, so that few labels change little, and a
 strength below 1, since the next window is never quite like the last one. Whether it helps is tested by cross-fitting:
 every fifth row is predicted by the map of the others, and the gain in loss must be clear of its standard error. The
@@ -16,16 +18,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from perennial.definition import Monitoring
 from perennial.errors import DataError
-from perennial.model.calibrated import apply_map, map_inputs
+from perennial.model.calibrated import CLIP, apply_map, map_inputs
+from perennial.model.scores import is_many, one_hot
 from tasks.measures.quality import row_losses
 
 Floats = NDArray[np.float64]
 Task = Literal["classification", "regression"]
-Method = Literal["identity", "platt", "beta", "affine", "isotonic"]
+Method = Literal["identity", "platt", "beta", "affine", "isotonic", "shifted", "vector"]
 
 PRIOR_ROWS = 20.0
 FOLDS = 5
@@ -35,6 +38,12 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "classification": ("platt", "beta", "isotonic"),
     "regression": ("affine", "isotonic"),
 }
+MANY_CLASSES: tuple[Method, ...] = ("shifted", "vector")
+
+
+def methods(task: Task, score: Floats) -> tuple[Method, ...]:
+    """The maps that such scores can have, the plain one first."""
+    return MANY_CLASSES if is_many(score) else METHODS[task]
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class Recalibrator:
     Attributes:
         task: classification or regression.
         method: Platt: expit(a·logit(p) + b). Beta (Kull 2017): expit(a·ln p - b·ln(1 - p) + c). Affine: a·s + b.
-            Isotonic: linear between knots, constant beyond them.
-        parameters: (a, b), (a, b, c), or for isotonic the knots' scores and then their values.
+            Isotonic: linear between knots, constant beyond them. Shifted and vector: see `apply_map`.
+        parameters: As `apply_map` takes them.
         rows: How many labelled rows it was fitted on.
     """
 
@@ -55,7 +64,7 @@ class Recalibrator:
     rows: int = 0
 
     def apply(self, score: Floats) -> Floats:
-        """Scores of shape (n,) to mapped ones of shape (n,), float64; NaN stays NaN."""
+        """Scores of shape (n,) or (n, k) to mapped ones of that shape, float64; NaN stays NaN."""
         return apply_map(score, self.method, self.parameters, self.task)
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def fit_recalibration(
     """Fit a map; without `method` the one with the least cross-fitted loss, the simpler one when it is close.
 
     Args:
-        truth: Shape (n,): 0/1, or values. In order of time.
-        score: Shape (n,): the champion's raw output.
+        truth: Shape (n,): the class's code, or values. In order of time.
+        score: Shape (n,), or of many classes (n, k): the champion's raw output.
         task: classification or regression.
         method: Which map.
         strength: How much of the way from the identity to the fitted map is gone, in [0, 1].
@@ -117,7 +126,9 @@ def fit_recalibration(
         method = _choose(truth, score, task)
     if method == "identity":
         return Recalibrator(task, "identity", (), len(truth))
-    if method == "isotonic":
+    if is_many(score):
+        parameters, identity = _softmax_newton(truth, score, method)
+    elif method == "isotonic":
         parameters, identity = _isotonic(truth, score, task)
     elif task == "regression":
         parameters, identity = _ridge(truth, score), np.array([1.0, 0.0])
@@ -137,8 +148,8 @@ def check_recalibration(
 
     Args:
         truth: Shape (n,).
-        score: Shape (n,): the champion's raw output.
-        current: Shape (n,): what was answered (with the map of now).
+        score: Shape (n,), or (n, k): the champion's raw output.
+        current: As score: what was answered (with the map of now).
         task: classification or regression.
         method: Which map; by default the plain one (Platt or affine), as choosing on the same rows would flatter it.
         strength: As in `fit_recalibration`.
@@ -148,7 +159,7 @@ def check_recalibration(
     spaced = slice(None, None, max(1, -(-len(truth) // TESTED_ROWS)))
     truth, score = _checked(truth[spaced], score[spaced])
     current = np.asarray(current, dtype=np.float64)[spaced]
-    chosen = method or METHODS[task][0]
+    chosen = method or methods(task, score)[0]
     if len(truth) < 4 * FOLDS:
         return RecalibrationTest(chosen, 0.0, float("inf"), len(truth))
     loss = "log_loss" if task == "classification" else "mse"
@@ -159,7 +170,7 @@ def check_recalibration(
 
 
 def _choose(truth: Floats, score: Floats, task: Task) -> Method:
-    plain, *others = METHODS[task]
+    plain, *others = methods(task, score)
     if len(truth) < ISOTONIC_ROWS:
         return plain
     loss = "log_loss" if task == "classification" else "mse"
@@ -174,7 +185,7 @@ def _choose(truth: Floats, score: Floats, task: Task) -> Method:
 
 def cross_fit(truth: Floats, score: Floats, task: Task, method: Method, strength: float) -> Floats:
     """What the map of the other folds makes of each row's score; every fifth row is a fold."""
-    mapped = np.empty(len(truth))
+    mapped = np.empty_like(score)
     fold = np.arange(len(truth)) % FOLDS
     for number in range(FOLDS):
         kept, left = fold != number, fold == number
@@ -199,12 +210,12 @@ def fair_answers(truth: Floats, score: Floats, task: Task, strength: float) -> F
     Whoever becomes champion gets a map with its first labels. So models are compared behind maps that are made alike:
     no row's answer rests on its own truth, and neither model's map is older than the other's.
     """
-    return cross_fit(truth, score, task, METHODS[task][0], strength)
+    return cross_fit(truth, score, task, methods(task, score)[0], strength)
 
 
 def _checked(truth: Floats, score: Floats) -> tuple[Floats, Floats]:
     truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    if truth.shape != score.shape or truth.ndim != 1:
+    if truth.shape != score.shape[:1] or truth.ndim != 1:
         raise DataError(f"truth has shape {truth.shape} and score {score.shape}", "Give one score per truth")
     if not (np.isfinite(truth).all() and np.isfinite(score).all()):
         raise DataError("truth or score holds missing or infinite values", "Drop those rows first")
@@ -234,6 +245,51 @@ def _newton(truth: Floats, inputs: Floats, identity: Floats) -> Floats:
         if np.abs(step).max() < 1e-8:
             break
     return parameters
+
+
+def _softmax_newton(truth: Floats, score: Floats, method: Method) -> tuple[Floats, Floats]:
+    """The map of many classes, and its identity, with a Gaussian prior around that, worth PRIOR_ROWS rows.
+
+    Newton's method on weights w and biases b of softmax(w·ln p + b); the plain map has one weight for all classes, and
+    is the same with its parameters spread by a matrix. For two classes it would be Platt's.
+    """
+    classes = score.shape[1]
+    logs = np.log(np.maximum(score, CLIP))
+    hot = one_hot(truth, classes)
+    each = np.eye(classes)
+    spread = np.eye(2 * classes)
+    if method == "shifted":
+        spread = np.block([[np.ones((classes, 1)), np.zeros((classes, classes))], [np.zeros((classes, 1)), each]])
+    weights = spread.shape[1] - classes
+    identity = np.append(np.ones(weights), np.zeros(classes))
+    reach = max(float((logs - logs.mean(axis=1, keepdims=True)).std()), 1e-3)
+    scale = np.append(np.full(weights, reach), np.ones(classes))
+    penalty = PRIOR_ROWS / classes * np.diag(scale**2)
+    parameters = identity.copy()
+    for _ in range(50):
+        w, b = np.split(spread @ parameters, 2)
+        p = softmax(w * logs + b, axis=1)
+        gap, weighed = p - hot, p * logs
+        slope = np.concatenate([(gap * logs).sum(axis=0), gap.sum(axis=0)])
+        curve = np.block(
+            [
+                [
+                    np.diag((weighed * logs).sum(axis=0)) - weighed.T @ weighed,
+                    np.diag(weighed.sum(axis=0)) - weighed.T @ p,
+                ],
+                [np.diag(weighed.sum(axis=0)) - p.T @ weighed, np.diag(p.sum(axis=0)) - p.T @ p],
+            ]
+        )
+        slope = spread.T @ slope + penalty @ (parameters - identity)
+        step = np.linalg.solve(spread.T @ curve @ spread + penalty, slope)
+        step /= max(1.0, float(np.abs(step * scale).max()) / 2)
+        parameters = parameters - step
+        if np.abs(step).max() < 1e-8:
+            break
+    if method == "shifted" and parameters[0] < 0:  # a map calibrates: it never turns scores round
+        level = np.log((np.bincount(truth.astype(np.int64), minlength=classes) + 1 / classes) / (len(truth) + 1))
+        parameters = np.append(0.0, level)
+    return parameters, identity
 
 
 def _ridge(truth: Floats, score: Floats) -> Floats:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perennial.model.scores import known_scores
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.history import moment
 from tasks.check.reference import Reference, RunSummary
@@ -189,7 +190,7 @@ def check_columns(
 
 def check_predictions(scores: Floats) -> tuple[Signal, ...]:
     """Predictions that are no numbers."""
-    bad = int((~np.isfinite(scores)).sum())
+    bad = int((~known_scores(scores)).sum())
     if len(scores) < LEAST_ROWS or not bad:
         return ()
     detail = f"{bad} of {len(scores)} predictions are missing or infinite"

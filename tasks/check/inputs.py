@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
+from perennial.model.scores import known_scores, own_scores, score_array, score_column
 from tasks.calibration.fit import Recalibrator
 from tasks.check.complaints.complaint import read_complaints
 from tasks.check.complaints.masks import is_refused
@@ -120,7 +121,7 @@ def join_with_past(
     both = mine if inputs.past is None else pd.concat([mine, inputs.past], ignore_index=True)
     known = inputs.labels[inputs.labels["labelled_at"] <= pd.Timestamp(as_of)]
     known = known.sort_values("labelled_at", kind="stable")
-    raw = both["raw_score"].fillna(both["score"]) if "raw_score" in both else both["score"]
+    raw = own_scores(both)
     truth = newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
     doubted = is_refused(both["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
     both = both.assign(raw_score=raw, truth=truth, refused=doubted)
@@ -130,7 +131,9 @@ def join_with_past(
     if past is not None and "weight" in joined.columns:
         past = on_random_share(past, inputs.review, policy.minimum_coverage, 0)
     raw = joined["raw_score"]
-    score = inputs.recalibrator.apply(raw.to_numpy(dtype=np.float64)) if inputs.recalibrator else raw
+    score = raw
+    if inputs.recalibrator:
+        score = score_column(inputs.recalibrator.apply(score_array(raw)), joined.index)
     labelled = joined["truth"].notna()
     end, length = (as_of - inputs.label_delay), policy.window / AGES
     complete = complete_ages(
@@ -177,7 +180,7 @@ def require_columns(inputs: CheckInputs) -> None:
 def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
     """The rows of `join_labels` that have both truth and score, and that no complaint stands against."""
     known = np.isfinite(joined["truth"].to_numpy(dtype=np.float64))
-    known &= np.isfinite(joined["score"].to_numpy(dtype=np.float64))
+    known &= known_scores(score_array(joined["score"]))
     known &= ~joined["refused"].to_numpy(dtype=bool)
     rows: pd.DataFrame = joined[known].reset_index(drop=True)
     return rows
@@ -186,5 +189,4 @@ def mature_rows(joined: pd.DataFrame) -> pd.DataFrame:
 def labelled_scores(joined: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     """Truth, raw score and answered score of the rows that have all of them."""
     rows = mature_rows(joined)
-    truth, raw, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score", "score"))
-    return truth, raw, score
+    return rows["truth"].to_numpy(dtype=np.float64), score_array(rows["raw_score"]), score_array(rows["score"])

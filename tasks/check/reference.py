@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from perennial.errors import DataError
+from perennial.model.scores import shares
 from tasks.check.drift import Null, measure_null
 from tasks.measures.profiles import (
     SAMPLE_ROWS,
@@ -33,12 +34,26 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 PREDICTION = "(prediction)"
+_PREDICTION_OF = "(prediction of "
 FORMAT = 1
 BLOCKS_PER_WINDOW = 7
 MOST_BLOCKS = 1_400
 MOST_RUNS = 60
 LEAST_RUN_ROWS = 30
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def is_prediction(name: str) -> bool:
+    """Whether a column of the profile is the model's answer: `(prediction)`, or of many classes one for each."""
+    return name == PREDICTION or name.startswith(_PREDICTION_OF)
+
+
+def prediction_values(scores: Floats, classes: Sequence[str]) -> dict[str, Floats]:
+    """The columns of scores of shape (n,) or (n, k), by their names in the profile, each of shape (n,)."""
+    if not classes:
+        return {PREDICTION: scores}
+    given = scores if scores.ndim == 2 else np.full((len(scores), len(classes)), np.nan)
+    return {f"{_PREDICTION_OF}{name})": given[:, code] for code, name in enumerate(classes)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,8 @@ class Reference:
         trained_until: The end of its training data.
         holdout_loss, holdout_error, holdout_rows: Its mean loss when it was promoted, on rows that it had not seen,
             with its standard error; NaN and 0 when unknown.
-        target_runs: Mean truth of each run; empty when unknown.
+        target_runs: Mean truth of each run, of many classes the shares of each; empty when unknown.
+        classes: Of more than two classes their names, in order; else empty.
     """
 
     task: Literal["classification", "regression"]
@@ -132,7 +148,8 @@ class Reference:
     holdout_loss: float = float("nan")
     holdout_error: float = float("nan")
     holdout_rows: int = 0
-    target_runs: tuple[float, ...] = ()
+    target_runs: tuple[float, ...] | tuple[tuple[float, ...], ...] = ()
+    classes: tuple[str, ...] = ()
 
     def novelty(self, name: str) -> float:
         """The greatest share of values of a category, in one run, that no run before it had; 0 with less than two.
@@ -158,7 +175,7 @@ class Reference:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the features: the profile's, without the prediction."""
-        return tuple(column for column in self.profile.columns if column.name != PREDICTION)
+        return tuple(column for column in self.profile.columns if not is_prediction(column.name))
 
     @property
     def trained_from(self) -> datetime:
@@ -188,6 +205,7 @@ class Reference:
             "holdout_error": None if np.isnan(self.holdout_error) else self.holdout_error,
             "holdout_rows": self.holdout_rows,
             "target_runs": list(self.target_runs),
+            **({"classes": list(self.classes)} if self.classes else {}),
         }
 
     @classmethod
@@ -217,7 +235,8 @@ class Reference:
             holdout_loss=float("nan") if raw["holdout_loss"] is None else float(raw["holdout_loss"]),
             holdout_error=float("nan") if raw["holdout_error"] is None else float(raw["holdout_error"]),
             holdout_rows=int(raw["holdout_rows"]),
-            target_runs=tuple(raw["target_runs"]),
+            target_runs=tuple(tuple(run) if isinstance(run, list) else run for run in raw["target_runs"]),
+            classes=tuple(raw.get("classes", ())),
         )
 
 
@@ -237,6 +256,7 @@ def build_reference(
     holdout_loss: float = float("nan"),
     holdout_error: float = float("nan"),
     holdout_rows: int = 0,
+    classes: Sequence[str] = (),
 ) -> Reference:
     """Profile a champion's training rows (its holdout included).
 
@@ -247,11 +267,12 @@ def build_reference(
         loss: log_loss, brier, error, mse or mae.
         window_seconds: The checks' window.
         numeric, categorical, text: The features by kind; an image is given as numeric descriptors.
-        scores: Shape (rows,): out-of-sample scores of the champion, NaN where there are none. Scores of rows that it
-            was fitted on are more extreme than later ones can be, and must not be given.
+        scores: Shape (rows,), of many classes (rows, k): out-of-sample scores of the champion, NaN where there are
+            none. Scores of rows that it was fitted on are more extreme than later ones can be, and must not be given.
         truth: Shape (rows,), NaN where unknown.
         importance: Per feature; a text's is shared by its three numbers.
         holdout_loss, holdout_error, holdout_rows: From the gate (`tasks.measures.quality.mean_loss`).
+        classes: Of more than two classes their names, in order.
 
     Raises:
         DataError: No rows, or a column that is missing or not of its kind.
@@ -267,14 +288,17 @@ def build_reference(
     features = describe_texts(frame, vocabularies)
     numbers = [*numeric, *(part for name in text for part in text_columns(name))]
     if scores is not None and np.isfinite(np.asarray(scores)).any():
-        features = features.assign(**{PREDICTION: np.asarray(scores, dtype=np.float64)[order]})
-        numbers.append(PREDICTION)
+        answers = prediction_values(np.asarray(scores, dtype=np.float64)[order], classes)
+        features = features.assign(**answers)
+        numbers += answers
     columns = make_columns(features, numbers, categorical)
     span = (times[-1] - times[0]) / 1e6
     block = max(window_seconds / BLOCKS_PER_WINDOW, span / MOST_BLOCKS)
     codes = column_codes(features, columns)
     blocks = profile(features, times, columns, block, codes)
-    runs, targets = _runs(features, times, columns, codes, window_seconds, None if truth is None else truth[order])
+    runs, targets = _runs(
+        features, times, columns, codes, window_seconds, None if truth is None else truth[order], len(classes)
+    )
     return Reference(
         task=task,
         loss=loss,
@@ -292,6 +316,7 @@ def build_reference(
         holdout_error=holdout_error,
         holdout_rows=holdout_rows,
         target_runs=targets,
+        classes=tuple(classes),
     )
 
 
@@ -341,7 +366,7 @@ def row_digests(features: pd.DataFrame, times: Counts, columns: Sequence[Column]
     """A 64-bit digest per row of all its columns and its time, good within one frame."""
     digests = _mixed(times.astype(np.uint64))
     for position, column in enumerate(columns):
-        if column.name == PREDICTION:
+        if is_prediction(column.name):
             continue
         if column.kind == "numeric":
             raw = features[column.name].to_numpy(dtype=np.float64, na_value=np.nan).view(np.uint64)
@@ -364,12 +389,14 @@ def _runs(
     codes: Counts,
     window_seconds: float,
     truth: Floats | None,
-) -> tuple[tuple[RunSummary, ...], tuple[float, ...]]:
-    """Consecutive whole windows, counted back from the end so that the newest is whole."""
+    classes: int,
+) -> tuple[tuple[RunSummary, ...], tuple[Any, ...]]:
+    """Consecutive whole windows, counted back from the end so that the newest is whole; and each one's mean truth."""
     length = int(window_seconds * 1e6)
     end = int(times[-1]) + 1
     fitting = min(MOST_RUNS, max(1, (end - int(times[0])) // length))
-    runs, targets = [], []
+    runs: list[RunSummary] = []
+    targets: list[Any] = []
     for number in range(int(fitting), 0, -1):
         first, last = np.searchsorted(times, [end - number * length, end - (number - 1) * length])
         if last <= first:
@@ -377,7 +404,8 @@ def _runs(
         part = slice(int(first), int(last))
         runs.append(summarise(features.iloc[part], times[part], columns, codes[:, part], rare_outside=True))
         if truth is not None and np.isfinite(truth[part]).any():
-            targets.append(float(np.nanmean(truth[part])))
+            known = truth[part][np.isfinite(truth[part])]
+            targets.append(tuple(shares(known, classes).tolist()) if classes else float(known.mean()))
     return tuple(runs), tuple(targets)
 
 

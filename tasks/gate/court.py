@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from perennial.definition import GatePolicy, Limit
 from perennial.errors import DataError
+from perennial.model.scores import is_many
 from tasks.gate.evidence import ALLOW_LEAKAGE, Evidence, bad_scores, budget_checks, integrity_checks, unusable_scores
 from tasks.gate.report import Check, GateReport, Verdict, interval_text, number
 from tasks.measures.bootstrap import Interval, block_codes, is_ahead, loss_value, paired_improvement
@@ -120,7 +121,7 @@ class _Court:
         challenger = np.asarray(evidence.challenger, dtype=np.float64)
         champion = None if evidence.champion is None else np.asarray(evidence.champion, dtype=np.float64)
         for name, scores in (("challenger", challenger), ("champion", champion)):
-            if scores is not None and scores.shape != truth.shape:
+            if scores is not None and scores.shape != baseline.shape:
                 raise DataError(f"{name} has scores of shape {scores.shape} for {len(truth)} rows", "Score every row")
         for column, values in evidence.slices.items():
             if len(np.asarray(values)) != len(truth):
@@ -177,21 +178,23 @@ class _Court:
 
     @property
     def rarer(self) -> int:
-        """Rows of the rarer class; for regression, all rows."""
+        """Rows of the rarer class, of many all but the most frequent one's; for regression, all rows."""
         counted = self.truth[self.weights > 0]
         if self.task != "classification":
             return len(counted)
-        return int(min(np.count_nonzero(counted), np.count_nonzero(counted == 0)))
+        return len(counted) - int(np.bincount(counted.astype(np.int64), minlength=2).max())
 
     def both_classes(self) -> list[Check]:
         if self.task != "classification":
             return []
         rarer = self.rarer
         says = f"The rarer class has {rarer:,} rows in the holdout."
+        if is_many(self.baseline):
+            says = f"{rarer:,} rows of the holdout are of another class than the most frequent one."
         return [Check("classes", True if rarer else None, rarer, 1, unit="rows", rows=self.rows, detail=says)]
 
     def varies(self) -> Check:
-        spread = float(np.ptp(self.challenger)) if self.rows else 0.0
+        spread = float(np.ptp(self.challenger, axis=0).max()) if self.rows else 0.0
         if self.rows < 2:
             return Check("varying_scores", None, spread, detail="Fewer than two rows show no variation.")
         says = f"The challenger's scores spread over {number(spread)}."

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.definition import GatePolicy
+from perennial.model.scores import improbable, known_scores
 from tasks.calibration.fit import fair_answers
 from tasks.gate.report import Check, number
 from tasks.measures.metrics import FloatArray, Task
@@ -23,8 +24,8 @@ class Evidence:
     """What is known about a challenger. All arrays have one value for each row of the holdout, in order of time.
 
     Args:
-        truth: 0 or 1 for classification.
-        challenger: Its scores.
+        truth: The class's code for classification.
+        challenger: Its scores; of many classes one for each, shape (n, k), as all scores here.
         champion: The champion's scores on the same rows; None for a first model.
         baseline: What predicting the training rows' mean or prevalence gives.
         overlap_rows: How many holdout rows one of the models trained on; see `tasks.measures.leakage.shared_rows`.
@@ -81,16 +82,16 @@ def behind_fair_maps(evidence: Evidence, task: Task, strength: float) -> Evidenc
         return evidence
     truth = np.asarray(evidence.truth, dtype=np.float64)
     own = tuple(np.asarray(scores, dtype=np.float64) for scores in (evidence.challenger, evidence.champion))
-    if not np.isfinite(truth).all() or any(each.shape != truth.shape or bad_scores(each, task) for each in own):
+    if not np.isfinite(truth).all() or any(len(each) != len(truth) or bad_scores(each, task) for each in own):
         return evidence  # the court says what is wrong with them
     challenger, champion = (fair_answers(truth, each, task, strength) for each in own)
     return replace(evidence, challenger=challenger, champion=champion, unmapped=(own[0], own[1]))
 
 
 def bad_scores(scores: FloatArray, task: Task) -> int:
-    bad = ~np.isfinite(scores)
+    bad = ~known_scores(scores)
     if task == "classification":
-        bad |= (scores < 0) | (scores > 1)
+        bad |= improbable(scores)
     return int(np.count_nonzero(bad))
 
 

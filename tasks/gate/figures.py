@@ -33,19 +33,17 @@ _MAXIMUM_POINTS = 5000
 
 def roc_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     """True by false positive rate for each model."""
-    figure, axes = _square(
-        "ROC: nearer to the upper left corner is better", "false positive rate", "true positive rate"
-    )
+    figure, axes = square("ROC: nearer to the upper left corner is better", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="by chance")
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
         value = metric_table("classification", truth, score)["roc_auc"]
-        axes.plot(_grid(), curves(truth, score).roc, color=colour, label=f"{name}: area {number(value)}")
-    return _finished(figure, axes, "lower right")
+        axes.plot(curve_grid(), curves(truth, score).roc, color=colour, label=f"{name}: area {number(value)}")
+    return finished(figure, axes, "lower right")
 
 
 def precision_recall_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     """Precision by recall for each model, beside the share of positives."""
-    figure, axes = _square("Precision and recall: higher is better", "recall", "precision")
+    figure, axes = square("Precision and recall: higher is better", "recall", "precision")
     values, _, _ = checked("classification", truth, truth)
     if len(values):
         share = float(values.mean())
@@ -53,20 +51,20 @@ def precision_recall_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
         value = metric_table("classification", truth, score)["average_precision"]
         label = f"{name}: average precision {number(value)}"
-        axes.plot(_grid(), curves(truth, score).precision_recall, color=colour, label=label)
-    return _finished(figure, axes, "best")
+        axes.plot(curve_grid(), curves(truth, score).precision_recall, color=colour, label=label)
+    return finished(figure, axes, "best")
 
 
 def calibration_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     """Seen by said probability in bins of equal numbers, with the isotonic curve; below, how often what is said."""
-    figure, (axes, below) = _figure(7.2, 2, height_ratios=[4, 1], sharex=True)
+    figure, (axes, below) = blank(7.2, 2, height_ratios=[4, 1], sharex=True)
     axes.set_title("Calibration: nearer to the diagonal is better", loc="left")
     axes.set(ylabel="seen share of positives", xlim=(0, 1), ylim=(0, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
         values, said, _ = checked("classification", truth, score)
         error = metric_table("classification", truth, score)["calibration_error"]
-        axes.plot(_grid(), curves(truth, score).calibration, color=colour, linewidth=1, alpha=0.6)
+        axes.plot(curve_grid(), curves(truth, score).calibration, color=colour, linewidth=1, alpha=0.6)
         if len(said):
             bins = calibration_bins(said)
             count = np.bincount(bins)
@@ -75,13 +73,13 @@ def calibration_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
             axes.plot(*means, color=colour, marker="o", linestyle="none", label=f"{name}: error {number(error)}")
             below.hist(said, bins=50, range=(0, 1), color=colour, histtype="step", linewidth=1.5)
     below.set(xlabel="said probability", ylabel="rows")
-    return _finished(figure, axes, "upper left")
+    return finished(figure, axes, "upper left")
 
 
 def residuals_figure(truth: npt.ArrayLike, score: npt.ArrayLike, seed: int = 0) -> Figure:
     """Residual by prediction with the running median, and the residuals' distribution; at most 5000 points."""
     values, said, _ = checked("regression", truth, score)
-    figure, (axes, beside) = _figure(5.4, 1, 2, width_ratios=[4, 1], sharey=True)
+    figure, (axes, beside) = blank(5.4, 1, 2, width_ratios=[4, 1], sharey=True)
     axes.set_title("Residuals: nearer to zero, and without a pattern, is better", loc="left")
     axes.set(xlabel="prediction", ylabel="truth - prediction")
     residuals = values - said
@@ -101,14 +99,14 @@ def residuals_figure(truth: npt.ArrayLike, score: npt.ArrayLike, seed: int = 0) 
         axes.set_ylim(-reach, reach)
         beside.hist(residuals, bins=60, range=(-reach, reach), orientation="horizontal", color=BLUE, alpha=0.7)
     beside.set_xlabel("rows")
-    return _finished(figure, axes, "upper right")
+    return finished(figure, axes, "upper right")
 
 
 def gate_figure(report: GateReport) -> Figure:
     """The differences that the gate judged, with intervals and limits: to the right is better."""
     shown = [each for each in report.checks if each.unit == "relative" and each.value is not None]
     shown = [each for each in shown if math.isfinite(each.value or 0.0)][:_MAXIMUM_BARS]
-    figure, (axes,) = _figure(1.9 + 0.42 * max(len(shown), 1))
+    figure, (axes,) = blank(1.9 + 0.42 * max(len(shown), 1))
     axes.set_title(f"Gate: {report.verdict}. Right of zero is better, black bars are limits", loc="left")
     axes.axvline(0, color=GREY, linewidth=1)
     for row, check in enumerate(shown):
@@ -123,30 +121,30 @@ def gate_figure(report: GateReport) -> Figure:
         for passed, label in ((True, "passed"), (False, "failed"), (None, "unknown")):
             if any(check.passed is passed for check in shown):
                 axes.plot([], [], _MARKERS[passed][1], color=_MARKERS[passed][0], label=label)
-    return _finished(figure, axes, "outside")
+    return finished(figure, axes, "outside")
 
 
 def importance_figure(importance: Mapping[str, float], metric: str) -> Figure:
     """Bars of permutation importance, the greatest on top, at most 25."""
     known = {name: value for name, value in importance.items() if math.isfinite(value)}
     shown = sorted(known.items(), key=lambda entry: -entry[1])[:_MAXIMUM_BARS]
-    figure, (axes,) = _figure(1.6 + 0.3 * max(len(shown), 2))
+    figure, (axes,) = blank(1.6 + 0.3 * max(len(shown), 2))
     left_out = len(importance) - len(shown)
     more = f" ({left_out} more not shown)" if left_out else ""
     axes.set_title(f"What the model relies on: a longer bar matters more{more}", loc="left")
     names, values = [name for name, _ in shown], [value for _, value in shown]
     axes.barh(range(len(shown)), values, color=[BLUE if value >= 0 else GREY for value in values], height=0.7)
-    axes.set_yticks(range(len(shown)), [_short(name) for name in names])
+    axes.set_yticks(range(len(shown)), [short(name) for name in names])
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel(f"rise of the loss ({metric}) when the column is shuffled")
     axes.axvline(0, color=GREY, linewidth=1)
     axes.grid(axis="y", visible=False)
-    return _finished(figure, axes)
+    return finished(figure, axes)
 
 
 def tuning_figure(history: Sequence[tuple[int, float, float]], metric: str, greater_is_better: bool = False) -> Figure:
     """Each trial's value and the best so far; history is (trial number, value, best so far), in order of time."""
-    figure, (axes,) = _figure(4.6)
+    figure, (axes,) = blank(4.6)
     axes.set_title(f"Tuning: {'higher' if greater_is_better else 'lower'} is better", loc="left")
     axes.set(xlabel="trial", ylabel=metric)
     if history:
@@ -162,7 +160,7 @@ def tuning_figure(history: Sequence[tuple[int, float, float]], metric: str, grea
             text = f"trial {int(trials[winner])}: {number(float(values[winner]))}"
             axes.plot(trials[winner], values[winner], "*", color=RED, markersize=15, label=text)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return _finished(figure, axes, "best")
+    return finished(figure, axes, "best")
 
 
 def _forest_row(axes: Any, row: int, check: Check) -> None:
@@ -180,25 +178,25 @@ def _forest_row(axes: Any, row: int, check: Check) -> None:
 def _forest_label(check: Check) -> str:
     named = {"better_than_champion": "beside the champion", "better_than_baseline": "beside the baseline"}
     label = named.get(check.name, check.name.removeprefix("slice:"))
-    return _short(label) if check.blocking else f"({_short(label)})"
+    return short(label) if check.blocking else f"({short(label)})"
 
 
-def _short(text: str, length: int = 28) -> str:
+def short(text: str, length: int = 28) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _grid() -> npt.NDArray[np.float64]:
+def curve_grid() -> npt.NDArray[np.float64]:
     return np.linspace(0, 1, CURVE_POINTS)
 
 
-def _square(title: str, horizontal: str, vertical: str) -> tuple[Figure, Any]:
-    figure, (axes,) = _figure(6.2)
+def square(title: str, horizontal: str, vertical: str) -> tuple[Figure, Any]:
+    figure, (axes,) = blank(6.2)
     axes.set_title(title, loc="left")
     axes.set(xlabel=horizontal, ylabel=vertical, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     return figure, axes
 
 
-def _figure(height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Any]]:
+def blank(height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -218,7 +216,7 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tupl
     return figure, found
 
 
-def _finished(figure: Figure, axes: Any, legend: str | None = None) -> Figure:
+def finished(figure: Figure, axes: Any, legend: str | None = None) -> Figure:
     title = axes.get_title(loc="left")
     axes.set_title("", loc="left")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import GatePolicy
-from tasks.calibration.fit import METHODS, Floats, Task, cross_fit
+from perennial.model.scores import constant_scores, is_many, score_array, shares
+from tasks.calibration.fit import Floats, Task, cross_fit, methods
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence
 from tasks.gate.report import GateReport
@@ -31,7 +32,8 @@ class MapCourt:
 
     Attributes:
         metric: The one to compare.
-        baseline: The mean truth of the champion's training: what a model that learned nothing says; NaN if unknown.
+        baseline: The mean truth of the champion's training, of many classes their shares: what a model that learned
+            nothing says; None if unknown.
         strength: As in `tasks.calibration.fit.fit_recalibration`; 0 where what is judged is the model's own score.
         sigmas: Standard errors by which the map must be ahead.
         minimum_rows: As many rows as let the check test a map: a model's holdout is another matter.
@@ -41,7 +43,7 @@ class MapCourt:
     policy: GatePolicy
     task: Task
     metric: str
-    baseline: float
+    baseline: float | Floats | None
     strength: float
     sigmas: float
     minimum_rows: int
@@ -51,9 +53,8 @@ class MapCourt:
 
 def cross_fitted(rows: pd.DataFrame, court: MapCourt) -> Floats:
     """What the map of the other rows makes of each row's raw score."""
-    truth, raw = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "raw_score"))
-    method = METHODS[court.task][0]
-    return cross_fit(truth, raw, court.task, method, court.strength)
+    truth, raw = rows["truth"].to_numpy(dtype=np.float64), score_array(rows["raw_score"])
+    return cross_fit(truth, raw, court.task, methods(court.task, raw)[0], court.strength)
 
 
 def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
@@ -63,11 +64,15 @@ def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
         rows: time, truth, score (what was answered) and challenger (`cross_fitted`), in order of time.
     """
     truth = rows["truth"].to_numpy(dtype=np.float64)
+    challenger, champion = (score_array(rows[name]) for name in ("challenger", "score"))
+    usual = court.baseline
+    if usual is None:
+        usual = shares(truth, challenger.shape[1]) if is_many(challenger) else float(truth.mean())
     evidence = Evidence(
         truth=truth,
-        challenger=rows["challenger"].to_numpy(),
-        champion=rows["score"].to_numpy(),
-        baseline=np.full(len(rows), truth.mean() if np.isnan(court.baseline) else court.baseline),
+        challenger=challenger,
+        champion=champion,
+        baseline=constant_scores(usual, len(rows)),
         overlap_rows=0,
         same_model=True,
         blocks=np.arange(len(rows)),

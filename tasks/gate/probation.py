@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import GatePolicy, ModelDefinition
+from perennial.model.scores import score_array
 from tasks.calibration.fit import Task, carried_strength, fair_answers
 from tasks.gate.evidence import bad_scores
 from tasks.measures.bootstrap import Interval, is_ahead, loss_value, paired_improvement
@@ -77,7 +78,7 @@ class Bout:
             rows: time, truth, score (the newcomer's) and shadow (the other's), in order of time.
         """
         truth = rows["truth"].to_numpy(dtype=np.float64)
-        ours, theirs = (rows[name].to_numpy(dtype=np.float64) for name in ("score", "shadow"))
+        ours, theirs = (score_array(rows[name]) for name in ("score", "shadow"))
         if self.strength is not None and not (bad_scores(ours, self.task) or bad_scores(theirs, self.task)):
             ours, theirs = (fair_answers(truth, each, self.task, self.strength) for each in (ours, theirs))
         days = rows["time"].dt.floor("D").astype("int64").to_numpy()

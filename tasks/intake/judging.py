@@ -35,7 +35,7 @@ class Judged:
         batch_id: Its digest.
         rows: How many rows came.
         spool: Those that could be read, in the normal form.
-        coding: What 0 and 1 mean in their truths.
+        coding: What the codes mean in their truths.
         refused: Rows that are refused one by one, by their position.
         repeats: Which of the spool's rows are there already; `keep`: which go in. Both over the spool's rows in order.
         reasons: Why the whole batch is refused; empty where it is not.
@@ -96,10 +96,10 @@ def judge_batch(
 
 
 def learn_coding(store: Store, definition: ModelDefinition, spool: Spool) -> Coding:
-    """What 0 and 1 mean for a delivery, learnt from its truths where nobody has said so. Nothing is written.
+    """What the codes mean for a delivery, learnt from its truths where nobody has said so. Nothing is written.
 
     Raises:
-        DataError: The truths don't tell which two classes are meant.
+        DataError: The truths don't tell which classes are meant.
     """
     target, known = definition.data.target, known_coding(store, definition)
     if definition.task != "classification" or known.classes is not None or target not in spool.columns:

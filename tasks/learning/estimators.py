@@ -1,7 +1,8 @@
 """Which pipeline a definition means, and where its hyperparameters may lie. Nothing is fitted here.
 
 Every pipeline reads a `feature_frame`. The built-in ones have two steps: `preprocess`, which no hyperparameter
-touches (so tuning fits it once), and `estimator`. Classification is fitted on 0/1, so `classes_[1]` is positive.
+touches (so tuning fits it once), and `estimator`. Classification is fitted on the classes' codes 0, 1, 2, …: of two
+`classes_[1]` is positive.
 
 An importable class (`sklearn.ensemble.ExtraTreesClassifier`) stands behind the same preprocessing; a stored pipeline
 (`churn.skops`) is cloned as it is. A team's own file gives `function(definition, parameters, seed)`, which returns an

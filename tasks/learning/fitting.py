@@ -27,6 +27,7 @@ from perennial.errors import DataError, PerennialError
 from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
 from perennial.model.plugins import content_digest, line_of
+from perennial.model.scores import class_scores, is_many, shares
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.foreign import estimator_file
 from tasks.rows.reviewed import ROW_WEIGHT
@@ -40,14 +41,15 @@ class FittedModel:
     """A fitted pipeline and what is to be known of its fit.
 
     Args:
-        pipeline: Reads a feature frame; for classification it was fitted on 0/1, 1 being positive.
+        pipeline: Reads a feature frame; for classification it was fitted on the classes' codes.
         parameters: The hyperparameters it was built with, fixed ones included.
-        classes: The target's values as text, (negative, positive); empty for regression.
-        positive: The positive class as text; None for regression.
+        classes: The target's values as text, in the order of their codes; empty for regression.
+        positive: Of two classes the positive one as text; else None.
         trained_rows: How many rows it learned from.
         trained_from, trained_until: The oldest and newest time among them.
         seconds: Wall time of the fit.
-        baseline: The training rows' share of positives, or mean: the score of the model that knows no feature.
+        baseline: The training rows' share of positives, of each class, or mean: the score of the model that knows no
+            feature.
     """
 
     pipeline: Pipeline
@@ -58,7 +60,7 @@ class FittedModel:
     trained_from: datetime
     trained_until: datetime
     seconds: float
-    baseline: float
+    baseline: float | FloatArray
 
 
 def fit(
@@ -80,6 +82,7 @@ def fit(
     """
     classes = target_classes(frame[definition.data.target], definition)
     target = encode_target(frame[definition.data.target], definition, classes)
+    _require_every_class(target, classes, definition)
     features = feature_frame(frame, definition.features)
     times = utc_times(frame[definition.data.time])
     pipeline = build_pipeline(definition, parameters, seed)
@@ -91,13 +94,26 @@ def fit(
         pipeline=pipeline,
         parameters={**parameters, **definition.training.parameters},
         classes=classes,
-        positive=classes[1] if classes else None,
+        positive=classes[1] if len(classes) == 2 else None,
         trained_rows=len(target),
         trained_from=_moment(times.min()),
         trained_until=_moment(times.max()),
         seconds=time.perf_counter() - started,
-        baseline=float(target.mean()),
+        baseline=shares(target, len(classes)) if len(classes) > 2 else float(target.mean()),
     )
+
+
+def _require_every_class(target: FloatArray, classes: tuple[str, ...], definition: ModelDefinition) -> None:
+    """A model that has never seen a class can't answer how likely it is."""
+    if len(classes) <= 2:
+        return
+    counts = np.bincount(target.astype(np.int64), minlength=len(classes))
+    if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        named = ", ".join(absent[:10])
+        raise DataError(
+            f"of the {len(target):,} rows that {definition.name} would learn from, none is of the class {named}",
+            "Learn from rows of every class",
+        )
 
 
 def boosting_threads(threads: int = -1) -> AbstractContextManager[Any]:
@@ -172,29 +188,34 @@ def fit_pipeline(
         ) from error
 
 
-def predict_score(pipeline: Any, features: Any, task: Literal["classification", "regression"]) -> FloatArray:
-    """P(positive), or the predicted value: float64 of shape (n,).
+def predict_score(
+    pipeline: Any, features: Any, task: Literal["classification", "regression"], *, classes: int | None = None
+) -> FloatArray:
+    """P(positive), each class's probability, or the predicted value: float64 of shape (n,), or (n, k) of many classes.
 
     Args:
-        pipeline: Fitted on 0/1 for classification, as `fit` does it.
+        pipeline: Fitted on the classes' codes for classification, as `fit` does it.
         features: A feature frame, or what the pipeline's last step reads when given that step alone.
         task: Of the model's definition.
+        classes: How many there are, where the pipeline may have seen fewer.
 
     Raises:
         DataError: The pipeline gave another shape or a value that is not finite.
     """
     if not features.shape[0]:
-        return np.empty(0, dtype=np.float64)
+        return np.empty((0, classes) if classes and classes > 2 else 0, dtype=np.float64)
     if isinstance(features, pd.DataFrame):
         features = frame_as_known(features, known_categories(pipeline))
     with boosting_threads():
         raw = pipeline.predict_proba(features) if task == "classification" else pipeline.predict(features)
     scores = np.asarray(raw, dtype=np.float64)
     if task == "classification":
-        column = list(pipeline.classes_).index(1) if hasattr(pipeline, "classes_") else 1
-        scores = scores[:, column]
-    scores = np.ascontiguousarray(scores.reshape(len(scores), -1)[:, 0] if scores.ndim > 1 else scores)
-    if scores.shape != (features.shape[0],) or not np.isfinite(scores).all():
+        scores = class_scores(scores, getattr(pipeline, "classes_", None), classes)
+    if not is_many(scores):
+        scores = np.ascontiguousarray(scores)
+    if task == "regression":
+        scores = np.ascontiguousarray(scores.reshape(len(scores), -1)[:, 0] if scores.ndim > 1 else scores)
+    if scores.shape[0] != features.shape[0] or not np.isfinite(scores).all():
         raise DataError(
             f"the model gave {scores.shape} scores for {features.shape[0]} rows, "
             f"{int((~np.isfinite(scores)).sum())} of them not finite",
@@ -204,15 +225,17 @@ def predict_score(pipeline: Any, features: Any, task: Literal["classification", 
 
 
 def target_classes(series: pd.Series[Any], definition: ModelDefinition) -> tuple[str, ...]:
-    """The target's two values as text, (negative, positive); empty for regression.
+    """The target's values as text, (negative, positive) or the definition's many `classes`; empty for regression.
 
     The positive one is the definition's `positive`, else the greater (of numbers by size, of texts by alphabet).
 
     Raises:
-        DataError: There are not exactly two classes, or `positive` is none of them.
+        DataError: There are not exactly two classes and the definition names no more, or `positive` is none of them.
     """
     if definition.task == "regression":
         return ()
+    if len(definition.classes) > 2:
+        return definition.classes
     values = list(pd.unique(series.dropna()))
     texts = sorted({class_text(value) for value in values}, key=_class_order)
     if len(texts) != 2:
@@ -235,12 +258,12 @@ def target_classes(series: pd.Series[Any], definition: ModelDefinition) -> tuple
 def encode_target(
     series: pd.Series[Any], definition: ModelDefinition, classes: tuple[str, ...] | None = None
 ) -> FloatArray:
-    """The truth as float64 of shape (n,): 0 and 1 for classification, the value for regression.
+    """The truth as float64 of shape (n,): the class's code for classification, the value for regression.
 
     Args:
         series: The target column.
         definition: Task and positive class.
-        classes: (negative, positive) of the model to be judged, so that a window with one class, or with a new
+        classes: Those of the model to be judged, in order, so that a window with one class, or with a new
             one, reads as that model means it; by default, the two that the series has.
 
     Raises:
@@ -263,11 +286,11 @@ def encode_target(
         if text is None:
             row = int((codes == number).argmax())
             raise DataError(
-                f"target {series.name!r}, row {row} (counted from 0): {value!r} is neither {known[0]!r} "
-                f"nor {known[1]!r}",
+                f"target {series.name!r}, row {row} (counted from 0): {value!r} is "
+                + (f"neither {known[0]!r} nor {known[1]!r}" if len(known) == 2 else f"none of {', '.join(known)}"),
                 "Correct the label, or retrain on the new classes",
             )
-        mapping[number] = float(text == known[1])
+        mapping[number] = float(known.index(text))
     return mapping[codes]
 
 

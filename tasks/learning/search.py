@@ -341,6 +341,8 @@ def _identity(
 ) -> str:
     """What the trials' values depend on, and not the budget: a larger one goes on with what is there."""
     parts = definition.model_dump(mode="json", include={"name", "task", "positive", "data", "features"})
+    if len(definition.classes) > 2:
+        parts["classes"] = definition.classes
     training = definition.training.model_dump(mode="json")
     training["tuning"] = {"metric": definition.tuning_metric, "workers": definition.training.tuning.workers}
     if (own := estimator_file(definition)) is not None:

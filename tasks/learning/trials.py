@@ -93,7 +93,7 @@ class FoldEvaluator:
             if not math.isfinite(value):
                 raise DataError(
                     f"{self.definition.tuning_metric} is {value} on a validation block",
-                    "Use fewer or larger blocks, so that each holds both classes and differing values",
+                    "Use fewer or larger blocks, so that each holds all classes and differing values",
                 )
         except Exception as error:  # noqa: BLE001 (one bad parameter set must not end the search; its reason is kept)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
@@ -107,7 +107,7 @@ class FoldEvaluator:
         estimator = pipeline.steps[-1][1]
         weights = None if self.weights is None else self.weights[fold.train]
         fit_pipeline(estimator, train, self.target[fold.train], definition, weights)
-        score = predict_score(estimator, validation, definition.task)
+        score = predict_score(estimator, validation, definition.task, classes=len(self.classes) or None)
         return metric_value(definition.tuning_metric, definition.task, self.target[fold.validation], score)
 
     def _prepare(self, number: int, pipeline: Pipeline) -> tuple[Any, Any]:

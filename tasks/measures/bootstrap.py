@@ -22,9 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.errors import DataError
+from perennial.model.scores import is_many, likeliest, one_hot
 from tasks.measures.metrics import CALIBRATION_BINS, ROW_LOSSES, FloatArray, calibration_bins, row_losses
 
 MAXIMUM_BLOCKS = 1000
+# Relative: answers and losses that differ by less do so by rounding, by another order of the same sums.
+SAME_ANSWER = 1e-9
 _FEW_BLOCKS = 10
 _LOOP_RESAMPLES = 500
 _LOOP_BLOCKS = 200
@@ -125,8 +128,8 @@ def paired_improvement(
     Args:
         metric: Any metric of the definition, or "calibration_error".
         truth: Shape (n,), in order of time when `blocks` is None.
-        score: Shape (n,), finite.
-        reference: Shape (n,), finite.
+        score: Shape (n,) or, of many classes, (n, k), finite.
+        reference: As score.
         blocks: Shape (n,): rows of one block are drawn together; sorted ids are in order of time.
         weights: Shape (n,), zero or more.
         confidence: Of the two-sided interval.
@@ -137,6 +140,8 @@ def paired_improvement(
         DataError: The metric is unknown, or the blocks don't fit the rows.
     """
     values, first, second = (np.asarray(each, dtype=np.float64) for each in (truth, score, reference))
+    # Else the same model, computed in two ways, would surely be better or worse than itself.
+    first = np.where(np.isclose(first, second, rtol=SAME_ANSWER, atol=0.0), second, first)
     row_weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     codes = block_codes(len(values), blocks)
     kept = row_weights > 0
@@ -181,7 +186,8 @@ def _smooth_differences(
 
     def draw(counts: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return two.combine(counts @ sums[1]) - one.combine(counts @ sums[0])
+            losses = two.combine(counts @ sums[1]), one.combine(counts @ sums[0])
+            return np.where(np.isclose(*losses, rtol=SAME_ANSWER, atol=0.0), 0.0, losses[0] - losses[1])
 
     return draw
 
@@ -224,6 +230,8 @@ def _statistic(metric: str, truth: FloatArray, score: FloatArray, weights: Float
         centred = truth - np.average(truth, weights=weights)
         rows = _columns(weights * (truth - score) ** 2, weights, weights * centred, weights * centred**2)
         return _Statistic(rows, lambda s: s[:, 0] / (s[:, 3] - s[:, 2] ** 2 / s[:, 1]))
+    if is_many(score):
+        return _many_statistic(metric, truth, score, weights)
     if metric == "calibration_error":
         inside = calibration_bins(score)[:, None] == np.arange(CALIBRATION_BINS)
         rows = np.hstack([inside * (weights * (score - truth))[:, None], weights[:, None]])
@@ -239,6 +247,35 @@ def _statistic(metric: str, truth: FloatArray, score: FloatArray, weights: Float
     if metric in ("roc_auc", "average_precision"):
         influence = _auc_influence if metric == "roc_auc" else _precision_influence
         value, rows = influence(positive, score, weights)
+        return _Statistic(rows[:, None], lambda s: 1 - value - s[:, 0])
+    raise DataError(f"{metric} is no metric that can be compared", "Name one of perennial.definition's metrics")
+
+
+def _many_statistic(metric: str, truth: FloatArray, score: FloatArray, weights: FloatArray) -> _Statistic:
+    """Means over the classes, each against the rest; only classes that occur, but for the calibration error."""
+    classes = score.shape[1]
+    hot, said = one_hot(truth, classes), one_hot(likeliest(score), classes)
+    if metric == "calibration_error":
+        bins = [calibration_bins(score[:, c])[:, None] == np.arange(CALIBRATION_BINS) for c in range(classes)]
+        gaps = [inside * (weights * (score[:, c] - hot[:, c]))[:, None] for c, inside in enumerate(bins)]
+        rows = np.hstack([*gaps, weights[:, None]])
+        return _Statistic(rows, lambda s: np.abs(s[:, :-1]).sum(axis=1) / s[:, -1] / classes)
+    occurring = np.flatnonzero(hot.any(axis=0))
+    if len(occurring) < 2:
+        return _Statistic(np.full((len(truth), 1), math.nan), lambda s: s[:, 0])
+    hot, said = hot[:, occurring], said[:, occurring]
+    count, weighted = len(occurring), weights[:, None]
+    if metric == "balanced_accuracy":
+        rows = np.hstack([weighted * hot * (1 - said), weighted * hot])
+        return _Statistic(rows, lambda s: (s[:, :count] / s[:, count:]).mean(axis=1))
+    if metric == "f1":
+        rows = np.hstack([weighted * (hot != said), weighted * hot * said])
+        return _Statistic(rows, lambda s: (s[:, :count] / (2 * s[:, count:] + s[:, :count])).mean(axis=1))
+    if metric in ("roc_auc", "average_precision"):
+        influence = _auc_influence if metric == "roc_auc" else _precision_influence
+        parts = [influence(hot[:, at] > 0.5, score[:, code], weights) for at, code in enumerate(occurring)]
+        value = float(np.mean([part[0] for part in parts]))
+        rows = np.mean([part[1] for part in parts], axis=0)
         return _Statistic(rows[:, None], lambda s: 1 - value - s[:, 0])
     raise DataError(f"{metric} is no metric that can be compared", "Name one of perennial.definition's metrics")
 

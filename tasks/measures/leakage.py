@@ -10,6 +10,7 @@ from tasks.measures.metrics import FloatArray, Task
 
 LEAST_ROWS = 20
 """Of the rarer class (for regression, of all): fewer may be told apart by chance."""
+_DISTINCT = 200
 
 
 def shared_rows(holdout_ids: npt.ArrayLike, *training_ids: npt.ArrayLike) -> int:
@@ -21,13 +22,35 @@ def shared_rows(holdout_ids: npt.ArrayLike, *training_ids: npt.ArrayLike) -> int
 def separations(frame: pd.DataFrame, truth: npt.ArrayLike, task: Task) -> dict[str, float]:
     """How well each column alone tells the truth, the best first: a probe for leakage.
 
-    AUC in [0.5, 1] for classification, squared rank correlation for regression. Columns of text count by the mean
-    truth of their values, learned on every second row and judged on the others. A column that is known for less than
-    half the rows, or judged on fewer than 20 rows of a class (for regression, of all), tells nothing: 0.5, or 0.
+    AUC in [0.5, 1] for classification, squared rank correlation for regression; of many classes the least AUC of
+    a class against the rest, see `_many_separation`. Columns of text count by the mean truth of their values, learned
+    on every second row and judged on the others. A column that is known for less than half the rows, or judged on fewer
+    than 20 rows of a class (for regression, of all), tells nothing: 0.5, or 0.
     """
     values = np.asarray(truth, dtype=np.float64)
+    if task == "classification" and (values > 1).any():
+        found = {str(column): _many_separation(frame[column], values) for column in frame.columns}
+        return dict(sorted(found.items(), key=lambda entry: -entry[1]))
     found = {str(column): _separation(frame[column], values, task) for column in frame.columns}
     return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+
+
+def _many_separation(column: pd.Series, truth: FloatArray) -> float:
+    """How well the column tells every class: the least of the classes' AUCs against the rest.
+
+    A column that knows the target tells all of them; one that tells a single class without fault, as a petal's length
+    tells one of three irises, does not. A number may tell a class in the middle by its nearness, so numbers are taken
+    as texts are, by the share of the class in each of at most 200 steps.
+    """
+    classes = [code for code in np.unique(truth) if (truth == code).sum() >= LEAST_ROWS]
+    if len(classes) < 2:
+        return 0.5
+    column = column.reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > _DISTINCT:
+        column = pd.Series(pd.qcut(column, _DISTINCT, labels=False, duplicates="drop"))
+    if pd.api.types.is_numeric_dtype(column):
+        column = column.astype("float64").astype("str").where(column.notna())
+    return min(_separation(column, (truth == code).astype(np.float64), "classification") for code in classes)
 
 
 def _separation(column: pd.Series, truth: FloatArray, task: Task) -> float:

@@ -2,6 +2,11 @@
 
 A metric's *loss* is the metric itself where smaller is better, and one minus it where greater is better (every such
 metric has 1 as its best), so that "ten per cent less loss" means something for each of them.
+
+Scores of two classes are P(positive), shape (n,). Those of k > 2 are of shape (n, k), and truth is the class's code:
+then log loss is that of the class that came true, Brier the sum over the classes (Brier 1950: 0 to 2), and what is made
+for two classes (ROC AUC, average precision, F1, recall, calibration error) the plain mean over the classes that occur,
+each against the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import pandas as pd
 
 from perennial.definition import CLASSIFICATION_METRICS, GREATER_IS_BETTER, REGRESSION_METRICS
 from perennial.errors import DataError
+from perennial.model.scores import improbable, is_many, likeliest, of_truth, one_hot
 
 FloatArray = npt.NDArray[np.float64]
 Task = Literal["classification", "regression"]
@@ -70,15 +76,16 @@ def is_improvement(metric: str, value: float, reference: float) -> bool:
 def checked(
     task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Truth, score and weights as float64 of shape (n,), after refusing what no metric can be computed from.
+    """Truth, score and weights as float64 of shape (n,), score of (n, k), after refusing what no metric can take.
 
     Raises:
-        DataError: Lengths differ, values are missing or infinite, a class is neither 0 nor 1, a probability lies
-            outside [0, 1], or a weight is negative.
+        DataError: Lengths differ, values are missing or infinite, a truth is the code of no class, a probability lies
+            outside [0, 1], those of many classes don't add up to one, or a weight is negative.
     """
     truth_values, scores = (np.asarray(values, dtype=np.float64) for values in (truth, score))
     row_weights = np.ones(len(truth_values)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if truth_values.ndim != 1 or truth_values.shape != scores.shape or truth_values.shape != row_weights.shape:
+    fits = scores.shape[:1] == truth_values.shape == row_weights.shape and scores.ndim in (1, 2)
+    if truth_values.ndim != 1 or not fits or (is_many(scores) and task != "classification"):
         shapes = f"{truth_values.shape}, {scores.shape} and {row_weights.shape}"
         raise DataError(f"truth, score and weights have shapes {shapes}", "Give one value of each for every row")
     for name, values in (("truth", truth_values), ("score", scores), ("weight", row_weights)):
@@ -89,10 +96,12 @@ def checked(
     if bad := int(np.count_nonzero(row_weights < 0)):
         raise DataError(f"{bad} of {len(row_weights)} weights are negative", "Give weights of zero or more")
     if task == "classification":
-        if bad := int(np.count_nonzero((truth_values != 0) & (truth_values != 1))):
-            raise DataError(f"{bad} of {len(scores)} truth values are neither 0 nor 1", "Encode the target as 0 and 1")
-        if bad := int(np.count_nonzero((scores < 0) | (scores > 1))):
-            raise DataError(f"{bad} of {len(scores)} scores are no probabilities", "Score with the positive class's")
+        classes = scores.shape[1] if is_many(scores) else 2
+        if bad := int(np.count_nonzero(~np.isin(truth_values, np.arange(classes)))):
+            wanted = "neither 0 nor 1" if classes == 2 else f"none of 0 to {classes - 1}"
+            raise DataError(f"{bad} of {len(scores)} truth values are {wanted}", "Encode the target by its classes")
+        if bad := int(np.count_nonzero(improbable(scores))):
+            raise DataError(f"{bad} of {len(scores)} scores are no probabilities", "Score with the classes'")
     return truth_values, scores, row_weights
 
 
@@ -102,9 +111,9 @@ def metric_table(
     """Every metric of the task; NaN where one is undefined on these rows (no rows, one class, constant truth).
 
     Args:
-        task: Classification scores are P(positive), regression scores are predicted values.
-        truth: Shape (n,); 0 or 1 for classification.
-        score: Shape (n,).
+        task: Classification scores are P(positive) or each class's, regression scores are predicted values.
+        truth: Shape (n,); the class's code for classification.
+        score: Shape (n,), or (n, k).
         weights: Shape (n,), zero or more; all equal when None.
 
     Raises:
@@ -130,7 +139,7 @@ def _metrics(
         return dict.fromkeys(names, math.nan)
     from sklearn import config_context
 
-    table = _classification if task == "classification" else _regression
+    table = _many_classes if is_many(scores) else _classification if task == "classification" else _regression
     with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked above
         known = table(truth_values, scores, row_weights)
         return {name: float(known[name]()) for name in names}
@@ -158,6 +167,90 @@ def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -
     }
 
 
+def _many_classes(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, Callable[[], float]]:
+    occurring = np.unique(truth).astype(np.intp)
+
+    def mean(metric: str) -> Callable[[], float]:
+        return lambda: _mean_over_classes(metric, truth, score, weights, occurring)
+
+    def mean_of(metric: str) -> Callable[[], float]:
+        return lambda: float(np.average(row_losses(metric, truth, score), weights=weights))
+
+    return {
+        "roc_auc": mean("roc_auc"),
+        "average_precision": mean("average_precision"),
+        "log_loss": mean_of("log_loss"),
+        "brier": mean_of("brier"),
+        "accuracy": lambda: 1 - mean_of("accuracy")(),
+        "balanced_accuracy": mean("recall"),
+        "f1": mean("f1"),
+        "calibration_error": lambda: calibration_error(truth, score, weights),
+    }
+
+
+def _mean_over_classes(
+    metric: str, truth: FloatArray, score: FloatArray, weights: FloatArray, occurring: npt.NDArray[np.intp]
+) -> float:
+    """NaN where a single class occurs."""
+    if len(occurring) < 2:
+        return math.nan
+    said = likeliest(score)
+    return float(np.mean([_of_class(metric, truth == c, score[:, c], said == c, weights) for c in occurring]))
+
+
+def _of_class(
+    metric: str, true: npt.NDArray[np.bool_], score: FloatArray, said: npt.NDArray[np.bool_], weights: FloatArray
+) -> float:
+    """One class against the rest: of its probability (ROC AUC, average precision), or of the answers."""
+    from sklearn import metrics
+
+    if metric == "roc_auc":
+        return float(metrics.roc_auc_score(true, score, sample_weight=weights))
+    if metric == "average_precision":
+        return float(metrics.average_precision_score(true, score, sample_weight=weights))
+    hits, own, claims = (float(weights[rows].sum()) for rows in (true & said, true, said))
+    if metric == "recall":
+        return hits / own if own else math.nan
+    if metric == "precision":
+        return hits / claims if claims else math.nan
+    return 2 * hits / (own + claims) if own + claims else math.nan
+
+
+CLASS_METRICS = ("roc_auc", "average_precision", "recall", "precision", "f1")
+
+
+def class_table(truth: npt.ArrayLike, score: npt.ArrayLike, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Each class against the rest, of more than two: `CLASS_METRICS` and how many rows are of it; NaN where undefined.
+
+    Args:
+        truth: Shape (n,), codes.
+        score: Shape (n, k).
+        classes: The k names.
+
+    Raises:
+        DataError: As `checked` says.
+    """
+    values, scores, weights = checked("classification", truth, score)
+    said, found = likeliest(scores), {}
+    for code, name in enumerate(classes):
+        true = values == code
+        known = bool(true.any()) and not bool(true.all())
+        found[name] = {"rows": float(true.sum())} | {
+            metric: _of_class(metric, true, scores[:, code], said == code, weights)
+            if known or metric in ("recall", "precision", "f1")
+            else math.nan
+            for metric in CLASS_METRICS
+        }
+    return found
+
+
+def confusion(truth: npt.ArrayLike, score: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]:
+    """How many rows of each class (row) were answered as which (column): shape (k, k)."""
+    values, scores, _ = checked("classification", truth, score)
+    cells = values.astype(np.int64) * classes + likeliest(scores).astype(np.int64)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
 def _regression(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, Callable[[], float]]:
     from sklearn import metrics
 
@@ -181,8 +274,12 @@ def calibration_error(truth: FloatArray, score: FloatArray, weights: FloatArray)
     """Expected calibration error over bins of equal numbers: the mean distance of said and seen probability.
 
     Source: Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning" (2015),
-    with bins of equal mass (Nguyen and O'Connor 2015), which don't leave a bin with a handful of rows.
+    with bins of equal mass (Nguyen and O'Connor 2015), which don't leave a bin with a handful of rows. Of many classes
+    the mean of each class's (classwise: Kull, Perello-Nieto and others, "Beyond temperature scaling", 2019).
     """
+    if is_many(score):
+        hot = one_hot(truth, score.shape[1])
+        return float(np.mean([calibration_error(hot[:, c], score[:, c], weights) for c in range(score.shape[1])]))
     gaps = np.bincount(calibration_bins(score), weights=weights * (score - truth))
     return float(np.abs(gaps).sum() / weights.sum())
 
@@ -194,6 +291,8 @@ def row_losses(metric: str, truth: npt.ArrayLike, score: npt.ArrayLike) -> Float
         DataError: The metric is no mean over rows.
     """
     truth_values, scores = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if is_many(scores):
+        return _many_losses(metric, truth_values, scores)
     if metric == "log_loss":
         clipped = np.clip(scores, _EPSILON, 1 - _EPSILON)
         losses: FloatArray = -np.log(np.where(truth_values > 0.5, clipped, 1 - clipped))
@@ -205,6 +304,16 @@ def row_losses(metric: str, truth: npt.ArrayLike, score: npt.ArrayLike) -> Float
     if metric == "accuracy":
         return np.asarray((scores >= 0.5) != (truth_values > 0.5), dtype=np.float64)
     raise DataError(f"{metric} is no mean over rows", f"Take one of {', '.join(sorted(ROW_LOSSES))}")
+
+
+def _many_losses(metric: str, truth: FloatArray, scores: FloatArray) -> FloatArray:
+    if metric == "log_loss":
+        return -np.log(np.clip(of_truth(scores, truth), _EPSILON, 1 - _EPSILON))
+    if metric == "brier":
+        return np.asarray(((scores - one_hot(truth, scores.shape[1])) ** 2).sum(axis=1))
+    if metric == "accuracy":
+        return np.asarray(likeliest(scores) != truth, dtype=np.float64)
+    raise DataError(f"{metric} is no mean over rows of classes", "Take one of accuracy, brier, log_loss")
 
 
 def iterate_slices(slices: Mapping[str, npt.ArrayLike]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
@@ -310,6 +419,7 @@ def permutation_importance(
     for column in frame.columns if columns is None else columns:
         order = np.concatenate([generator.permutation(count) for _ in range(repeats)])
         shuffled = repeated.assign(**{column: frame[column].take(order).reset_index(drop=True)})
-        scores = np.asarray(predict(shuffled), dtype=np.float64).reshape(repeats, count)
+        scores = np.asarray(predict(shuffled), dtype=np.float64)
+        scores = scores.reshape(repeats, count, *scores.shape[1:])
         found[str(column)] = float(np.mean([loss(part) for part in scores]) - base)
     return dict(sorted(found.items(), key=lambda entry: -entry[1] if entry[1] == entry[1] else math.inf))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from perennial.errors import DataError
+from perennial.model.scores import is_many, likeliest, of_truth, one_hot
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -73,11 +74,17 @@ def additive_loss(metric: str, task: str) -> str:
 
 
 def row_losses(truth: Floats, score: Floats, loss: str) -> Floats:
-    """Each row's loss, shape (n,): log_loss (natural logarithm), brier, error (at 0.5), mse or mae.
+    """Each row's loss, shape (n,): log_loss (natural logarithm), brier, error (of the likeliest class), mse or mae.
+
+    Args:
+        truth: Shape (n,); the class's code for classification.
+        score: Shape (n,), or of many classes (n, k).
 
     Raises:
         DataError: The loss is not one of these.
     """
+    if is_many(score):
+        return _many_losses(truth, score, loss)
     if loss == "log_loss":
         p = np.clip(score, CLIP, 1 - CLIP)
         return np.asarray(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)), dtype=np.float64)
@@ -88,6 +95,16 @@ def row_losses(truth: Floats, score: Floats, loss: str) -> Floats:
     if loss == "error":
         return np.asarray((score >= 0.5) != (truth >= 0.5), dtype=np.float64)
     raise DataError(f"{loss!r} is no loss per row", "Use log_loss, brier, error, mse or mae")
+
+
+def _many_losses(truth: Floats, score: Floats, loss: str) -> Floats:
+    if loss == "log_loss":
+        return np.asarray(-np.log(np.clip(of_truth(score, truth), CLIP, 1 - CLIP)), dtype=np.float64)
+    if loss == "brier":
+        return np.asarray(((score - one_hot(truth, score.shape[1])) ** 2).sum(axis=1), dtype=np.float64)
+    if loss == "error":
+        return np.asarray(likeliest(score) != truth, dtype=np.float64)
+    raise DataError(f"{loss!r} is no loss of a row of classes", "Use log_loss, brier or error")
 
 
 def mean_loss(losses: Floats, blocks: int = 8, weights: Floats | None = None) -> MeanLoss:

@@ -22,7 +22,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import folder_digest, save_model
 from perennial.model.features import feature_frame
-from perennial.model.truth import code_truth, count_words, declared_classes, learn_classes
+from perennial.model.scores import score_column
+from perennial.model.truth import Classes, code_truth, count_words, declared_classes, learn_classes
 from perennial.serving.versions.proving import prove
 from perennial.state.store import ROW_ID, ROW_TIME
 from tasks.intake.judging import NamedRows, id_name, refuse_truths
@@ -31,7 +32,7 @@ from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_within
 from tasks.learning.fitting import fit, predict_score
-from tasks.rows.classes import Coding
+from tasks.rows.classes import Coding, of_codes
 from tasks.rows.files import read_parts
 from tasks.steps.ingest import PART_ROWS
 from tasks.steps.register import GOLDEN_FILE
@@ -98,7 +99,7 @@ def rehearse(definition: ModelDefinition, suite: Suite, path: Path, *, as_of: da
 
 
 def _coding(path: Path, definition: ModelDefinition) -> tuple[Coding, str]:
-    """What 0 and 1 would mean if this file were the first one, or why that is not clear."""
+    """What the codes would mean if this file were the first one, or why that is not clear."""
     target = definition.data.target
     if definition.task != "classification":
         return Coding(None, {}), ""
@@ -166,7 +167,13 @@ def _classes(found: _File, definition: ModelDefinition) -> Iterator[Line]:
     if found.unclear:
         yield Line("truth", found.unclear, problem=True)
     elif found.coding.classes is not None:
-        yield Line("truth", f"positive is {found.coding.classes.positive!r}: the model answers its probability")
+        yield Line("truth", _answered(found.coding.classes))
+
+
+def _answered(classes: Classes) -> str:
+    if classes.many:
+        return f"{len(classes.names)} classes, {classes.told()}: the model answers the probability of each"
+    return f"positive is {classes.positive!r}: the model answers its probability"
 
 
 def _ids(found: _File, definition: ModelDefinition) -> Iterator[Line]:
@@ -252,7 +259,7 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
     try:
         truth, _ = code_truth(sample[target], definition, found.coding.classes)
         sample = sample.assign(**{target: truth})
-        encoded = definition.model_copy(update={"positive": None, "classes": ()})
+        encoded = of_codes(definition, found.coding.classes)
         fitted = fit(
             encoded, sample.rename(columns={ROW_TIME: definition.data.time}), definition.training.parameters,
             definition.training.seed,
@@ -276,7 +283,7 @@ def _load(pipeline: Any, features: pd.DataFrame, scores: np.ndarray, definition:
         model, golden = Path(name) / "model", Path(name) / GOLDEN_FILE
         try:
             save_model(pipeline, model, definition.training)
-            features.assign(_score=scores).to_parquet(golden)
+            features.assign(_score=score_column(scores, features.index)).to_parquet(golden)
             proven = prove(definition, model=model, golden=golden, digest=folder_digest(model))
         except PerennialError as error:
             return Line("load", str(error), problem=True)

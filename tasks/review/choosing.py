@@ -27,14 +27,13 @@ class Pool:
     """What can be put up on a day.
 
     Attributes:
-        rows: id, time, score, version and `unfamiliar` (0 of a familiar row) of each prediction, in any order.
-        gold: id, time, truth (a word), score and version of rows whose truth is known.
-        threshold: Of a class's probability, around which the model is in doubt; None for a regression, which has none.
+        rows: id, time, score, predicted, version, `margin` (how far the answer is from another one; NaN of a
+            regression, which has none) and `unfamiliar` (0 of a familiar row) of each prediction, in any order.
+        gold: id, time, truth (a word), score, predicted and version of rows whose truth is known.
     """
 
     rows: pd.DataFrame
     gold: pd.DataFrame
-    threshold: float | None
 
 
 def choose(pool: Pool, review: Review, *, already: Collection[str], at: datetime, seed: int) -> list[Offer]:
@@ -47,7 +46,7 @@ def choose(pool: Pool, review: Review, *, already: Collection[str], at: datetime
     rng = np.random.default_rng(seed)
     rows = _fresh(pool.rows, already)
     count, expires_at = len(rows), at + review.expires
-    chosen = _chosen(rows, review, pool.threshold) if count > review.per_day else {}
+    chosen = _chosen(rows, review) if count > review.per_day else {}
     drawn = _drawn(rng.permutation(count), chosen, review.per_day - len(chosen))
     share = drawn.sum() / count if count else 0.0
     propensity = min(1.0, (review.per_day - len(chosen)) / max(1, count - len(chosen)))
@@ -81,17 +80,15 @@ def _part(review: Review) -> int:
     return round(review.per_day * review.random_share)
 
 
-def _chosen(rows: pd.DataFrame, review: Review, threshold: float | None) -> dict[int, str]:
+def _chosen(rows: pd.DataFrame, review: Review) -> dict[int, str]:
     """Positions of the rows that are chosen for what they are, with the reason; ties are broken by their ids' hash."""
     ties = pd.util.hash_array(rows["id"].to_numpy(dtype=object))
     strange = rows["unfamiliar"].to_numpy(dtype=np.float64)
     order = np.lexsort((ties, -strange))
     most = round(review.per_day * review.unfamiliar_share)
     found = {int(place): "unfamiliar" for place in order[:most] if strange[place] > 0}
-    if threshold is None:
-        return found
-    margin = np.abs(rows["score"].to_numpy(dtype=np.float64) - threshold)
-    left = review.per_day - _part(review) - len(found)
+    margin = rows["margin"].to_numpy(dtype=np.float64)
+    left = min(review.per_day - _part(review) - len(found), int(np.isfinite(margin).sum()))
     by_margin = (int(place) for place in np.lexsort((ties, margin)) if int(place) not in found)
     return found | {place: "margin" for place, _ in zip(by_margin, range(left), strict=False)}
 
@@ -117,8 +114,9 @@ def _fresh(rows: pd.DataFrame, taken: Collection[str]) -> pd.DataFrame:
 
 
 def _answered(rows: pd.DataFrame, place: int) -> dict[str, Any]:
-    score, version = rows["score"].iloc[place], rows["version"].iloc[place]
+    score, version, predicted = (rows[name].iloc[place] for name in ("score", "version", "predicted"))
     return {
+        "predicted": None if pd.isna(predicted) else str(predicted),
         "time": rows["time"].iloc[place].to_pydatetime(),
         "score": None if pd.isna(score) else float(score),
         "version": None if pd.isna(version) else int(version),

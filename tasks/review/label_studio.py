@@ -72,18 +72,17 @@ def page(definition: ModelDefinition, classes: Classes | None) -> str:
 
 
 def tasks(
-    items: Sequence[Asked], versions: Mapping[str, int | None], definition: ModelDefinition, *, threshold: float
+    items: Sequence[Asked], versions: Mapping[str, int | None], definition: ModelDefinition
 ) -> list[dict[str, Any]]:
     """What Label Studio imports: a task a row, with our prediction where the definition does not hide the score.
 
     Args:
         versions: By id, the version that scored it.
-        threshold: From which probability on the positive class is answered.
     """
-    return [_task(item, versions.get(item.id), definition, threshold) for item in items]
+    return [_task(item, versions.get(item.id), definition) for item in items]
 
 
-def _task(item: Asked, version: int | None, definition: ModelDefinition, threshold: float) -> dict[str, Any]:
+def _task(item: Asked, version: int | None, definition: ModelDefinition) -> dict[str, Any]:
     shown: dict[str, Any] = {definition.data.time: item.time.isoformat()}
     texts = definition.features.text
     shown |= {name: value for name, value in item.features.items() if name not in texts}
@@ -94,9 +93,9 @@ def _task(item: Asked, version: int | None, definition: ModelDefinition, thresho
     result: dict[str, Any] = {"id": "prediction", "from_name": TRUTH, "to_name": ROW}
     confidence = item.score
     if item.choices:
-        positive = item.score >= threshold
-        result |= {"type": "choices", "value": {"choices": [item.choices[int(positive)]]}}
-        confidence = item.score if positive else 1.0 - item.score
+        result |= {"type": "choices", "value": {"choices": [item.predicted]}}
+        other = len(item.choices) == 2 and item.predicted == item.choices[0]
+        confidence = 1.0 - item.score if other else item.score
     else:
         result |= {"type": "number", "value": {"number": item.score}}
     version_name = definition.name if version is None else f"{definition.name} v{version}"

@@ -1,12 +1,13 @@
-"""What 0 and 1 mean in a model's labels: declared, or learnt from the first truths and then fixed. Codes no truth.
+"""What the codes 0, 1, 2, … mean in a model's labels: declared, or learnt from the first truths and then fixed.
 
-Reading says what is known; only `settle` writes, when truths are stored for the first time, or a definition means
-something else than the labels were coded by.
+No truth is coded here. Reading says what is known; only `settle` writes, when truths are stored for the first time, or
+a definition means something else than the labels were coded by.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,12 +20,13 @@ from perennial.errors import ConflictError, DataError
 from perennial.model.truth import ZERO_ONE, Classes, declared_classes, learn_classes, shares_told
 from perennial.state.store import Store
 
+NAMES = "names"  # of more than two classes, all as JSON
 WORD = "word"  # of labels in a word that is no class any more
 
 
 @dataclass(frozen=True)
 class Coding:
-    """What 0 and 1 mean for a model.
+    """What the codes mean for a model.
 
     Attributes:
         classes: None for regression, and while no truth has been seen.
@@ -45,7 +47,7 @@ class Coding:
 
 
 def known_coding(store: Store, definition: ModelDefinition) -> Coding:
-    """What 0 and 1 mean, as far as that is declared or was learnt.
+    """What the codes mean, as far as that is declared or was learnt.
 
     Raises:
         DataError: `positive` is none of the classes that were learnt.
@@ -53,13 +55,39 @@ def known_coding(store: Store, definition: ModelDefinition) -> Coding:
     if definition.task != "classification":
         return Coding(None, {})
     row = _newest(store, definition)
-    stored = None if row is None else Classes(row["negative"], row["positive"])
+    stored = None if row is None else _stored(row)
     classes = declared_classes(definition) or (None if stored is None else _turned(stored, definition))
     if stored is None or classes is None:
         return Coding(classes, {})
     if stored != classes:
         return Coding(classes, {}, before=stored)
     return Coding(classes, json.loads(row["shares"]), stored=True)  # type: ignore[index]
+
+
+def of_codes(definition: ModelDefinition, classes: Classes | None) -> ModelDefinition:
+    """The definition of the same model for a target that holds codes: 0 and 1, or 0, 1, 2, … of many classes."""
+    codes = tuple(str(code) for code in range(len(classes.names))) if classes is not None and classes.many else ()
+    return definition.model_copy(update={"positive": None, "classes": codes})
+
+
+def require_every_class(truth: pd.Series[Any], classes: Classes | None, model: str) -> None:
+    """Refuse to learn many classes from rows that lack one: how likely that is nobody could answer.
+
+    Args:
+        truth: The codes of the rows to learn from.
+
+    Raises:
+        DataError: A class has no row; those that have none are named.
+    """
+    if classes is None or not classes.many:
+        return
+    known = set(truth.astype(int))
+    if absent := [name for code, name in enumerate(classes.names) if code not in known]:
+        raise DataError(
+            f"of the {len(truth):,} rows that {model} would learn from, none is of the class "
+            f"{', '.join(map(repr, absent[:10]))}",
+            "Wait for its rows, give training.window more time, or leave the class out of `classes`",
+        )
 
 
 def coding_of(store: Store, definition: ModelDefinition, truths: pd.Series[Any]) -> Coding:
@@ -78,7 +106,7 @@ def coding_of(store: Store, definition: ModelDefinition, truths: pd.Series[Any])
 def settle(
     store: Store, definition: ModelDefinition, coding: Coding, *, at: datetime, batch_id: str
 ) -> tuple[str, ...]:
-    """Write down what 0 and 1 mean, for all that follow, and code the stored labels by it.
+    """Write down what the codes mean, for all that follow, and code the stored labels by it.
 
     Each label is coded anew at its own moment, so that a replay reads it rightly too. Where its word is no class any
     more it is taken back, and comes again should the word be a class again.
@@ -101,8 +129,9 @@ def settle(
     row = {
         "number": number,
         "target": definition.data.target,
-        "negative": classes.negative,
-        "positive": classes.positive,
+        "negative": classes.names[0],
+        "positive": classes.names[-1],
+        **({NAMES: json.dumps(classes.names)} if classes.many else {}),
         "shares": json.dumps(coding.shares),
         "learnt_at": pd.Timestamp(at),
         "batch_id": batch_id,
@@ -122,8 +151,8 @@ def require_settled(store: Store, definition: ModelDefinition) -> None:
         return
     _require_no_champion(store, definition, coding.before, coding.classes)
     raise DataError(
-        f"the labels of {definition.name} were coded with 1 for {coding.before.positive!r} and 0 for "
-        f"{coding.before.negative!r}, but the definition's classes are {_named(coding.classes)}",
+        f"the labels of {definition.name} were coded with {_coded(coding.before)}, but the definition's classes are "
+        f"{coding.classes.told()}",
         f"Code them anew: `perennial ingest {definition.name} FILE`, or `perennial retrain {definition.name}`",
     )
 
@@ -131,19 +160,31 @@ def require_settled(store: Store, definition: ModelDefinition) -> None:
 def _learnt(definition: ModelDefinition, coding: Coding) -> str:
     assert coding.classes is not None
     found = f": {shares_told(coding.shares)}" if coding.shares else ""
-    return f"the classes of {definition.data.target} are {_named(coding.classes)}{found}"
+    return f"the classes of {definition.data.target} are {coding.classes.told()}{found}"
 
 
-def _named(classes: Classes) -> str:
-    return f"{classes.negative!r} and {classes.positive!r} (positive)"
+def _coded(classes: Classes) -> str:
+    if classes.many:
+        return ", ".join(f"{code} for {name!r}" for code, name in enumerate(classes.names))
+    return f"1 for {classes.positive!r} and 0 for {classes.negative!r}"
+
+
+def _stored(row: Mapping[str, Any]) -> Classes:
+    names = row.get(NAMES)
+    return Classes(*(json.loads(names) if isinstance(names, str) else (row["negative"], row["positive"])))
 
 
 def _require_no_champion(store: Store, definition: ModelDefinition, before: Classes, after: Classes) -> None:
     if store.count(definition.name, "history"):
+        answer = (
+            f"the probabilities of {before.told()}"
+            if before.many or after.many
+            else f"how likely {before.positive!r} is and not {before.negative!r}"
+        )
+        listed = ", ".join(f'"{name}"' for name in before.names)
         raise ConflictError(
-            f"versions of {definition.name} answer how likely {before.positive!r} is and not {before.negative!r}, but "
-            f"the definition's classes are {_named(after)}",
-            f'Set `classes: ["{before.negative}", "{before.positive}"]` back at the top level of the definition, or '
+            f"versions of {definition.name} answer {answer}, but the definition's classes are {after.told()}",
+            f"Set `classes: [{listed}]` back at the top level of the definition, or "
             "start the model anew under another name",
         )
 
@@ -157,7 +198,14 @@ def _newest(store: Store, definition: ModelDefinition) -> dict[str, Any] | None:
 
 
 def _turned(stored: Classes, definition: ModelDefinition) -> Classes:
-    if definition.positive in (None, stored.positive):
+    if definition.positive is not None and stored.many:
+        listed = ", ".join(f'"{name}"' for name in stored.names)
+        raise DataError(
+            f"positive: {definition.positive!r}, but {definition.data.target} has {len(stored.names)} classes: "
+            f"{stored.told()}",
+            f"Leave `positive` out; or, if two of them are meant, name both: `classes: [...]` of {listed}",
+        )
+    if definition.positive is None or definition.positive == stored.positive:
         return stored
     if definition.positive == stored.negative:
         return Classes(stored.positive, stored.negative)
@@ -175,7 +223,7 @@ def _recode(store: Store, model: str, before: Classes, after: Classes, *, key: s
     if version is None:
         return []
     labels = store.frame(model, "labels", version=version)
-    said = labels["truth"].map({0.0: before.negative, 1.0: before.positive}).astype(object)
+    said = labels["truth"].map(dict(enumerate(before.names))).astype(object)
     words = said.where(said.notna(), labels[WORD] if WORD in labels.columns else None)
     codes = {word: after.code(word) for word in words.dropna().unique()}
     truth = words.map(codes).astype(np.float64)

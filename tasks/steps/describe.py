@@ -17,14 +17,16 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
+from perennial.model.scores import is_many, score_column
 from perennial.state.store import ROW_ID
 from tasks.check.reference import Reference, build_reference
 from tasks.gate import figures
+from tasks.gate.class_figures import class_figures
 from tasks.gate.report import render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
-from tasks.measures.metrics import curves, permutation_importance, slice_table
+from tasks.measures.metrics import class_table, curves, permutation_importance, slice_table
 from tasks.measures.quality import additive_loss, mean_loss
 from tasks.measures.quality import row_losses as losses_per_row
 from tasks.rows.reviewed import ROW_WEIGHT
@@ -65,6 +67,9 @@ def describe(
     }
     metrics = report.flat_metrics()
     slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
+    if classes is not None and classes.many:
+        for name, values in class_table(judged.truth, judged.challenger, classes.names).items():
+            metrics |= {f"class/{_plain(name)}/{metric}": value for metric, value in values.items()}
     for item in slice_table(
         definition.task, judged.truth, judged.challenger, slices, definition.gate.slice_minimum_rows
     ):
@@ -123,8 +128,7 @@ def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:
 def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float]) -> Reference:
     """What later checks compare with: the profile of every row trained on, and the loss that the gate saw."""
     definition = prepared.definition
-    scores = np.full(len(prepared.frame), np.nan)
-    scores[prepared.split.holdout] = judged.challenger
+    scores, classes = _holdout_scores(prepared, judged), prepared.classes
     loss = additive_loss(definition.loss, definition.task)
     promised = mean_loss(losses_per_row(judged.truth, judged.challenger, loss))
     return build_reference(
@@ -137,6 +141,7 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
         categorical=definition.features.categorical,
         text=definition.features.text,
         scores=scores,
+        classes=classes.names if classes is not None and classes.many else (),
         truth=prepared.frame[definition.data.target].to_numpy(dtype=np.float64),
         importance=importance,
         holdout_loss=promised.mean,
@@ -170,6 +175,8 @@ def draw(
     if prepared.definition.task == "regression":
         return drawn | {"residuals": partial(figures.residuals_figure, judged.truth, judged.challenger)}
     scores = {"challenger": judged.challenger} | ({} if judged.champion is None else {"champion": judged.champion})
+    if prepared.classes is not None and prepared.classes.many:
+        return drawn | class_figures(judged.truth, scores, prepared.classes.names)
     return drawn | {
         "roc": partial(figures.roc_figure, judged.truth, scores),
         "precision_recall": partial(figures.precision_recall_figure, judged.truth, scores),
@@ -215,6 +222,8 @@ def _learned(model: FittedModel) -> dict[str, str]:
 def _curves(task: str, judged: Judged) -> dict[str, list[float]]:
     if task == "regression":
         return {}
+    if is_many(judged.challenger):  # each class has a curve, in the run's figures
+        return {}
     shown = curves(judged.truth, judged.challenger)
     return {
         "curve/roc": shown.roc.tolist(),
@@ -225,10 +234,16 @@ def _curves(task: str, judged: Judged) -> dict[str, list[float]]:
 
 def training_sample(prepared: Prepared, judged: Judged) -> pd.DataFrame:
     """Rows over the whole training window, with the scores of those that the challenger had not seen as `_score`."""
-    scores = np.full(len(prepared.frame), np.nan)
-    scores[prepared.split.holdout] = judged.challenger
+    scores = score_column(_holdout_scores(prepared, judged), prepared.learned.index)
     frame = prepared.learned.assign(_score=scores).drop(columns=[ROW_ID, ROW_WEIGHT], errors="ignore")
     return _spread(frame, prepared.definition.monitoring.report_rows)
+
+
+def _holdout_scores(prepared: Prepared, judged: Judged) -> np.ndarray:
+    """The challenger's scores of all rows, NaN but for the holdout's."""
+    scores = np.full((len(prepared.frame), *judged.challenger.shape[1:]), np.nan)
+    scores[prepared.split.holdout] = judged.challenger
+    return scores
 
 
 def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:

@@ -183,7 +183,7 @@ def add_batch_labels(
     """The labels that came with rows that are stored and are known: all of a file's, of history those past the delay.
 
     Args:
-        coding: What 0 and 1 mean, settled.
+        coding: What the codes mean, settled.
         part: Which part of the batch it is: each is appended once.
     """
     target = definition.data.target

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, NotFoundError, ServiceError
+from perennial.model.scores import score_column
 from perennial.model.truth import standing
 from perennial.state.registry import Registry, Reign, Version
 from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
@@ -224,11 +225,12 @@ def champion_answers(
     )  # fmt: skip
     rows = rows[rows[ROW_ID].isin(logged.loc[foreign, "id"])].drop_duplicates(ROW_ID).reset_index(drop=True)
     score, raw = score_rows(load_version(workspace.registry, champion, definition), definition, rows)
-    made = pd.DataFrame({"score": score, "raw_score": raw}, index=rows[ROW_ID])
+    made = pd.DataFrame({"score": score_column(score), "raw_score": score_column(raw)}).set_axis(rows[ROW_ID])
     found = foreign & logged["id"].isin(made.index)
-    answers = made.loc[logged.loc[found, "id"]].to_numpy()
+    answers = made.loc[logged.loc[found, "id"]].set_axis(logged.index[found])
     replaced = logged.assign(raw_score=logged["raw_score"] if "raw_score" in logged else logged["score"])
-    replaced.loc[found, ["score", "raw_score"]] = answers
+    for name in ("score", "raw_score"):
+        replaced[name] = replaced[name].where(~found, answers[name])
     replaced.loc[found, "version"] = champion.number
     return replaced
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, RegistryError
 from perennial.model.known import stored_frame
+from perennial.model.scores import score_array
 from perennial.state.approval import ask
 from perennial.state.registry import Registry, Reign, Version
 from perennial.workspace import Workspace
@@ -92,11 +94,11 @@ def require_golden(workspace: Workspace, definition: ModelDefinition, version: V
         RegistryError: It is beyond `gate.golden_tolerance`; for a regression in units of the largest prediction.
     """
     golden = pd.read_parquet(workspace.registry.run_artifact(version, GOLDEN_FILE))
-    wanted = golden["_score"].to_numpy(dtype=np.float64)
+    wanted = score_array(golden["_score"])
     pipeline = load_version(workspace.registry, version, definition)
     features = stored_frame(golden, definition.features, pipeline)
     found = predict_score(pipeline, features, definition.task)
-    apart = float(np.max(np.abs(found - wanted), initial=0.0))
+    apart = float(np.max(np.abs(found - wanted), initial=0.0)) if found.shape == wanted.shape else math.nan
     scale = 1.0 if definition.task == "classification" else max(1.0, float(np.abs(wanted).max(initial=0.0)))
     if not len(wanted) or not apart <= definition.gate.golden_tolerance * scale:
         raise RegistryError(

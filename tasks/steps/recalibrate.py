@@ -20,6 +20,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
+from perennial.model.scores import is_many, score_array, score_column
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
@@ -29,6 +30,7 @@ from tasks.check.history import recalibration_row
 from tasks.check.inputs import CheckInputs, join_with_past, mature_rows
 from tasks.check.signals.maps import map_court, refit_map
 from tasks.gate import figures
+from tasks.gate.class_figures import class_figures
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
 from tasks.gate.threshold import cheapest_threshold
@@ -41,6 +43,7 @@ from tasks.steps.register import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.steps.score import load_version, require_champion
 
 _GOLDEN_ROWS = 200
+_MODELS = {"challenger": "challenger", "champion": "score"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def cross_fitted_map(
             "Wait for more labels",
         )
     court = map_court(inputs, policy, past)
-    return refit_map(joined, court), rows.assign(challenger=cross_fitted(rows, court)), court
+    challenger = score_column(cross_fitted(rows, court), rows.index)
+    return refit_map(joined, court), rows.assign(challenger=challenger), court
 
 
 def judge_map(recalibration: Recalibration) -> GateReport:
@@ -204,7 +208,9 @@ def _key(
     definition: ModelDefinition, champion: Version, as_of: datetime, found: Recalibrator, rows: pd.DataFrame
 ) -> str:
     parts = [definition.name, definition.hash, champion.number, as_of.isoformat(), found.to_dict()]
-    content = json.dumps(parts, sort_keys=True) + batch_digest(rows[["id", "truth", "raw_score", "score"]])
+    kept = rows[["id", "truth", "raw_score", "score"]]
+    lists = {name: kept[name].map(list) for name in kept.columns[2:] if kept[name].dtype == object}
+    content = json.dumps(parts, sort_keys=True) + batch_digest(kept.assign(**lists))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -219,9 +225,12 @@ def _golden(workspace: Workspace, recalibration: Recalibration) -> tuple[pd.Data
 
 def _figures(recalibration: Recalibration, report: GateReport) -> Mapping[str, Callable[[], Any]]:
     rows = recalibration.rows
-    truth, challenger = rows["truth"].to_numpy(), rows["challenger"].to_numpy()
+    truth = rows["truth"].to_numpy()
     drawn: dict[str, Callable[[], Any]] = {"gate": partial(figures.gate_figure, report)}
     if recalibration.definition.task == "regression":
-        return drawn | {"residuals": partial(figures.residuals_figure, truth, challenger)}
-    scores = {"challenger": challenger, "champion": rows["score"].to_numpy()}
+        return drawn | {"residuals": partial(figures.residuals_figure, truth, rows["challenger"].to_numpy())}
+    scores = {name: score_array(rows[column]) for name, column in _MODELS.items()}
+    if is_many(scores["challenger"]):
+        names = json.loads(recalibration.champion.tag("classes"))
+        return drawn | class_figures(truth, scores, names)
     return drawn | {"calibration": partial(figures.calibration_figure, truth, scores)}

@@ -23,6 +23,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import RegistryError
 from perennial.model import pins
 from perennial.model.artifacts import folder_digest, how_to_store
+from perennial.model.scores import score_column
 from perennial.model.truth import Classes
 from perennial.serving.versions.proving import prove
 from perennial.settings import PROJECT_ROOT, load_settings
@@ -176,7 +177,9 @@ def _git(*arguments: str) -> str:
 
 
 def _kind(record: TrainingRecord) -> str:
-    """Whether a model was trained, or a score's map refitted: two kinds of runs that a list should tell apart."""
+    """Whether a model was trained or adopted, or a map refitted: kinds of runs that a list should tell apart."""
+    if given := record.lineage.get("kind"):
+        return given
     return "map" if record.lineage.get("base_version") else "model"
 
 
@@ -205,7 +208,7 @@ def _log_dataset(registry: Registry, run_id: str, record: TrainingRecord) -> Non
 def _log_files(registry: Registry, run_id: str, record: TrainingRecord) -> None:
     rows, scores = record.golden
     with tempfile.TemporaryDirectory() as folder:
-        rows.assign(_score=scores).to_parquet(Path(folder) / GOLDEN_FILE)
+        rows.assign(_score=score_column(scores, rows.index)).to_parquet(Path(folder) / GOLDEN_FILE)
         record.sample.to_parquet(Path(folder) / SAMPLE_FILE)
         for name, content in record.reports.items():
             text = content if isinstance(content, str) else json.dumps(content, allow_nan=False)

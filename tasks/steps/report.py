@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
+from perennial.model.scores import is_many, score_array
 from perennial.workspace import Workspace
 from tasks.check.decision import Decision
 from tasks.steps.monitor import check_rows, reference_sample
@@ -33,11 +36,25 @@ def write_report(workspace: Workspace, definition: ModelDefinition, decision: De
         version = workspace.registry.version(definition.name, int(decision.champion_version))
         reference = reference_sample(workspace.registry, version).rename(columns={"_score": _SCORE})
         current = check_rows(workspace, definition, as_of=decision.as_of, limit=rows).rename(columns={"score": _SCORE})
+        classes = json.loads(version.tag("classes") or "[]")
+        reference, current = (_by_class(frame, classes) for frame in (reference, current))
         render(reference, current, definition, target)
     except Exception as error:  # noqa: BLE001 - whatever a report library throws, the decision is made
         _log.warning("no report for decision %s: %s: %s", decision.decision_id, type(error).__name__, error)
         return None
     return str(target)
+
+
+def _by_class(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Of many classes a column for the probability of each, in place of the one with all of them."""
+    if len(classes) <= 2:
+        return frame
+    scores = score_array(frame[_SCORE])
+    if not is_many(scores):
+        return frame.drop(columns=_SCORE)
+    return frame.drop(columns=_SCORE).assign(
+        **{f"{_SCORE} of {name}": scores[:, code] for code, name in enumerate(classes)}
+    )
 
 
 def render(reference: pd.DataFrame, current: pd.DataFrame, definition: ModelDefinition, target: Path) -> None:
@@ -47,7 +64,7 @@ def render(reference: pd.DataFrame, current: pd.DataFrame, definition: ModelDefi
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import DatasetMissingValueCount, RowCount, ValueDrift
 
-    numeric = [*definition.features.numeric, _SCORE]
+    numeric = [*definition.features.numeric, *(str(name) for name in current if str(name).startswith(_SCORE))]
     categorical = list(definition.features.categorical)
     columns = [name for name in [*numeric, *categorical] if _usable(reference, current, name)]
     shape = DataDefinition(

@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ESTIMATORS, ModelDefinition
-from perennial.errors import DataError
+from perennial.errors import DataError, DefinitionError
 from perennial.model.artifacts import how_to_store
 from perennial.model.features import feature_frame
+from perennial.model.scores import constant_scores
 from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
 from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
@@ -41,7 +42,7 @@ from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.measures.leakage import separations, shared_rows
-from tasks.rows.classes import known_coding, settle
+from tasks.rows.classes import known_coding, of_codes, require_every_class, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.normal_form import batch_digest
 from tasks.rows.reviewed import ROW_WEIGHT, Reviewed, reviewed, training_weights
@@ -57,10 +58,10 @@ class Prepared:
     """What a training starts from.
 
     Attributes:
-        definition: The model's definition; `encoded` is the same for a target that is 0 and 1 already.
+        definition: The model's definition; `encoded` is the same for a target of codes.
         frame: Labelled rows under the definition's names, beside `_id`.
         champion: The version to beat; None for a first model.
-        classes: What 0 and 1 mean in the target; None for regression.
+        classes: What the codes mean in the target; None for regression.
         refused: The complaints of the data as they stood; rows that they refuse as a whole are not in the frame.
         reviewed_rows: How many of its rows have their truth from people's reviews alone.
     """
@@ -97,7 +98,7 @@ class Measured:
     """
 
     score: np.ndarray
-    baseline: float
+    baseline: float | np.ndarray
     trained_until: datetime
     latency_ms: float
     size_mb: float
@@ -136,7 +137,8 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     data = data if by_people is None else _weighted(data, by_people, definition.review.most_weight)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = None if again else _champion_to_beat(workspace, definition.name, key, as_of)
-    encoded = definition.model_copy(update={"positive": None, "classes": ()})
+    _require_two_for_cost(definition, coding.classes)
+    encoded = of_codes(definition, coding.classes)
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
@@ -145,6 +147,7 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
         split = without_judges(split, frame[ROW_ID].isin(list(by_people.chosen)).to_numpy())
         rows_reviewed = int(frame[ROW_ID].isin(list(by_people.only)).sum())
     split = without_refused_holdout(split, frame, encoded, refused)
+    require_every_class(frame[definition.data.target].iloc[split.learning], coding.classes, definition.name)
     return Prepared(
         definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused, rows_reviewed
     )
@@ -309,10 +312,10 @@ def judge_measured(
         truth=truth,
         challenger=measured.score,
         champion=champion_score,
-        baseline=np.full(len(truth), measured.baseline),
+        baseline=constant_scores(measured.baseline, len(truth)),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
         blocks=_blocks(holdout, definition),
-        slices={name: features[name].to_numpy() for name in definition.gate.slices},
+        slices={name: features[name].to_numpy() for name in definition.gate.slices} | _class_slices(prepared, truth),
         latency_ms=measured.latency_ms,
         size_mb=measured.size_mb,
         challenger_newest=measured.trained_until,
@@ -329,6 +332,16 @@ def judge_measured(
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 
+def _require_two_for_cost(definition: ModelDefinition, classes: Classes | None) -> None:
+    """Classes that were learnt and not declared are known by now only."""
+    if definition.serving.cost is not None and classes is not None and classes.many:
+        raise DefinitionError(
+            f"serving.cost belongs to two classes, and {definition.name} has {len(classes.names)}: of more, the "
+            "likeliest is the label",
+            "Leave it out",
+        )
+
+
 def _blocks(holdout: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
     """What the bootstrap draws whole: days; where the definition names groups, those. Shape (n,)."""
     if (name := definition.training.groups) is None:
@@ -338,6 +351,14 @@ def _blocks(holdout: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
     alone = codes < 0
     codes[alone] = codes.max() + 1 + np.arange(int(alone.sum()))
     return np.asarray(codes)
+
+
+def _class_slices(prepared: Prepared, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Of many classes each is a slice of its own: a challenger must not win by giving one up."""
+    if prepared.classes is None or not prepared.classes.many:
+        return {}
+    names = np.array(prepared.classes.names, dtype=object)
+    return {prepared.definition.data.target: names[truth.astype(np.int64)]}
 
 
 def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:

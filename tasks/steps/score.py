@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -26,6 +26,7 @@ from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
 from perennial.model.known import Unknown, frame_as_known, known_categories, nearest, unknown_categories
+from perennial.model.scores import is_many, likeliest, score_arrow
 from perennial.model.truth import Classes, declared_classes
 from perennial.state.registry import Registry, Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store, between
@@ -63,11 +64,21 @@ def load_version(registry: Registry, version: Version, definition: ModelDefiniti
 
 
 def _require_same_coding(version: Version, definition: ModelDefinition) -> None:
-    """Refuse a version whose scores are of the other class than the definition's positive one."""
+    """Refuse a version whose scores are of other classes than the definition's, or of the one that is not positive."""
     tag = version.tag("classes")
     if not tag:
         return
     told, declared = Classes(*json.loads(tag)), declared_classes(definition)
+    if told.many or (declared is not None and declared.many):
+        if definition.positive is None and (declared is None or told.means(declared)):
+            return
+        listed = ", ".join(f'"{name}"' for name in told.names)
+        raise ConflictError(
+            f"version {version.number} of {version.model} answers {told.told()}, but the definition's classes are "
+            + (declared.told() if declared is not None else f"two, with {definition.positive!r} as the positive one"),
+            f"Set `classes: [{listed}]` back at the top level of the definition, or start the model anew under "
+            "another name",
+        )
     positive, wanted = told.positive, declared.positive if declared else definition.positive
     if wanted is None or told.code(wanted) == 1:
         return
@@ -168,11 +179,11 @@ def log_predictions(
         {
             "id": pa.array(rows[ROW_ID], type=pa.string(), from_pandas=True),
             "time": pa.array(rows[ROW_TIME], type=at.type, from_pandas=True),
-            "score": pa.array(score, type=pa.float64()),
+            "score": score_arrow(score),
             "version": pa.repeat(version, count),
             "predicted_at": pa.repeat(at, count),
             "origin": pa.repeat(origin, count),
-            "raw_score": pa.array(raw, type=pa.float64()),
+            "raw_score": score_arrow(raw),
         }
     )
     # A commit whose answer was lost is tried again: only with a key it happens once.
@@ -190,13 +201,14 @@ def predictions_between(
 
 def score_file(
     pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int,
-    record: Record = lambda *_: None,
+    classes: Sequence[str] = (), record: Record = lambda *_: None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:  # fmt: skip
-    """Score a file into another, chunk by chunk: id, score and version; yields each chunk's rows, scores, raw scores.
+    """Score a file into another, chunk by chunk: id, scores and version; yields each chunk's rows, scores, raw scores.
 
     The target appears only when it is complete.
 
     Args:
+        classes: Of the version, in order; without them scores of two classes or values are written.
         record: Called with what is yielded, in a thread beside the scoring; what it raises ends the scoring.
 
     Raises:
@@ -210,7 +222,7 @@ def score_file(
         try:
             written: Future[None] | None = None
             for rows, score, raw in score_chunks(pipeline, definition, _normal_chunks(source, definition)):
-                made = _answers(definition, rows[ROW_ID], score, version)
+                made = _answers(definition, rows[ROW_ID], score, version, classes)
                 if written is not None:
                     written.result()
                 written = writing.submit(_keep, writer, made, partial(record, rows, score, raw))
@@ -218,7 +230,7 @@ def score_file(
             if written is not None:
                 written.result()
             else:
-                writer.write(_answers(definition, pd.Series(dtype="str"), np.empty(0), version))
+                writer.write(_answers(definition, pd.Series(dtype="str"), np.empty(0), version, classes))
             writer.close()
             staged.replace(target)
         finally:
@@ -238,13 +250,22 @@ def require_target(target: Path) -> None:
         raise DataError(f"the folder {target.parent} does not exist", "Make it first")
 
 
-def _answers(definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int) -> pd.DataFrame:
+def _answers(
+    definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int, classes: Sequence[str]
+) -> pd.DataFrame:
     """What is written of a chunk: the id's columns under their own names, then score and version.
 
-    Ours get an underscore where an id has their name.
+    Of many classes the label in the user's words and a column for the probability of each, `score_WORD`, in place of
+    score. Ours get an underscore where an id has their name.
     """
     columns = definition.data.id_columns
-    ours = {"score": score, "version": np.full(len(score), version, dtype=np.int64)}
+    ours: dict[str, Any] = {"score": score}
+    if len(classes) > 2:
+        given = score if is_many(score) else np.empty((0, len(classes)))
+        labels = np.array(classes, dtype=object)[likeliest(given).astype(np.int64)]
+        ours = {"label": pd.array(labels, dtype="str")}
+        ours |= {f"score_{name}": given[:, code] for code, name in enumerate(classes)}
+    ours |= {"version": np.full(len(score), version, dtype=np.int64)}
     named = {f"_{name}" if name in columns else name: values for name, values in ours.items()}
     return pd.DataFrame({**id_parts(ids.reset_index(drop=True), definition), **named})
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
+from perennial.model.scores import score_array, score_column
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
@@ -95,17 +96,17 @@ def build_timeline(workspace: Workspace, definition: ModelDefinition, *, as_of: 
 
 def _first_scores(
     workspace: Workspace, definition: ModelDefinition, predictions: pd.DataFrame, as_of: datetime
-) -> np.ndarray:
+) -> pd.Series[Any]:
     history = workspace.registry.history(definition.name)
     if not history or not len(predictions):
-        return np.full(len(predictions), np.nan)
+        return pd.Series(np.nan, predictions.index)
     first = workspace.registry.version(definition.name, history[0].version)
     start = predictions["time"].min().to_pydatetime()
     rows = window_rows(workspace.store, definition, start=start, end=as_of, known_at=as_of)
     pipeline = load_version(workspace.registry, first, definition)
     scores = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
-    by_id = pd.Series(scores, index=rows[ROW_ID])
-    return predictions["id"].map(by_id[~by_id.index.duplicated()]).to_numpy(dtype=np.float64)
+    by_id = score_column(scores).set_axis(rows[ROW_ID])
+    return predictions["id"].map(by_id[~by_id.index.duplicated()])
 
 
 def _period(
@@ -129,7 +130,7 @@ def _period(
 
 def _table(definition: ModelDefinition, known: pd.DataFrame, column: str) -> dict[str, float]:
     scored = known[known[column].notna()]
-    return metric_table(definition.task, scored["truth"].to_numpy(), scored[column].to_numpy())
+    return metric_table(definition.task, scored["truth"].to_numpy(), score_array(scored[column]))
 
 
 def draw_timeline(timeline: Timeline) -> Any:

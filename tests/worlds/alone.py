@@ -14,7 +14,7 @@ import pytest
 
 _STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn")
 # What libraries and a version's lineage ask about the machine and the checkout, once a process.
-_ASKED = ("uname", "file", "git")
+_ASKED = ("uname", "file", "git", "lscpu")
 _REMEDY = "Do it without, or mark the test `process`: `make test-quick` then leaves it out"
 # The tests that must stay alone, the innermost last, each with what it did nevertheless.
 _watched: list[tuple[str, list[str]]] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.model.scores import score_array
 from tasks.check.decision import CheckInputs
 from tasks.check.health import Freshness
 from tasks.check.reference import Reference, build_reference
@@ -56,7 +57,8 @@ def make_frame(weeks: int, *, per_day: int = 96, seed: int = 0, first_week: int 
 
 def make_reference(frame: pd.DataFrame, **changes: Any) -> Reference:
     """The reference of a champion that knows the true chances."""
-    loss = mean_loss(row_losses(frame["truth"].to_numpy(), frame["chance"].to_numpy(), "log_loss"))
+    scores = score_array(frame["chance"])
+    loss = mean_loss(row_losses(frame["truth"].to_numpy(), scores, "log_loss"))
     given: dict[str, Any] = {
         "time": "time",
         "task": "classification",
@@ -64,7 +66,7 @@ def make_reference(frame: pd.DataFrame, **changes: Any) -> Reference:
         "window_seconds": WEEK.total_seconds(),
         "numeric": NUMERIC,
         "categorical": CATEGORICAL,
-        "scores": frame["chance"].to_numpy(),
+        "scores": scores,
         "truth": frame["truth"].to_numpy(),
         "importance": {"speed": 0.6, "carrier": 0.4},
         "holdout_loss": loss.mean,

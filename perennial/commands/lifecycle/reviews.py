@@ -89,7 +89,7 @@ def _list(workspace: Workspace, definition: ModelDefinition, who: str, limit: in
         print_json({"model": definition.name, "author": who, "waiting": waiting, "items": shown})
         return
     if shown:
-        columns = ("id", "time", *(() if definition.review.hide_score else ("score",)), "again", "row")
+        columns = ("id", "time", *(() if definition.review.hide_score else ("model says",)), "again", "row")
         print_table(columns, [_cells(item, definition) for item in shown])
     if shown and shown[0].choices:
         click.echo(f"answer with {' or '.join(map(repr, shown[0].choices))}: reviews {definition.name} answer ID TRUTH")
@@ -99,7 +99,8 @@ def _list(workspace: Workspace, definition: ModelDefinition, who: str, limit: in
 def _cells(item: Asked, definition: ModelDefinition) -> tuple[object, ...]:
     row = ", ".join(f"{name} {value}" for name, value in item.features.items() if value is not None)
     moment = f"{item.time:%Y-%m-%d %H:%M}"
-    score = () if definition.review.hide_score else ("-" if item.score is None else f"{item.score:.3f}",)
+    said = "-" if item.score is None else f"{item.score:.3f}"
+    score = () if definition.review.hide_score else (said if item.predicted is None else f"{item.predicted} ({said})",)
     return (item.id, moment, *score, "people disagree" if item.again else "", row)
 
 

@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, array_like=True):
         times: Event times in microseconds; None where the request's own time counts.
         groups: control, treated, or None where there is no control group.
         own_ids: Whether the ids are the client's, which may come twice.
+        scores: Numbers, or of many classes lists of one for each.
         raw_scores: Before a recalibration's map; None where they are the scores.
         columns: The names of the cells in `rows`, without those that are redacted.
         by_column: Whether `rows` has a list for each column, instead of one for each row.
@@ -42,13 +43,13 @@ class Entry(msgspec.Struct, array_like=True):
     latency_us: int
     own_ids: bool
     ids: list[str]
-    scores: list[float]
+    scores: list[Any]
     times: list[int | None] | None
     groups: list[str] | None
     control_share: float
     columns: list[str]
     rows: list[list[Any]]
-    raw_scores: list[float] | None = None
+    raw_scores: list[Any] | None = None
     by_column: bool = False
 
 
@@ -57,7 +58,7 @@ _encode = msgspec.json.Encoder().encode
 
 def entry_of(
     model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: Rows,
-    ids: list[str], scores: tuple[list[float], list[float]], groups: list[str] | None, chosen: Sequence[int],
+    ids: list[str], scores: tuple[list[Any], list[Any]], groups: list[str] | None, chosen: Sequence[int],
 ) -> Entry:  # fmt: skip
     """What is written down of the chosen rows of a request: without images and what is redacted."""
     serving, schema = model.definition.serving, model.schema
@@ -106,8 +107,11 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
         rows = zip(*entry.rows, strict=True) if entry.by_column else entry.rows
         encode_row = _inputs_of(tuple(entry.columns))
         columns["inputs"] += [encode_row(row) for row in rows]
-    kinds = {"id": pa.string(), "time": TIME, "score": pa.float64(), "version": pa.int64(), "predicted_at": TIME}
-    kinds |= {name: pa.float64() for name in ("raw_score", "propensity", "latency_ms")}
+    many = any(isinstance(entry.scores[0], list) for entry in entries if entry.scores)
+    score = pa.list_(pa.float64()) if many else pa.float64()
+    kinds = {"id": pa.string(), "time": TIME, "version": pa.int64(), "predicted_at": TIME}
+    kinds |= dict.fromkeys(("score", "raw_score"), score)
+    kinds |= {name: pa.float64() for name in ("propensity", "latency_ms")}
     return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})
 
 

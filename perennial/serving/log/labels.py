@@ -39,7 +39,7 @@ def parse_labels(body: bytes, definition: ModelDefinition, classes: Classes | No
     `{"id", "take_back": true}` takes back what was said of the id.
 
     Args:
-        classes: What 0 and 1 mean for the version that answers; None for regression.
+        classes: What the codes mean for the version that answers; None for regression.
 
     Raises:
         Problem: 400, 413 or 422 with the item that is wrong.
@@ -249,8 +249,13 @@ def _label(item: object, row: int, definition: ModelDefinition, classes: Classes
     return Label(name, truth, at_us, author)
 
 
+def _rule(classes: Classes) -> str:
+    *others, last = (repr(name) for name in classes.names)
+    return f"{', '.join(others)} or {last}"
+
+
 def _truth(item: dict[str, Any], row: int, definition: ModelDefinition, classes: Classes | None) -> float | None:
-    """0 or 1, or a number; None takes back what was said."""
+    """A class's code, or a number; None takes back what was said."""
     value, back = item.get("truth"), item.get("take_back", False)
     if back is True and value is None:
         return None
@@ -260,7 +265,7 @@ def _truth(item: dict[str, Any], row: int, definition: ModelDefinition, classes:
                       column="take_back", row=row, value=shown(back), rule=rule, example=_EXAMPLE)  # fmt: skip
     truth = code_one(value, definition.task, classes)
     if truth is None:
-        rule = "a finite number" if classes is None else f"{classes.negative!r} or {classes.positive!r}"
+        rule = "a finite number" if classes is None else _rule(classes)
         why = f"truth {shown(value)} is not {rule}"
         raise Problem(
             422, f"label {row} (counted from 0): {why}", column="truth", row=row, value=shown(value), rule=rule,

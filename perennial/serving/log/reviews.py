@@ -83,7 +83,8 @@ def ask(store: Store, definition: ModelDefinition, classes: Classes | None, quer
     told = [
         {
             "id": item.id, "time": item.time.isoformat(), "features": item.features,
-            **({} if item.score is None else {"score": item.score}), "choices": list(item.choices),
+            **({} if item.score is None else {"score": item.score, "predicted": item.predicted}),
+            "choices": list(item.choices),
             "again": item.again, "expires_at": item.expires_at.isoformat(),
         }
         for item in items

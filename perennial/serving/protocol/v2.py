@@ -57,12 +57,18 @@ def output_names(definition: ModelDefinition) -> tuple[str, ...]:
     return (*scores, "id", "version", "control")
 
 
-def metadata(definition: ModelDefinition, schema: Schema, versions: Sequence[int]) -> dict[str, Any]:
-    """The model's metadata as the protocol has it."""
+def metadata(
+    definition: ModelDefinition, schema: Schema, versions: Sequence[int], classes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The model's metadata as the protocol has it.
+
+    Args:
+        classes: Of more than two classes their names, in order.
+    """
     kinds = {
         "probability": "FP64",
         "prediction": "FP64",
-        "label": "INT64",
+        "label": _BYTES if classes else "INT64",
         "word": _BYTES,
         "id": _BYTES,
         "version": "INT64",
@@ -76,9 +82,20 @@ def metadata(definition: ModelDefinition, schema: Schema, versions: Sequence[int
             for name, kind in zip(schema.columns, schema.kinds, strict=True)
         ],
         "outputs": [
-            {"name": name, "datatype": kinds.get(name, "BOOL"), "shape": [-1]} for name in output_names(definition)
+            {"name": name, "datatype": kinds.get(name, "BOOL"), "shape": _shape(name, classes)}
+            for name in output_names(definition)
         ],
+        **_class_parameters(classes),
     }
+
+
+def _shape(name: str, classes: Sequence[str]) -> list[int]:
+    return [-1, len(classes)] if classes and name == "probability" else [-1]
+
+
+def _class_parameters(classes: Sequence[str]) -> dict[str, Any]:
+    """The order of many classes; the protocol's parameters are texts, numbers and truth values."""
+    return {"parameters": {"classes": encode_json(list(classes)).decode()}} if classes else {}
 
 
 def parse_inference(
@@ -121,12 +138,14 @@ def parse_inference(
 
 
 def answer(
-    inference: Inference, definition: ModelDefinition, version: int, columns: Mapping[str, Callable[[], Any]]
-) -> tuple[bytes, dict[str, str]]:
+    inference: Inference, definition: ModelDefinition, version: int, columns: Mapping[str, Callable[[], Any]],
+    classes: Sequence[str] = (),
+) -> tuple[bytes, dict[str, str]]:  # fmt: skip
     """The response's body and headers.
 
     Args:
         columns: What makes the output tensors, by name: arrays, or lists of texts.
+        classes: Of more than two classes their names, in order.
     """
     wanted = inference.outputs
     if wanted is None:
@@ -148,9 +167,11 @@ def answer(
     document: dict[str, Any] = {"model_name": definition.name, "model_version": str(version), "outputs": outputs}
     if inference.name:
         document["id"] = inference.name
+    document |= _class_parameters(classes)
     if inference.request.warnings:
         # The protocol's parameters are texts, numbers and truth values.
-        document["parameters"] = {"warnings": encode_json(inference.request.warnings).decode()}
+        warnings = encode_json(inference.request.warnings).decode()
+        document["parameters"] = document.get("parameters", {}) | {"warnings": warnings}
     head = encode_json(document)
     if not tail:
         return head, {"content-type": "application/json"}
@@ -292,9 +313,10 @@ def _of_one_length(data: bytes, count: int) -> list[str] | None:
 def _output(name: str, values: Any, binary: bool, tail: list[bytes]) -> dict[str, Any]:
     array = None if isinstance(values, list) else np.asarray(values)
     kind = _BYTES if array is None else {"f": "FP64", "i": "INT64", "b": "BOOL"}[array.dtype.kind]
-    made: dict[str, Any] = {"name": name, "datatype": kind, "shape": [len(values)]}
-    if not binary:
-        made["data"] = values if array is None else array.tolist()
+    shape = [len(values)] if array is None else list(array.shape)
+    made: dict[str, Any] = {"name": name, "datatype": kind, "shape": shape}
+    if not binary:  # a tensor's data may be flat, in the order of its rows
+        made["data"] = values if array is None else array.ravel().tolist()
         return made
     if array is None:
         texts = [value.encode() for value in values]

@@ -1,8 +1,8 @@
 """From clean rows to scores: the fast path where it is proven equal, the fitted pipeline everywhere else.
 
-Fast are HistGradientBoosting (its leaves by tables), random forests (treelite) and linear models (a dot product) behind
-the built-in preprocessing, and recalibrated ones of those. A fast path counts only after it gave, on golden rows and on
-rows made from them with missing and unseen values, the pipeline's scores within 1e-9.
+Fast are HistGradientBoosting (its leaves by tables; of many classes by treelite), random forests (treelite) and linear
+models (a dot product) behind the built-in preprocessing, and recalibrated ones of those. A fast path counts only after
+it gave, on golden rows and on rows made from them with missing and unseen values, the pipeline's scores within 1e-9.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.model.calibrated import Recalibrated, apply_map
+from perennial.model.scores import class_scores, is_many, known_scores
 from perennial.serving.protocol.columns import Row, Rows, columns_of
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.protocol.schema import Schema
@@ -54,12 +55,13 @@ class Proof:
 
 
 def pipeline_scores(pipeline: Any, frame: Any, task: Task) -> Floats:
-    """P(positive), or the predicted value: float64 of shape (n,)."""
+    """P(positive) or the predicted value: float64 of shape (n,); each of many classes' probability: (n, k)."""
     raw = pipeline.predict_proba(frame) if task == "classification" else pipeline.predict(frame)
     scores = np.asarray(raw, dtype=np.float64)
     if task == "classification":
-        column = list(pipeline.classes_).index(1) if hasattr(pipeline, "classes_") else 1
-        scores = scores[:, column]
+        scores = class_scores(scores, getattr(pipeline, "classes_", None))
+        if is_many(scores):
+            return scores
     return np.ascontiguousarray(scores.reshape(len(scores), -1)[:, 0] if scores.ndim > 1 else scores)
 
 
@@ -69,7 +71,7 @@ class Scorer:
     Args:
         pipeline: Fitted on feature frames; a `Recalibrated` one or not.
         schema: Of its rows.
-        task: classification gives P(positive), regression the value.
+        task: classification gives P(positive), or of many classes each one's probability, regression the value.
         probes: Clean rows to prove the fast path on.
         fast_rows: By kind, up to how many rows the fast path serves, where that was measured before.
     """
@@ -97,7 +99,7 @@ class Scorer:
         return min(self.proof.fast_rows, _INLINE_ROWS.get(self.proof.kind, _FEW_INLINE_ROWS))
 
     def score(self, rows: Rows) -> Floats:
-        """float64 of shape (n,), by the quicker path for so many rows.
+        """float64 of shape (n,), or (n, k), by the quicker path for so many rows.
 
         Raises:
             Problem: 422 where the model refuses a row or has no finite score for it.
@@ -215,13 +217,17 @@ def _trees(
     import treelite
 
     predict = treelite.gtil.predict
+    many = task == "classification" and len(estimator.classes_) > 2
+    margins = many and not float32  # treelite's own softmax is one of single precision
     column = list(estimator.classes_).index(1) if task == "classification" else 0
 
     def scores(rows: Rows) -> Floats:
         values = encode(rows)
         if float32:  # scikit-learn's forests compare in single precision
             values = values.astype(np.float32).astype(np.float64)
-        made = predict(model, np.ascontiguousarray(values), nthread=1).reshape(len(values), -1)
+        made = predict(model, np.ascontiguousarray(values), nthread=1, pred_margin=margins).reshape(len(values), -1)
+        if many:
+            return _shares(made) if margins else np.ascontiguousarray(made, dtype=np.float64)
         # Boosting gives P(positive) alone, a forest both classes.
         return np.ascontiguousarray(made[:, column if made.shape[1] > 1 else 0], dtype=np.float64)
 
@@ -229,6 +235,8 @@ def _trees(
 
 
 def _linear(estimator: Any, encode: Callable[[Rows], Floats], task: Task) -> Callable[[Rows], Floats]:
+    if task == "classification" and len(estimator.classes_) > 2:
+        return _softmax(estimator, encode)
     weights = np.asarray(estimator.coef_, dtype=np.float64).reshape(-1)
     intercept = float(np.ravel(estimator.intercept_)[0])
     sign = 1.0
@@ -242,6 +250,23 @@ def _linear(estimator: Any, encode: Callable[[Rows], Floats], task: Task) -> Cal
         return np.asarray(expit(sign * raw) if task == "classification" else raw, dtype=np.float64)
 
     return scores
+
+
+def _softmax(estimator: Any, encode: Callable[[Rows], Floats]) -> Callable[[Rows], Floats]:
+    """A linear model of many classes."""
+    weights = np.ascontiguousarray(np.asarray(estimator.coef_, dtype=np.float64).T)
+    intercept = np.asarray(estimator.intercept_, dtype=np.float64)
+
+    def scores(rows: Rows) -> Floats:
+        return _shares(encode(rows) @ weights + intercept)
+
+    return scores
+
+
+def _shares(raw: Floats) -> Floats:
+    """Softmax by row."""
+    made = np.exp(raw - raw.max(axis=1, keepdims=True))
+    return np.asarray(made / made.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _hardened(probes: list[Row], schema: Schema) -> list[Row]:
@@ -260,7 +285,7 @@ def _hardened(probes: list[Row], schema: Schema) -> list[Row]:
 
 def _finite(scores: Floats) -> Floats:
     if not np.isfinite(scores).all():
-        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        row = int(np.flatnonzero(~known_scores(scores))[0])
         raise Problem(422, f"row {row} (counted from 0): the model has no finite score for it", row=row)
     return scores
 

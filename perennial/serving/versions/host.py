@@ -296,6 +296,8 @@ class Host:
             champion.schema.columns, champion.schema.kinds
         ):  # fmt: skip
             watch.note, made = f"version {made.version} reads other columns than the champion", None
+        if made is not None and made.many != champion.many:
+            watch.note, made = f"version {made.version} answers other classes than the champion", None
         if watch.note and watch.note != before:
             facts = {"model": definition.name, "candidate": serving.candidate, "reason": watch.note}
             LOG.warning("nobody gets canary and shadow", extra={"facts": facts})

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated
 from perennial.model.canonical import spelled
 from perennial.model.known import stored_frame
+from perennial.model.scores import likeliest, score_array
 from perennial.model.truth import ZERO_ONE, Classes, declared_classes
 from perennial.serving.protocol.columns import Row
 from perennial.serving.protocol.schema import Kind, Schema
@@ -33,6 +35,12 @@ _SCORE = "_score"
 _PROBES = 200
 
 
+@lru_cache(maxsize=64)
+def _classes_of(told: str) -> Classes:
+    """Of a manifest; asked for at each request."""
+    return Classes(*json.loads(told))
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A version that passed its checks.
@@ -40,7 +48,8 @@ class LoadedModel:
     Attributes:
         manifest: What its promotion wrote.
         definition: The model's definition as it is now; the columns are the version's own.
-        score_bins: Lower ends of bins for the scores' distribution: tenths, or deciles of a regression's golden scores.
+        score_bins: Lower ends of bins for the scores' distribution: tenths (of many classes of the likeliest's), or
+            deciles of a regression's golden scores.
         golden_rows: How many rows it proved itself on.
         golden_difference: The largest between golden and recomputed scores.
         loaded_seconds: How long loading and checking took.
@@ -60,11 +69,11 @@ class LoadedModel:
 
     @property
     def classes(self) -> Classes | None:
-        """What 0 and 1 mean for this version; None for regression."""
+        """What the codes mean for this version; None for regression."""
         if self.definition.task != "classification":
             return None
         if told := self.manifest.get("classes"):
-            return Classes(*json.loads(str(told)))
+            return _classes_of(str(told))
         # Registered before versions carried their classes.
         positive = self.definition.positive
         return declared_classes(self.definition) or (Classes(f"not {positive}", positive) if positive else ZERO_ONE)
@@ -80,8 +89,16 @@ class LoadedModel:
         same = all(told.get(name) == value for name, value in serving.cost.model_dump().items())
         return float(told["value"]) if told and same else serving.cost.calibrated_threshold
 
-    def words(self, scores: Sequence[float]) -> list[str]:
-        """The answers as the target's own words; empty for regression."""
+    @property
+    def many(self) -> Classes | None:
+        """The classes, where there are more than two."""
+        classes = self.classes
+        return classes if classes is not None and classes.many else None
+
+    def words(self, scores: Sequence[Any]) -> list[str]:
+        """The answers as the target's own words, of many classes the likeliest one; empty for regression."""
+        if (many := self.many) is not None:
+            return [many.label(code) for code in likeliest(np.array(scores, ndmin=2))]
         classes, threshold = self.classes, self.threshold
         return [] if classes is None else [classes.label(float(score >= threshold)) for score in scores]
 
@@ -163,7 +180,7 @@ def golden_rows(golden: pd.DataFrame, schema: Schema) -> list[Row]:
 def _golden_difference(
     pipeline: Any, golden: pd.DataFrame, schema: Schema, rows: list[Row], definition: ModelDefinition
 ) -> float:
-    wanted = golden[_SCORE].to_numpy(dtype=np.float64)
+    wanted = score_array(golden[_SCORE])
     if not len(wanted):
         raise RegistryError(f"{definition.name}: the version has no golden rows", "Retrain it")
     # Training may have seen images as paths; the API never opens a path that a client names, but these are ours.
@@ -175,7 +192,7 @@ def _golden_difference(
         raise RegistryError(
             f"{definition.name}: the version fails on its golden rows: {error}", "Retrain it"
         ) from error
-    difference = float(np.max(np.abs(found - wanted)))
+    difference = float(np.max(np.abs(found - wanted))) if found.shape == wanted.shape else math.inf
     scale = 1.0 if definition.task == "classification" else max(1.0, float(np.max(np.abs(wanted))))
     if not difference <= definition.gate.golden_tolerance * scale:
         raise RegistryError(

@@ -63,7 +63,8 @@ def prove(definition: ModelDefinition, *, model: Path, golden: Path, digest: str
         shutil.copytree(model, folder / "model")
         shutil.copy2(golden, folder / GOLDEN_FILE)
         request = {
-            "definition": definition.model_dump(mode="json"), "path": str(definition.path or ""), "folder": name,
+            "definition": definition.model_dump(mode="json", exclude_unset=True),
+            "path": str(definition.path or ""), "folder": name,
             "manifest": {"model": definition.name, "version": version, "digest": digest},
         }  # fmt: skip
         answer = _prover().ask(request)
@@ -104,8 +105,10 @@ class _Prover:
             except BrokenPipeError:
                 line = b""
             if not line:
+                self._process.wait()  # all that it had to say is written
+                last = self._last_words()
                 self.stop()
-                return {"problem": f"it ended at its start: {self._last_words()}", "remedy": "Run `make setup`"}
+                return {"problem": f"it ended at its start: {last}", "remedy": "Run `make setup`"}
             found: dict[str, Any] = json.loads(line)
             return found
 
@@ -113,7 +116,7 @@ class _Prover:
         """End the process, if it is ours: a forked child has only a copy of its handle."""
         if self.owner != os.getpid():
             return
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
@@ -144,10 +147,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from perennial.serving.versions.model import load_version
 
     started = time.perf_counter()
-    definition = ModelDefinition.model_validate(request["definition"])
-    if request["path"]:
-        definition = definition.model_copy(update={"path": Path(request["path"])})
     try:
+        definition = ModelDefinition.model_validate(request["definition"])
+        if request["path"]:
+            definition = definition.model_copy(update={"path": Path(request["path"])})
         loaded = load_version(Path(request["folder"]), request["manifest"], definition)
     except PerennialError as error:
         return {"problem": error.problem, "remedy": error.remedy}

@@ -10,8 +10,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -224,6 +225,8 @@ class Api:
         document: dict[str, Any] = {
             "predictions": predictions, "model": served.champion.name, "version": scored.version, "ids": scored.ids,
         }  # fmt: skip
+        if (many := served.champion.many) is not None:
+            document["classes"] = many.names
         if scored.versions is not None:
             document["versions"] = scored.versions
         if scored.control is not None:
@@ -253,16 +256,17 @@ class Api:
         scored = await service.score(served, inference.request, call.arrived_ns)
         scores = np.array(scored.scores, dtype=np.float64)
         versions = scored.versions or [scored.version] * len(scores)
-        columns = {
+        words, many = partial(served.champion.words, scored.scores), served.champion.many
+        columns: dict[str, Callable[[], Any]] = {
             "probability": lambda: scores,
             "prediction": lambda: scores,
-            "label": lambda: (scores >= served.champion.threshold).astype(np.int64),
-            "word": lambda: served.champion.words(scored.scores),
+            "label": lambda: words() if many else (scores >= served.champion.threshold).astype(np.int64),
+            "word": words,
             "id": lambda: scored.ids,
             "version": lambda: np.array(versions, dtype=np.int64),
             "control": lambda: np.array(scored.control or [False] * len(scores), dtype=np.bool_),
         }
-        content, headers = v2.answer(inference, definition, scored.version, columns)
+        content, headers = v2.answer(inference, definition, scored.version, columns, many.names if many else ())
         kind = headers.pop("content-type")
         seconds = (time.perf_counter_ns() - call.arrived_ns) / 1e9
         service.metrics.observe(served.champion.name, "v2", seconds, len(scored.ids))
@@ -341,7 +345,8 @@ class Api:
 
     async def _metadata(self, call: Call) -> Answer:
         champion = self._of_version(call).champion
-        return json_answer(v2.metadata(champion.definition, champion.schema, [champion.version]))
+        classes = champion.many.names if champion.many else ()
+        return json_answer(v2.metadata(champion.definition, champion.schema, [champion.version], classes))
 
     async def _model_ready(self, call: Call) -> Answer:
         champion = self._of_version(call).champion
@@ -369,6 +374,12 @@ def _predictions(scored: Scored, output: str, champion: LoadedModel) -> Sequence
     definition = champion.definition
     if definition.task == "regression" or output == "probability":
         return scored.scores
+    if champion.many is not None:
+        words = champion.words(scored.scores)
+        if output in ("label", "word"):
+            return words
+        pairs = zip(words, scored.scores, strict=True)
+        return [{"label": word, "probability": score} for word, score in pairs]
     threshold = champion.threshold
     if output == "label":
         return [int(score >= threshold) for score in scored.scores]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from perennial.model.truth import code_one
+from perennial.model.numbers import number
+from perennial.model.truth import Classes, code_one
 from perennial.serving.protocol.problems import CODES
 from perennial.serving.protocol.v2 import DATATYPES, metadata, output_names
 from perennial.serving.versions.model import LoadedModel
@@ -49,7 +51,12 @@ def invocations(
 ) -> dict[str, Any]:
     columns = list(model.schema.columns)
     cells = [example[column] for column in columns]
-    score = {"type": "number"}
+    score: dict[str, Any] = {"type": "number"}
+    label: dict[str, Any] = {"type": "integer"}
+    if model.many is not None:
+        count = len(model.many.names)
+        score = {"type": "array", "items": score, "minItems": count, "maxItems": count}
+        label = {"enum": list(model.many.names)}
     output: dict[str, Any] = {
         "name": "output",
         "in": "query",
@@ -89,7 +96,7 @@ def invocations(
     }
     if model.definition.task == "classification":
         extras["params"]["properties"] = {"output": output["schema"]}
-    both = {"type": "object", "properties": {"label": {"type": "integer"}, "probability": score}}
+    both = {"type": "object", "properties": {"label": label, "probability": score}}
     return {
         "operationId": f"invocations-{name}",
         "summary": f"Score rows with {name}",
@@ -131,6 +138,7 @@ def invocations(
                     "version": {"type": "integer", "description": "The champion's."},
                     "versions": {"type": "array", "items": {"type": "integer"}, "description": "With a canary."},
                     "ids": {"type": "array", "items": {"type": "string"}},
+                    **_class_order(model),
                     "control": {"type": "array", "items": {"type": "boolean"}, "description": "Leave these untreated."},
                     "warnings": {"type": "array", "items": {"type": "object"}, "description": "Unknown categories."},
                 },
@@ -140,14 +148,28 @@ def invocations(
     }
 
 
+def _class_order(model: LoadedModel) -> dict[str, Any]:
+    if model.many is None:
+        return {}
+    told = "In the order of each row's probabilities."
+    return {"classes": {"const": list(model.many.names), "description": told}}
+
+
+def _numbers_of(classes: Classes) -> list[float]:
+    """0, 1, and classes that are numbers, as numbers."""
+    found = [read for word in classes.names if (read := number(word)) is not None and math.isfinite(read)]
+    return [int(each) if float(each).is_integer() else each for each in dict.fromkeys([0, 1, *found])]
+
+
 def labels(name: str, model: LoadedModel) -> dict[str, Any]:
     classes = model.classes
     truth: dict[str, Any] = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": _NUMBER}]}
     if classes is not None:
         # Whatever may mean a class is asked of the code that will read it.
-        words = (*dict.fromkeys([*classes.names, *_TRUTHS]), 0, 1, True, False)
+        words = (*dict.fromkeys([*classes.names, *_TRUTHS]), *_numbers_of(classes), True, False)
+        short = "" if classes.many else "; 0/1, true/false where that is clear."
         truth = {
-            "description": f"{classes.negative!r} or {classes.positive!r}; 0/1, true/false where that is clear.",
+            "description": f"{classes.told()}{short}",
             "enum": [word for word in words if code_one(word, "classification", classes) is not None],
         }
     columns = model.definition.data.id_columns
@@ -172,7 +194,7 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
     }  # fmt: skip
     several = {"type": "array", "minItems": 1, "items": label}
     whole = {"type": "object", "required": ["labels"], "properties": {"labels": several}, "additionalProperties": False}
-    example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.positive if classes else 1}]}
+    example = {"labels": [{"id": "an-id-from-an-answer", "truth": classes.names[-1] if classes else 1}]}
     return {
         "operationId": f"labels-{name}",
         "summary": f"Give the truth of earlier rows of {name}",
@@ -216,12 +238,13 @@ def reviews(name: str, model: LoadedModel) -> dict[str, Any]:
     }
     several = {"type": "array", "minItems": 1, "items": one}
     whole = {"type": "object", "required": ["answers"], "properties": {"answers": several}}
-    example = {"id": "an-id-of-the-queue", "author": "anna", "truth": classes.positive if classes else 1, "seconds": 4}
+    example = {"id": "an-id-of-the-queue", "author": "anna", "truth": classes.names[-1] if classes else 1, "seconds": 4}
     item: dict[str, Any] = {
         "type": "object",
         "properties": {
             "id": {"type": "string"}, "time": {"type": "string"}, "features": {"type": "object"},
-            "score": {"type": "number"}, "choices": {"type": "array", "items": {"type": "string"}},
+            "score": {"type": "number"}, "predicted": {"type": ["string", "null"]},
+            "choices": {"type": "array", "items": {"type": "string"}},
             "again": {"type": "boolean", "description": "People disagree about it."}, "expires_at": {"type": "string"},
         },
     }  # fmt: skip

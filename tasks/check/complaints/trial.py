@@ -26,6 +26,7 @@ HELP_SIGMAS = 2.0
 LASTING_WINDOWS = 4.0
 TRIED_ROWS = 3_000
 TRIED_COLUMNS = 25
+TRIED_CLASSES = 5
 SMOOTHING = 10.0
 _TREES: Mapping[str, Any] = {
     "n_estimators": 40, "max_depth": 3, "learning_rate": 0.15, "subsample": 0.5, "min_samples_leaf": 10,
@@ -120,8 +121,9 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
 
 
 def hold_trial(
-    suspects: pd.DataFrame, sound: pd.DataFrame, column: str | None, *, undo: tuple[float, float] | None
-) -> Findings:
+    suspects: pd.DataFrame, sound: pd.DataFrame, column: str | None, *, undo: tuple[float, float] | None,
+    classes: int = 0,
+) -> Findings:  # fmt: skip
     """Fit the small models and compare them.
 
     Args:
@@ -129,38 +131,59 @@ def hold_trial(
         sound: Rows that nobody doubts, in order of time, with the same columns.
         column: The feature in question; None where the rows are.
         undo: Factor and shift of a conversion that may have been made.
+        classes: Of more than two classes how many: then the truth is a code, and each class's chance is learned.
     """
+    targets = _targets(suspects, classes)
     suspects, sound = _spaced(suspects), _spaced(sound)
     masked = suspects if column is None else suspects.assign(**{column: _nothing(suspects[column])})
     half, most = len(suspects) // 2, int(len(sound) * 0.6)
     later = _compare(
         with_it=(pd.concat([sound, suspects[:half]]), suspects[half:]),
         without=(sound if column is None else pd.concat([sound, masked[:half]]), masked[half:]),
+        targets=targets,
     )
     kept = None
     # Rows that are not learned at all: sound ones of another time would lose by it, and it would say nothing.
     if column is not None and len(sound) - most >= len(suspects) // 10 and len(sound) - most >= 30:
         first, held = sound[:most], sound[most:]
-        kept = _compare(with_it=(pd.concat([first, suspects]), held), without=(pd.concat([first, masked]), held))
+        pairs = ((pd.concat([first, suspects]), held), (pd.concat([first, masked]), held))
+        kept = _compare(with_it=pairs[0], without=pairs[1], targets=targets)
     undone = None
     if undo is not None and column is not None and len(sound):
         as_before = suspects.assign(**{column: (suspects[column] - undo[1]) / undo[0]})
-        undone = _compare(with_it=(sound, as_before), without=(sound, suspects))
+        undone = _compare(with_it=(sound, as_before), without=(sound, suspects), targets=targets)
     return Findings(later=later, sound=kept, undone=undone)
 
 
 def _compare(
-    *, with_it: tuple[pd.DataFrame, pd.DataFrame], without: tuple[pd.DataFrame, pd.DataFrame]
-) -> Effect | None:
-    """Each a pair: what is learned, and the rows judged; None where nothing can be learned."""
+    *, with_it: tuple[pd.DataFrame, pd.DataFrame], without: tuple[pd.DataFrame, pd.DataFrame],
+    targets: tuple[float | None, ...],
+) -> Effect | None:  # fmt: skip
+    """Each a pair: what is learned, and the rows judged; None where nothing can be learned.
+
+    Args:
+        targets: Codes of classes, each against the rest, whose losses add up; None is the truth as it is.
+    """
     if not min(len(part) for part in (*with_it, *without)):
         return None
-    truth = with_it[1]["_truth"].to_numpy(dtype=np.float64)
-    losses = [(truth - _answers(*pair)) ** 2 for pair in (with_it, without)]
+    losses = [np.sum([_squares(*pair, target) for target in targets], axis=0) for pair in (with_it, without)]
     saved, level = mean_loss(losses[1] - losses[0]), float(losses[1].mean())
     if not level > 0 or not np.isfinite(saved.standard_error):
         return None
-    return Effect(saved.mean / level, saved.standard_error / level, len(truth))
+    return Effect(saved.mean / level, saved.standard_error / level, len(with_it[1]))
+
+
+def _targets(rows: pd.DataFrame, classes: int) -> tuple[float | None, ...]:
+    """The most frequent classes of many; of two, and of numbers, the truth itself."""
+    if classes <= 2:
+        return (None,)
+    return tuple(float(code) for code in rows["_truth"].value_counts().index[:TRIED_CLASSES])
+
+
+def _squares(learned: pd.DataFrame, judged: pd.DataFrame, target: float | None) -> Floats:
+    if target is not None:
+        learned, judged = (part.assign(_truth=(part["_truth"] == target).astype(float)) for part in (learned, judged))
+    return np.asarray((judged["_truth"].to_numpy(dtype=np.float64) - _answers(learned, judged)) ** 2)
 
 
 def _answers(learned: pd.DataFrame, judged: pd.DataFrame) -> Floats:

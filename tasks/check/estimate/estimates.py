@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perennial.model.scores import constant_scores, is_many, shares
 from tasks.calibration.fit import Recalibrator, fit_recalibration
 from tasks.check.reference import Reference
 from tasks.measures.profiles import column_codes, describe_texts
@@ -77,12 +78,16 @@ def estimate_class_loss(
     """Confidence-based: the raw scores' calibration is fitted on labelled rows and believed on the window.
 
     Args:
-        truth, raw: Shape (n,) each, labelled rows in order of time; at most FITTED_ROWS evenly spaced ones are used.
-        window_raw: Shape (m,): the window's raw scores; at most ESTIMATED_ROWS evenly spaced in rank are used.
+        truth, raw: Shape (n,) each, raw of many classes (n, k): labelled rows in order of time; at most FITTED_ROWS
+            evenly spaced ones are used.
+        window_raw: Shape (m,), or (m, k): the window's raw scores; at most ESTIMATED_ROWS evenly spaced in rank are
+            used.
         in_force: The map behind which the champion answers; None where it answers with its own score.
         loss: The loss per row.
     """
     spaced = slice(None, None, max(1, -(-len(truth) // FITTED_ROWS)))
+    if is_many(raw):
+        return _estimate_many(truth[spaced], raw[spaced], window_raw, in_force, loss)
     calibration = fit_recalibration(truth[spaced], raw[spaced], "classification", method="platt")
     ranked = np.sort(window_raw)
     if len(ranked) > ESTIMATED_ROWS:
@@ -101,6 +106,37 @@ def estimate_class_loss(
         method="CBPE",
         fitted_rows=len(truth[spaced]),
         auc=expected_auc(chance, score),
+    )
+
+
+def _estimate_many(
+    truth: Floats, raw: Floats, window_raw: Floats, in_force: Recalibrator | None, loss: str
+) -> LossEstimate:
+    """The same for many classes: every class's loss by the chance that it comes true."""
+    calibration = fit_recalibration(truth, raw, "classification", method="shifted")
+    order = np.lexsort(window_raw.T[::-1])  # as of two classes, no order of the rows matters
+    chosen = window_raw[order]
+    if len(chosen) > ESTIMATED_ROWS:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, ESTIMATED_ROWS).astype(np.int64)]
+    rows, classes = chosen.shape
+    chance = calibration.apply(chosen)
+    if calibration.method == "identity":
+        chance = constant_scores(shares(truth, classes), rows)
+    score = in_force.apply(chosen) if in_force else chosen
+    losses = np.column_stack(
+        [row_losses(np.full(rows, code, dtype=np.float64), score, loss) for code in range(classes)]
+    )
+    expected = (chance * losses).sum(axis=1)
+    variance = float((chance * (losses - expected[:, None]) ** 2).sum(axis=1).mean() + expected.var())
+    areas = [expected_auc(chance[:, code], score[:, code]) for code in range(classes)]
+    known = [area for area in areas if area is not None]
+    return LossEstimate(
+        value=float(expected.mean()),
+        standard_error=float(np.sqrt(variance / len(window_raw))),
+        rows=len(window_raw),
+        method="CBPE",
+        fitted_rows=len(truth),
+        auc=float(np.mean(known)) if known else None,
     )
 
 

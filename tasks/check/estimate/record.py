@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perennial.model.scores import known_scores, score_array
 from tasks.calibration.fit import Recalibrator
 from tasks.check.estimate.estimates import sample_ids
 from tasks.check.history import RECENT_WINDOWS, History, moment
@@ -146,11 +147,11 @@ def realise(
     found = []
     times = past["time"].to_numpy(dtype="datetime64[us]")
     versions = past["version"].astype(str).to_numpy(dtype=object)
-    raw, truth = (past[name].to_numpy(dtype=np.float64) for name in ("raw_score", "truth"))
+    raw, truth = score_array(past["raw_score"]), past["truth"].to_numpy(dtype=np.float64)
     for row in rows:
         told = row["evidence"]["estimate"]
         start, end = (np.datetime64(edge.replace(tzinfo=None), "us") for edge in past_span(row))
-        inside = (times >= start) & (times < end) & np.isin(versions, told["versions"]) & np.isfinite(raw)
+        inside = (times >= start) & (times < end) & np.isin(versions, told["versions"]) & known_scores(raw)
         known = inside & np.isfinite(truth)
         if known.sum() < minimum_rows or known.sum() < minimum_coverage * inside.sum():
             continue

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from perennial.definition import Monitoring
 from perennial.errors import DataError
+from perennial.model.scores import known_scores, own_scores, score_array
 from perennial.state.store import ROW_ID
 from tasks.check.estimate import estimates
 from tasks.check.estimate import record as estimate_record
@@ -149,15 +150,15 @@ def _record(
 def _estimate(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame) -> LossEstimate | str:
     """The estimate, or why there is none."""
     mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
-    raw = mine["raw_score"].fillna(mine["score"]) if "raw_score" in mine else mine["score"]
-    mine = mine.assign(raw_score=raw)[np.isfinite(raw.to_numpy(dtype=np.float64))]
+    raw = own_scores(mine)
+    mine = mine.assign(raw_score=raw)[known_scores(score_array(raw))]
     if len(mine) < policy.minimum_rows:
         return f"{len(mine)} predictions of this champion in the window, {policy.minimum_rows} are needed"
     if inputs.reference.task == "classification":
         known = _known_scores(inputs, policy, joined)
         if known is None:
             return _too_few(policy)
-        raw_scores = mine["raw_score"].to_numpy(dtype=np.float64)
+        raw_scores = score_array(mine["raw_score"])
         return estimates.estimate_class_loss(*known, raw_scores, inputs.recalibrator, inputs.reference.loss)
     losses = _known_losses(inputs, policy, joined)
     if losses is None:
@@ -182,8 +183,8 @@ def _known_scores(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame)
     found = [(joined["truth"], joined["raw_score"])]
     found += [] if inputs.holdout is None else [(inputs.holdout["_truth"], inputs.holdout["_score"])]
     for truths, scores in found:
-        truth, raw = truths.to_numpy(dtype=np.float64), scores.to_numpy(dtype=np.float64)
-        known = np.isfinite(truth) & np.isfinite(raw)
+        truth, raw = truths.to_numpy(dtype=np.float64), score_array(scores)
+        known = np.isfinite(truth) & known_scores(raw)
         if _usable(policy, known):
             return truth[known], raw[known]
     return None

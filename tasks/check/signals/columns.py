@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.model.scores import score_array, shares
 from tasks.check import health
 from tasks.check.complaints.complaint import Complaint, is_judgeable, read_complaints
 from tasks.check.complaints.course import tell
 from tasks.check.drift import ColumnDrift, measure_drift
 from tasks.check.history import History, moment
 from tasks.check.inputs import CheckInputs, Floats
-from tasks.check.reference import PREDICTION, Reference, RunSummary
+from tasks.check.reference import Reference, RunSummary, is_prediction, prediction_values
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.complaints import follow_complaints
 from tasks.check.signals.persistence import accepted_signal, persists
@@ -54,7 +55,7 @@ def look(
     found = [*health.check_feed(reference, window.rows, inputs.freshness, as_of, stale_after)]
     found += health.check_schema(window)
     mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
-    scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
+    scores = score_array(mine["score"])
     found += health.check_predictions(scores)
     summary, counts = None, None
     if window.readable:
@@ -88,9 +89,10 @@ def _told(
 def _counts(reference: Reference, window: WindowFacts, scores: Floats) -> Counts:
     width = reference.profile.counts.shape[2]
     counts = np.zeros((len(reference.profile.columns), width), dtype=np.int64)
+    answers = prediction_values(scores, reference.classes)
     for row, column in enumerate(reference.profile.columns):
-        if column.name == PREDICTION:
-            tally = np.bincount(column.codes(pd.Series(scores, name=PREDICTION)), minlength=column.bins + 1)
+        if is_prediction(column.name):
+            tally = np.bincount(column.codes(pd.Series(answers[column.name])), minlength=column.bins + 1)
         else:
             tally = window.columns[column.name].counts
         counts[row, : column.bins] = tally[: column.bins]
@@ -112,12 +114,14 @@ def drift_signals(
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
         return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),)
     importance = dict(reference.importance)
-    if reference.column(PREDICTION) and counts[-1].sum():
-        importance[PREDICTION] = max(importance.values(), default=1.0)
+    answered = [each.name for each in reference.profile.columns if is_prediction(each.name)]
+    if answered and counts[-1].sum():
+        # All together weigh as one: of many classes none is told apart from features by their number.
+        importance |= dict.fromkeys(answered, max(importance.values(), default=1.0) / len(answered))
     moved = [
         item
         for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
-        if item.name != PREDICTION or counts[_position(reference)].sum()
+        if not is_prediction(item.name) or counts[_position(reference, item.name)].sum()
     ]
     ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
     if not ratios:
@@ -148,12 +152,13 @@ def _undoubted(moved: Sequence[ColumnDrift], complaints: Sequence[Complaint]) ->
     standing = [item for item in complaints if item.refuses and item.firing]
     if any(item.column is None for item in standing):
         return []
-    names = {str(item.column) for item in standing} | ({PREDICTION} if standing else set())
-    return [item for item in moved if item.name.split(" · ")[0] not in names and item.name not in names]
+    names = {str(item.column) for item in standing}
+    moved = [item for item in moved if item.name.split(" · ")[0] not in names and item.name not in names]
+    return [item for item in moved if not (standing and is_prediction(item.name))]
 
 
-def _position(reference: Reference) -> int:
-    return next(i for i, column in enumerate(reference.profile.columns) if column.name == PREDICTION)
+def _position(reference: Reference, name: str) -> int:
+    return next(i for i, column in enumerate(reference.profile.columns) if column.name == name)
 
 
 def _column_signal(item: ColumnDrift) -> Signal:
@@ -172,8 +177,25 @@ def label_shift_signals(reference: Reference, joined: pd.DataFrame) -> tuple[Sig
     if not len(truth) or len(reference.target_runs) < 2:
         return ()
     usual = np.asarray(reference.target_runs)
+    if usual.ndim == 2:
+        return (_class_shift(reference.classes, usual, truth),)
     reach = float(np.abs(usual - usual.mean()).max())
     moved = float(truth.mean() - usual.mean())
     detail = f"the mean truth is {truth.mean():.4g}; in training windows {usual.min():.4g} to {usual.max():.4g}"
     source = "the furthest of the training data's windows"
     return (Signal("truth", "label", abs(moved), reach, source, abs(moved) > reach, False, detail),)
+
+
+def _class_shift(classes: Sequence[str], usual: Floats, truth: Floats) -> Signal:
+    """Of many classes the one whose share has moved furthest beyond what training windows had."""
+    reach = np.abs(usual - usual.mean(axis=0)).max(axis=0)
+    now = shares(truth, len(classes))
+    moved = np.abs(now - usual.mean(axis=0))
+    furthest = int(np.argmax(moved - reach))
+    detail = (
+        f"{classes[furthest]} is {now[furthest]:.1%} of the truth; in training windows {usual[:, furthest].min():.1%} "
+        f"to {usual[:, furthest].max():.1%}; {int((moved > reach).sum())} of {len(classes)} classes are beyond theirs"
+    )
+    source = "the furthest of the training data's windows, of the class that moved most"
+    value, limit = float(moved[furthest]), float(reach[furthest])
+    return Signal("truth", "label", value, limit, source, value > limit, False, detail)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.model.scores import known_scores, score_array
 from perennial.state.store import ROW_ID
 from tasks.check import health
 from tasks.check.complaints.complaint import Complaint, read_complaints
@@ -103,7 +104,7 @@ def _findings(
     undo = None
     if complaint.kind == "unit of" and column is not None and len(sound):
         undo = _conversion(rows[column], sound[column])
-    found = hold_trial(rows[[*features, "_truth"]], sound, column, undo=undo)
+    found = hold_trial(rows[[*features, "_truth"]], sound, column, undo=undo, classes=len(inputs.reference.classes))
     champion = _champion(complaint, inputs, history, rows)
     decimal = undo is not None and undo[1] == 0 and (undo[0] >= 10 or 0 < undo[0] <= 0.1)
     return replace(found, champion=champion, decimal=decimal, windows=windows)
@@ -133,10 +134,10 @@ def _conversion(now: pd.Series[float], before: pd.Series[float]) -> tuple[float,
 def _champion(complaint: Complaint, inputs: CheckInputs, history: History, rows: pd.DataFrame) -> Effect | None:
     """How the answers to the rows in question did, beside windows that were realised before them, or the promotion."""
     reference = inputs.reference
-    answered = rows[np.isfinite(rows["_score"].to_numpy(dtype=np.float64))]
+    answered = rows[known_scores(score_array(rows["_score"]))]
     if len(answered) < 2:
         return None
-    truth, score = (answered[name].to_numpy(dtype=np.float64) for name in ("_truth", "_score"))
+    truth, score = answered["_truth"].to_numpy(dtype=np.float64), score_array(answered["_score"])
     here = mean_loss(row_losses(truth, score, reference.loss))
     losses = _losses_before(complaint, inputs, history)
     level = float(losses.mean()) if len(losses) else reference.holdout_loss

@@ -9,26 +9,29 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.model.scores import score_column
 from tasks.calibration.carried import carried_gain
 from tasks.calibration.fit import (
-    METHODS,
     TESTED_ROWS,
     RecalibrationTest,
     Recalibrator,
     carried_strength,
     check_recalibration,
     fit_recalibration,
+    methods,
 )
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs, labelled_scores, mature_rows
 from tasks.check.signal import Signal
 from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 
+_CALLED = {"shifted": "temperature"}
+
 
 def refit_map(joined: pd.DataFrame, court: MapCourt) -> Recalibrator:
     """The map that a verdict of `recalibrate` asks for, from the raw score, fitted on the rows it was tested on."""
     truth, raw, _ = labelled_scores(joined)
-    return fit_recalibration(truth, raw, court.task, method=METHODS[court.task][0], strength=court.strength)
+    return fit_recalibration(truth, raw, court.task, method=methods(court.task, raw)[0], strength=court.strength)
 
 
 def map_court(inputs: CheckInputs, policy: Monitoring, past: pd.DataFrame | None) -> MapCourt:
@@ -43,7 +46,8 @@ def map_court(inputs: CheckInputs, policy: Monitoring, past: pd.DataFrame | None
     """
     task, usual = inputs.reference.task, inputs.reference.target_runs
     metric = inputs.metric or ("log_loss" if task == "classification" else "mse")
-    baseline = float(np.mean(usual)) if usual else float("nan")
+    mean = np.mean(usual, axis=0) if usual else None
+    baseline = float(mean) if mean is not None and not mean.ndim else mean
     strength = carried_strength(policy, inputs.label_delay)
     if past is not None:
         past = past[~past["refused"].to_numpy(dtype=bool)]
@@ -65,7 +69,7 @@ def map_test(
     truth, raw, score = labelled_scores(joined)
     task = inputs.reference.task
     if len(truth) < policy.minimum_rows:
-        return RecalibrationTest(METHODS[task][0], 0.0, float("inf"), len(truth)), ""
+        return RecalibrationTest(methods(task, raw)[0], 0.0, float("inf"), len(truth)), ""
     wanted = carried_strength(policy, inputs.label_delay)
     test = check_recalibration(truth, raw, score, task, strength=wanted)
     if test.sigmas <= policy.recalibration_sigmas:
@@ -77,7 +81,7 @@ def map_test(
         return test, ""
     rows = mature_rows(joined)
     rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
-    report = judge_mapped(rows.assign(challenger=cross_fitted(rows, court)), court)
+    report = judge_mapped(rows.assign(challenger=score_column(cross_fitted(rows, court), rows.index)), court)
     return test, "" if report.verdict == "promote" else report.reasons[0]
 
 
@@ -92,8 +96,8 @@ def map_signals(
         )
     fired = test.sigmas > policy.recalibration_sigmas and not refusal
     rested = history.recalibrated is None or as_of - history.recalibrated >= policy.recalibration_cooldown
-    does = "saves" if test.gain > 0 else "costs"
-    what = f"the score without a map ({test.note})" if test.note else f"a new {test.method.capitalize()} map"
+    does, called = "saves" if test.gain > 0 else "costs", _CALLED.get(test.method, test.method.capitalize())
+    what = f"the score without a map ({test.note})" if test.note else f"a new {called} map"
     detail = (
         f"{what} {does} {abs(test.gain):.3g} loss per row on {test.rows} mature rows, "
         f"{test.sigmas:.1f} standard errors" + (f", but the gate would not let it in: {refusal}" if refusal else "")

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
+from perennial.model.scores import known_scores, score_array
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import is_refused
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
 from tasks.check.gains import RECENT, expected_gain
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
-from tasks.check.reference import PREDICTION, Reference
+from tasks.check.reference import Reference, is_prediction
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.persistence import persists
 from tasks.measures.profiles import microseconds
@@ -35,13 +36,13 @@ def newest_mature(
     start = end - policy.window
     part = joined[(joined["time"] >= start) & (joined["time"] < end)]
     truth = part["truth"].to_numpy(dtype=np.float64)
-    known = np.isfinite(truth) & np.isfinite(part["score"].to_numpy(dtype=np.float64))
-    score = part["score"].to_numpy(dtype=np.float64)
+    score = score_array(part["score"])
+    known = np.isfinite(truth) & known_scores(score)
     weights = part["weight"].to_numpy(dtype=np.float64)[known] if "weight" in part else None
     loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss), weights=weights)
     edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
-    labelled = (part["labelled"] & np.isfinite(score)).to_numpy()
+    labelled = (part["labelled"] & known_scores(score)).to_numpy()
     covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
     judged = loss.rows >= policy.minimum_rows and covered.share >= policy.minimum_coverage
     return loss, covered, judged
@@ -153,20 +154,21 @@ def explained(
 def alike_signals(inputs: CheckInputs, joined: pd.DataFrame) -> tuple[Signal, ...]:
     """A champion that answers one value to all, while the truth varies: what is broken is the model."""
     mine = inputs.predictions[inputs.predictions["version"].astype(str).isin(inputs.versions)]
-    scores = mine["score"].to_numpy(dtype=np.float64, na_value=np.nan)
-    scores = scores[np.isfinite(scores)]
+    scores = score_array(mine["score"])
+    scores = scores[known_scores(scores)]
     if len(scores) < LEAST_ALIKE_ROWS:
         return ()
-    values, counts = np.unique(np.round(scores, 9), return_counts=True)
+    values, counts = np.unique(np.round(scores, 9), return_counts=True, axis=0)
     share = float(counts.max() / len(scores))
-    known = inputs.reference.column(PREDICTION)
-    if share < ALIKE_SHARE or (known is not None and known.bins <= 3):
+    known = [column for column in inputs.reference.profile.columns if is_prediction(column.name)]
+    if share < ALIKE_SHARE or (known and all(column.bins <= 3 for column in known)):
         return ()
     truth = joined["truth"].to_numpy(dtype=np.float64)
     truth = truth[np.isfinite(truth)]
     varied = np.array(inputs.reference.target_runs)
-    varies = bool(np.ptp(truth) > 0) if len(truth) > 1 else bool(len(varied) and np.ptp(varied) > 0)
-    detail = f"the model answers {values[counts.argmax()]:.4g} to {counts.max()} of {len(scores)} rows" + (
+    varies = bool(np.ptp(truth) > 0) if len(truth) > 1 else bool(len(varied) and np.ptp(varied, axis=0).max() > 0)
+    answer = ", ".join(f"{value:.4g}" for value in np.atleast_1d(values[counts.argmax()]))
+    detail = f"the model answers {answer} to {counts.max()} of {len(scores)} rows" + (
         ": it has learned nothing, while the truth varies" if varies else "; there is no truth yet that says otherwise"
     )
     source = "share of one answer, while the truth varies; fixed"

@@ -15,8 +15,6 @@ from perennial.review.events import Known, read_reviews
 from perennial.workspace import Workspace
 from tasks.review.label_studio import page, read_export, tasks
 from tasks.steps.review.answers import answer, desk_of
-from tasks.steps.review.fill import threshold_of
-from tasks.steps.score import require_champion
 
 _CLOCKS_DIFFER, _TICK = timedelta(minutes=5), timedelta(microseconds=1)
 
@@ -64,11 +62,8 @@ def export_tasks(workspace: Workspace, definition: ModelDefinition, target: Path
     items = desk.items(as_of)
     # Gold rows go along: who labels must not see which they are.
     chosen = sorted((item for item in items.values() if item.waits or item.state == "gold"), key=lambda i: i.offer.id)
-    threshold = 0.5
-    if definition.task == "classification":
-        threshold = threshold_of(definition, require_champion(workspace.registry, definition.name, as_of=as_of))
     versions = {item.offer.id: item.offer.version for item in chosen}
-    document = tasks(desk.shown(chosen), versions, definition, threshold=threshold)
+    document = tasks(desk.shown(chosen), versions, definition)
     beside = target.with_suffix(".xml")
     target.write_text(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8")
     beside.write_text(page(definition, desk.classes), encoding="utf-8")

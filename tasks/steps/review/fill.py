@@ -18,6 +18,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
+from perennial.model.scores import is_many, likeliest, score_array
+from perennial.model.truth import Classes
 from perennial.review.desk import Desk
 from perennial.review.events import Reviews, read_reviews, write_events
 from perennial.state.registry import Version
@@ -103,11 +105,24 @@ def gather_pool(
     made = made.sort_values("predicted_at", kind="stable").drop_duplicates("id", ignore_index=True)
     known = known_labels(store, model, as_of=as_of, ids=made["id"])["id"] if len(made) else made["id"]
     made = made[~made["id"].isin(list(known)) & made["score"].notna()].reset_index(drop=True)
-    rows = made[["id", "time", "score", "version"]].assign(
-        unfamiliar=_unfamiliar(workspace, definition, champion, made, as_of)
-    )
-    threshold = None if definition.task == "regression" else threshold_of(definition, champion)
-    return Pool(rows, _gold(store, definition, reviews, as_of), threshold)
+    classes = known_coding(store, definition).classes
+    said = _said(made["score"], classes, threshold_of(definition, champion))
+    strange = _unfamiliar(workspace, definition, champion, made, as_of)
+    rows = pd.concat([made[["id", "time", "version"]], said], axis=1).assign(unfamiliar=strange)
+    return Pool(rows, _gold(store, definition, reviews, champion, as_of))
+
+
+def _said(scores: pd.Series[Any], classes: Classes | None, threshold: float) -> pd.DataFrame:
+    """What was answered: score (of the likeliest class, where there are more than two), predicted and margin."""
+    given = score_array(scores)
+    if classes is None:
+        return pd.DataFrame({"score": given, "predicted": None, "margin": np.nan}, index=scores.index)
+    codes = likeliest(given, threshold)
+    words = [classes.label(code) for code in codes]
+    if not is_many(given):
+        return pd.DataFrame({"score": given, "predicted": words, "margin": np.abs(given - threshold)})
+    ordered = np.sort(given, axis=1)
+    return pd.DataFrame({"score": ordered[:, -1], "predicted": words, "margin": ordered[:, -1] - ordered[:, -2]})
 
 
 def threshold_of(definition: ModelDefinition, version: Version) -> float:
@@ -159,9 +174,12 @@ def _ranges(sample: pd.DataFrame, definition: ModelDefinition) -> Mapping[str, t
     return found
 
 
-def _gold(store: Store, definition: ModelDefinition, reviews: Reviews, as_of: datetime) -> pd.DataFrame:
-    """Predicted rows whose truth came with the data: id, truth, score and version."""
-    nothing = pd.DataFrame({"id": [], "time": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
+def _gold(
+    store: Store, definition: ModelDefinition, reviews: Reviews, champion: Version, as_of: datetime
+) -> pd.DataFrame:
+    """Predicted rows whose truth came with the data, as `Pool` has them."""
+    columns = ("id", "time", "truth", "score", "predicted", "version")
+    nothing = pd.DataFrame({name: [] for name in columns}).astype({"id": "str"})
     if not definition.review.gold_share:
         return nothing
     classes = known_coding(store, definition).classes
@@ -173,7 +191,9 @@ def _gold(store: Store, definition: ModelDefinition, reviews: Reviews, as_of: da
     truths = pd.Series(words, index=labels["id"].to_numpy(), dtype=object)
     where = among("id", list(truths.index)) & (pc.field("predicted_at") <= as_of)
     made = store.frame(definition.name, "predictions", columns=["id", "time", "score", "version"], where=where)
-    return made.drop_duplicates("id").assign(truth=lambda rows: rows["id"].map(truths)).reset_index(drop=True)
+    made = made[made["score"].notna()].drop_duplicates("id").reset_index(drop=True)
+    said = _said(made["score"], classes, threshold_of(definition, champion))
+    return made.assign(truth=made["id"].map(truths), score=said["score"], predicted=said["predicted"])
 
 
 def _seed(model: str, key: str) -> int:

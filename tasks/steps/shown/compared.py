@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError
+from perennial.model.scores import is_many, of_truth
 from perennial.state.registry import Version
 from perennial.state.store import ROW_ID, ROW_TIME, Store
 from perennial.workspace import Workspace
@@ -39,7 +40,7 @@ class Side:
 
     Attributes:
         learned: So many of the rows lie within its training, which flatters it.
-        calibration: Share that came true at a probability of 0, 0.01, …, 1, None where undefined; of classes only.
+        calibration: Share that came true at a probability of 0, 0.01, …, 1, None where undefined; of two classes only.
     """
 
     version: int
@@ -60,7 +61,12 @@ class SliceBeside:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A row on which the two answer very differently."""
+    """A row on which the two answer very differently.
+
+    Attributes:
+        left, right: Their answers; of many classes the probability that each gave to what came true.
+        truth: Its number, or its class's code.
+    """
 
     id: str
     time: str
@@ -186,7 +192,7 @@ def _side(
 ) -> Side:
     until = pd.Timestamp(version.tag("trained_until"))
     calibration: list[float | None] = []
-    if definition.task == "classification":
+    if definition.task == "classification" and not is_many(score):
         calibration = [_known(value) for value in curves(truth, score).calibration]
         assert len(calibration) == CURVE_POINTS
     metrics = {name: _known(value) for name, value in metric_table(definition.task, truth, score).items()}
@@ -209,6 +215,8 @@ def _disagreements(
     definition: ModelDefinition, rows: pd.DataFrame, truth: np.ndarray, scores: list[np.ndarray]
 ) -> list[Disagreement]:
     apart = np.abs(scores[0] - scores[1])
+    if is_many(scores[0]):
+        apart, scores = apart.max(axis=1), [of_truth(score, truth) for score in scores]
     found = []
     for place in np.argsort(-apart, kind="stable")[:DISAGREEMENTS]:
         if not apart[place] > 0:

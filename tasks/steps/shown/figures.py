@@ -16,6 +16,7 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError
+from perennial.model.scores import score_array, score_column
 from perennial.state.registry import Version
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
@@ -123,7 +124,7 @@ def _answers(
     except PerennialError as error:
         _log.warning("no figure of the first champion of %s: %s", definition.name, error)
         return None
-    scores = pd.Series(score_rows(pipeline, definition, rows)[0], index=rows[ROW_ID])
+    scores = score_column(score_rows(pipeline, definition, rows)[0], pd.Index(rows[ROW_ID]))
     return sample.assign(first=sample["id"].map(scores)).dropna(subset="first")
 
 
@@ -131,7 +132,7 @@ def _row(rows: pd.DataFrame, column: str, loss: str) -> dict[str, Any] | None:
     """The mean loss with its interval; None of too few rows."""
     if len(rows) < LEAST_ROWS:
         return None
-    found = mean_loss(row_losses(rows["truth"].to_numpy(float), rows[column].to_numpy(float), loss))
+    found = mean_loss(row_losses(rows["truth"].to_numpy(float), score_array(rows[column]), loss))
     low, high = found.interval()
     return {"rows": found.rows, "value": found.mean, "low": low, "high": high}
 

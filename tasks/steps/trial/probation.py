@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
+from perennial.model.scores import score_column
 from perennial.state.registry import Registry, Reign, Version
 from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
@@ -128,5 +128,5 @@ def _answered(
     rows = rows.merge(known[["id"]], left_on=ROW_ID, right_on="id", how="inner").drop_duplicates(ROW_ID)
     pipeline = load_version(workspace.registry, former, definition)
     shadow = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
-    by_id = pd.DataFrame({"id": rows[ROW_ID].to_numpy(), "shadow": np.asarray(shadow)})
+    by_id = pd.DataFrame({"id": rows[ROW_ID].to_numpy(), "shadow": score_column(shadow)})
     return known.merge(by_id, on="id", how="inner")

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
+from perennial.model.scores import known_scores, own_scores, score_array, score_column
 from perennial.serving.log.shipper import SHADOW
 from perennial.state.registry import Version
 from perennial.state.store import ROW_ID, ROW_TIME, between
@@ -57,7 +58,7 @@ def rows_of_both(
         return nothing
     found = rows[[ROW_TIME, "truth"]].rename(columns={ROW_TIME: "time"})
     for name, version in (("score", newcomer), ("shadow", former)):
-        found[name] = _own_scores(workspace, definition, version, rows, start, as_of)
+        found[name] = score_column(_own_scores(workspace, definition, version, rows, start, as_of), found.index)
     return found.sort_values("time", kind="stable", ignore_index=True)
 
 
@@ -67,8 +68,8 @@ def _own_scores(
 ) -> np.ndarray:  # fmt: skip
     """The version's own score of each row: as it was logged, or made and logged now."""
     known = _logged(workspace, definition.name, version, start, as_of)
-    scores = rows[ROW_ID].map(known).to_numpy(dtype=np.float64, copy=True)
-    absent = np.isnan(scores)
+    scores = score_array(rows[ROW_ID].map(known)).copy()
+    absent = ~known_scores(scores)
     if absent.any():
         unscored = rows[absent].drop(columns=["id", "truth"]).reset_index(drop=True)
         score, raw = score_rows(load_version(workspace.registry, version, definition), definition, unscored)
@@ -76,6 +77,8 @@ def _own_scores(
             workspace.store, f"{definition.name}/{SHADOW}", unscored, score, raw=raw,
             version=int(base_version(version)), as_of=as_of, origin="check",
         )  # fmt: skip
+        if absent.all():
+            return raw
         scores[absent] = raw
     return scores
 
@@ -87,5 +90,4 @@ def _logged(workspace: Workspace, model: str, version: Version, start: datetime,
     tables = [workspace.store.frame(name, "predictions", where=where) for name in (model, f"{model}/{SHADOW}")]
     logged = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     logged = logged.sort_values("predicted_at", kind="stable").drop_duplicates("id")
-    raw = logged["raw_score"].fillna(logged["score"]) if "raw_score" in logged else logged["score"]
-    return pd.Series(raw.to_numpy(dtype=np.float64), index=logged["id"].astype("str"))
+    return own_scores(logged).set_axis(logged["id"].astype("str"))

@@ -22,6 +22,7 @@ from perennial.settings import PROJECT_ROOT
 from tasks.steps.review.fill import fill_reviews
 
 
+@pytest.mark.process
 def test_opening_costs_no_prefect(tmp_path: Path) -> None:
     program = (
         "import sys, perennial\n"

@@ -87,6 +87,54 @@ def test_two_classes_are_learnt_and_told() -> None:
     assert learn_classes(pd.Series([None, None]), define()) is None
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["setosa", "virginica", "versicolor"] * 5, ("setosa", "versicolor", "virginica")),
+        ([10, 9, 2] * 5 + [None], ("2", "9", "10")),
+        (["b"] * 60 + ["a"] * 40 + ["c"] * 129 + ["slip"], ("a", "b", "c")),  # a rarity is no class
+    ],
+)
+def test_many_classes_are_learnt_in_order(values: Any, names: tuple[str, ...]) -> None:
+    learnt = learn_classes(pd.Series(values, dtype=object), define())
+    assert learnt is not None
+    assert learnt[0] == Classes(*names)
+    assert coded(list(names), learnt[0]) == list(range(len(names)))
+
+
+def test_of_many_classes_nothing_is_folded_or_shortened() -> None:
+    classes = Classes("0", "1", "2")
+    assert [classes.code(value) for value in (0, 2.0, "1", True, 3, None)] == [0, 2, 1, None, None, None]
+    truth, refused = code_truth(pd.Series(["0", "3", True], dtype=object), define(), classes)
+    assert np.isnan(truth[1:]).all()
+    assert "'3' is none of the 3 classes: '0', '1', '2'" in refused[1]
+    assert classes.means(Classes("0", "1", "2"))
+    assert not classes.means(Classes("1", "0", "2"))
+    assert not ZERO_ONE.means(classes)
+    assert not classes.means(ZERO_ONE)
+    with pytest.raises(ValueError, match="too many values"):
+        _ = classes.positive
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"classes": ["a", "b", "c"], "positive": "a"}, "of 3 classes none is the positive one"),
+        ({"classes": ["a", "b", "c"], "serving": {"threshold": 0.5}}, "serving.threshold belongs to two classes"),
+        ({"classes": ["a", "b", "a"]}, "classes: a is named twice"),
+        ({"classes": ["a"]}, "a target has two to 200, not 1"),
+    ],
+)
+def test_what_many_classes_can_not_mean_is_refused_by_name(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        define(**changes)
+
+
+def test_a_threshold_is_refused_where_many_classes_are_learnt() -> None:
+    with pytest.raises(DataError, match=r"even has 3 classes: .*serving\.threshold is for two"):
+        learn_classes(pd.Series(["a", "b", "c"] * 5), define(serving={"threshold": 0.4}))
+
+
 def test_a_rare_third_value_is_left_to_be_refused_by_row() -> None:
     values = pd.Series(["no"] * 60 + ["yes"] * 38 + ["unknown", "Yes"])
     learnt = learn_classes(values, define(positive="yes"))
@@ -98,7 +146,8 @@ def test_a_rare_third_value_is_left_to_be_refused_by_row() -> None:
     ("values", "positive", "problem"),
     [
         (["no", "yes"], "Yes", r"positive: 'Yes' never occurs in even, which has 'no' \(50.0%\), 'yes' \(50.0%\)"),
-        (["a", "b", "c"] * 5, None, "even has 3 values and which two are the classes is not clear"),
+        (["a"] * 12 + ["b"] * 7 + ["c"], None, "even has 3 values: .* Whether 'c' is a class is not clear"),
+        ([f"value {number}" for number in range(300)], None, "even has 300 values, too many and too rare each"),
         (["setosa", "virginica", "versicolor"], "setosa", "which two are the classes is not clear"),
         (["late"], None, "even has one class so far, 'late': the other can't be known"),
     ],
@@ -125,8 +174,8 @@ def test_a_regressions_truth_is_a_finite_number() -> None:
     [
         ({"positive": True}, "quote it"),
         ({"classes": [False, True]}, "quote it"),
-        ({"classes": ["a"]}, "a target has two, not 1"),
-        ({"classes": ["a", "b", "c"]}, "a target has two, not 3"),
+        ({"classes": ["a"]}, "a target has two to 200, not 1"),
+        ({"classes": [str(number) for number in range(201)]}, "a target has two to 200, not 201"),
         ({"classes": ["a", "b"], "positive": "c"}, "'c' is none of classes: a, b"),
     ],
 )

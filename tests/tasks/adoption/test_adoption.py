@@ -9,6 +9,8 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+import small_model
+from many_model import LOOPS, MANY, many_rows
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -179,3 +181,36 @@ def test_a_model_of_our_own_form_stays_as_it_is(workspace: Workspace) -> None:
     wrapped = matched(plain, only, Classes("0", "1"))
     numbers = feature_frame(rows(6, 7), only.features)
     np.testing.assert_array_equal(wrapped.predict_proba(numbers), plain.predict_proba(rows(6, 7)[NUMERIC].to_numpy()))
+
+
+def test_a_model_of_three_classes_in_another_order(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_model, "RAW", MANY)
+    definition = define(workspace)
+    add(workspace, definition, many_rows(0, 12), as_of=day(13), history=True)
+    seen = many_rows(0, 6)
+    order = sorted(LOOPS, reverse=True)  # two, one, none: the model counts them as "none" < "one" < "two"
+    assert list(LOOPS) != order
+    team = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+        seen[NUMERIC], seen["loops"].map({name: f"{place}" for place, name in enumerate(order)})
+    )
+    with pytest.raises(DataError, match="the model answers 0, 1, 2, and the definition's classes are none, one, two"):
+        adopt(
+            workspace, definition, found_in(workspace, definition, stored(tmp_path, team, "coded.skops")),
+            trained_until=day(6), by="ana", reason="it serves today", as_of=day(13),
+        )  # fmt: skip
+    team = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen[NUMERIC], seen["loops"])
+    declared = define(workspace, classes=["two", "none", "one"])
+    adopted = matched(team, declared, Classes("two", "none", "one"))
+    probabilities = team.predict_proba(seen[NUMERIC])
+    np.testing.assert_allclose(
+        predict_score(adopted, feature_frame(seen, declared.features), "classification"), probabilities[:, [2, 0, 1]]
+    )
+    done = adopt(
+        workspace, definition, found_in(workspace, definition, stored(tmp_path, team)), trained_until=day(6),
+        by="ana", reason="it serves today", as_of=day(13),
+    )  # fmt: skip
+    assert workspace.registry.champion("loops") == done.version
+    told = done.report.metrics
+    assert told["challenger"]["accuracy"] > told["baseline"]["accuracy"] + 0.2

@@ -18,24 +18,21 @@ from tasks.review.basis import ReviewBasis, facts, on_random_share, sentences
 from tasks.review.choosing import Pool, choose, unfamiliarity
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
-NO_GOLD = pd.DataFrame({"id": [], "time": [], "truth": [], "score": [], "version": []}).astype({"id": "str"})
+NO_GOLD = pd.DataFrame({"id": [], "time": [], "predicted": [], "truth": [], "score": [], "version": []}).astype(
+    {"id": "str"}
+)
 
 
 def pool(count: int, seed: int = 0, *, strange: int = 0, threshold: float | None = 0.5, gold: int = 0) -> Pool:
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"id": [f"r{number:05}" for number in range(count)], "score": rng.random(count), "version": 3})
     rows["time"] = pd.Timestamp(T)
+    rows["predicted"] = np.where(rows["score"] >= 0.5, "yes", "no")
+    rows["margin"] = np.nan if threshold is None else (rows["score"] - threshold).abs()
     rows["unfamiliar"] = np.where(np.arange(count) < strange, 1.0, 0.0)
-    known = pd.DataFrame(
-        {
-            "id": [f"g{number}" for number in range(gold)],
-            "time": pd.Timestamp(T),
-            "truth": "yes",
-            "score": 0.4,
-            "version": 2,
-        }
-    )
-    return Pool(rows, known if gold else NO_GOLD, threshold)
+    known = pd.DataFrame({"id": [f"g{number}" for number in range(gold)], "truth": "yes", "score": 0.4, "version": 2})
+    known = known.assign(time=pd.Timestamp(T), predicted="no")
+    return Pool(rows, known if gold else NO_GOLD)
 
 
 def chosen(made: Pool, already: Any = (), seed: int = 1, **keys: Any) -> list[Offer]:
@@ -93,7 +90,7 @@ def test_never_twice_never_too_many_and_the_same_whatever_the_order(
     first = chosen(made, seed=seed, **keys)
     ids = [offer.id for offer in first]
     assert len(ids) == len(set(ids)) == min(per_day, count)
-    shuffled = Pool(made.rows.sample(frac=1, random_state=seed), made.gold, threshold)
+    shuffled = Pool(made.rows.sample(frac=1, random_state=seed), made.gold)
     assert chosen(shuffled, seed=seed, **keys) == first
     assert not set(ids) & {offer.id for offer in chosen(made, already=ids, seed=seed, **keys)}
     assert all(0 < offer.propensity <= 1 for offer in first)

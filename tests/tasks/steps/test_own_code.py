@@ -119,7 +119,7 @@ def test_what_nobody_trusts_is_refused_before_any_tuning(workspace: Workspace) -
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nameless", r"holds <lambda> of .*churn_model.py, which does not stand at its top level. Give it a name"),
+        ("nameless", r"holds <lambda> of .*churn_model.py, which does not stand at top level. Give it a name"),
         ("failing", r"churn_model.py: line \d+: failing fails: KeyError: 'absent'. Mend it there"),
     ],
 )

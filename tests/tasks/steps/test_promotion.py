@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import small_model
 from small_model import day
@@ -12,7 +13,7 @@ from small_model import day
 from perennial.errors import ConflictError, RegistryError
 from perennial.workspace import Workspace
 from tasks.steps.promote import let_in, require_golden
-from tasks.steps.register import register_training
+from tasks.steps.register import GOLDEN_FILE, register_training
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,13 @@ def test_a_stored_model_that_predicts_otherwise_does_not_get_in(
 ) -> None:
     workspace, trained = waiting
     rows, score = trained.record.golden
-    record = replace(trained.record, key="off", golden=(rows, score + 1e-3), figures={}, tables={}, curves={})
+    record = replace(trained.record, key="off", figures={}, tables={}, curves={})
+    with pytest.raises(RegistryError, match=r"golden scores are off by 0\.001"):
+        register_training(workspace.registry, replace(record, golden=(rows, score + 1e-3)))
     version = register_training(workspace.registry, record)
+    (golden,) = workspace.home.rglob(f"{version.run_id}/**/{GOLDEN_FILE}")
+    frame = pd.read_parquet(golden)
+    frame.assign(_score=frame["_score"] + 1e-3).to_parquet(golden)  # somebody changes what it must answer
     with pytest.raises(RegistryError, match=r"predicts other than it was trained: its \d+ golden .* up to 0\.001"):
         let_in(
             workspace, trained.prepared.definition, version, trained.judged.report, beaten=None, action="promote",

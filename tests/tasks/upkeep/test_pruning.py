@@ -9,19 +9,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import small_model
 
 from perennial.model.artifacts import folder_digest
+from perennial.model.scores import score_array, score_column
 from perennial.serving.log.shipper import SHADOW
 from perennial.state.registry import Version
+from perennial.state.store import Store
 from perennial.workspace import Workspace
 from tasks.intake.quarantine import entries, held_back
 from tasks.rows.frames import labelled_rows
 from tasks.steps.quarantine import Chosen, discard
 from tasks.steps.register import register_training
 from tasks.upkeep.prune import prune_model
+from tasks.upkeep.tables import remove_predictions
 
 NOW = datetime.now(UTC) + timedelta(days=400)
 RETENTION = {"predictions": "100d"}
@@ -119,6 +123,24 @@ def test_old_predictions_go_and_young_ones_stay(world: small_model.World) -> Non
     assert freed(world)["predictions"].count == 2
     for place in ("digits", f"digits/{SHADOW}"):
         assert store.frame(place, "predictions")["id"].tolist() == ["young"]
+
+
+def test_old_predictions_of_many_classes_go_and_their_files_are_merged(tmp_path: Path) -> None:
+    """Their scores are lists, which a file that is written anew must keep."""
+    store, moments = Store(str(tmp_path)), [NOW - timedelta(days=days) for days in (101, 99)]
+    scores = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    rows = pd.DataFrame(
+        {"id": ["old", "young"], "time": moments, "score": score_column(scores), "version": 1, "predicted_at": moments,
+         "origin": "api"}
+    )  # fmt: skip
+    store.append("loops", "predictions", rows)
+    assert remove_predictions(store, "loops", kept=timedelta(days=100), as_of=NOW, dry_run=False).count == 1
+    for number in range(12):
+        store.append("loops", "predictions", rows.tail(1).assign(id=f"later {number}"))
+    assert store.compact("loops", "predictions")
+    found = store.frame("loops", "predictions").sort_values("id")
+    assert set(found["id"]) == {"young"} | {f"later {number}" for number in range(12)}
+    np.testing.assert_array_equal(score_array(found["score"]), np.tile(scores[1], (13, 1)))
 
 
 def test_mended_entries_go_and_discarded_ones_stay_known(world: small_model.World) -> None:

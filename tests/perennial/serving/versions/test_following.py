@@ -134,6 +134,25 @@ def test_with_silent_tables_labels_are_kept_and_the_live_version_is_told(
     assert sum(len(json.loads(path.read_bytes())) for path in labels.glob("*.jsonl")) == 13
 
 
+def test_a_candidate_of_other_classes_gets_no_canary(workspace: Workspace) -> None:
+    """Its scores would be of another shape, or of another order."""
+    path = Path(workspace.settings.models) / "colours.yaml"
+    path.write_text(path.read_text() + "serving: {shadow: 100%, candidate: previous}\n")
+    promote_version(workspace, "colours", 2)
+    host, live = Host(workspace), workspace.home / "live" / "colours.json"
+    host.look()
+    candidate = host.served["colours"].candidate
+    assert candidate is not None
+    assert (candidate.version, host.notes()) == (1, [])
+    manifest = json.loads(live.read_text())
+    manifest["previous"]["classes"] = json.dumps(["red", "green", "blue"])
+    live.write_text(json.dumps(manifest))
+    host.look()
+    assert host.served["colours"].candidate is None
+    (note,) = host.notes()
+    assert "version 1 answers other classes than the champion" in note
+
+
 def test_a_home_s_own_tables_need_no_publishing(workspace: Workspace) -> None:
     promote_version(workspace, "colours", 2)
     assert workspace.store.version("colours", "live") is None

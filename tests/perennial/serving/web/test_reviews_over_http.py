@@ -26,7 +26,9 @@ PATH = "/models/colours/reviews"
 def offer(home: Workspace, name: str, wanted: int = 1) -> Offer:
     now = datetime.now(UTC)
     times = {row["id"]: row["time"] for row in home.store.read("colours", "predictions").to_pylist()}
-    return Offer(name, now, "margin", 1.0, 0.1, False, wanted, now + timedelta(days=3), times[name], 0.4, 1)
+    return Offer(
+        name, now, "margin", 1.0, 0.1, False, wanted, now + timedelta(days=3), times[name], 0.4, 1, predicted="0"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_a_person_is_asked_with_the_rows_that_were_sent(client: LocalClient) -> 
         name: value for name, value in sent.items() if value is not None
     }
     assert (item["score"], item["choices"], item["again"]) == (0.4, ["0", "1"], False)
-    assert set(item) == {"id", "time", "features", "score", "choices", "again", "expires_at"}
+    assert set(item) == {"id", "time", "features", "score", "predicted", "choices", "again", "expires_at"}
     assert len(client.get(PATH, params={"author": "anna", "limit": 2}).json()["items"]) == 2
 
 

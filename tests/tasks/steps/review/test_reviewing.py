@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_model
+from many_model import LOOPS, MANY, many_rows
 from small_model import World, day, merge, rows
 
 from perennial.definition import ModelDefinition
@@ -101,7 +102,7 @@ def test_what_people_see(world: Callable[..., World]) -> None:
     desk = desk_of(made.workspace.store, made.definition)
     (item,), waiting = desk.ask("anna", day(13) + MINUTE, 1)
     assert waiting == 30
-    assert (item.score, item.choices, item.again) == (None, ("0", "1"), False)
+    assert (item.score, item.predicted, item.choices, item.again) == (None, None, ("0", "1"), False)
     digits = rows(10, 13).set_index("row")
     assert item.features == {name: digits.loc[item.id, name] for name in made.definition.features.columns}
     assert item.time == digits.loc[item.id, "when"]
@@ -387,3 +388,41 @@ def test_the_ledger_says_how_many_reviewed_labels_fed_a_training(workspace: Any)
     assert "reviewed_rows" not in next(dict(row) for row in workspace.ledger("digits").rows())
     learned = int(again.version.tag("trained_rows"))
     assert learned >= len(again.prepared.split.learning)
+
+
+@pytest.mark.slow
+def test_of_more_than_two_classes_the_doubt_is_between_the_two_likeliest(workspace: Any, tmp_path: Path) -> None:
+    raw = merge(MANY, {"review": {"per_day": 40, "random_share": 0.25, "unfamiliar_share": 0, "gold_share": 0.1}})
+    (workspace.settings.model_folders[0] / "loops.yaml").write_text(json.dumps(raw))
+    (workspace.settings.expectation_folders[0] / "loops.json").write_text(
+        json.dumps(small_model.SUITE | {"name": "loops"})
+    )
+    definition = workspace.definition("loops")
+    small_model.add(workspace, definition, many_rows(0, 10), as_of=day(10), history=True)
+    first = small_model.retrain(workspace, definition, as_of=day(10))
+    small_model.add(workspace, definition, many_rows(10, 13).drop(columns=["loops", "digit"]), as_of=day(13))
+    pipeline = load_version(workspace.registry, first.version, definition)
+    score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))
+    fill_reviews(workspace, definition, as_of=day(13))
+    offers = read_reviews(workspace.store, "loops").offers
+    made = workspace.store.frame("loops", "predictions").set_index("id")["score"]
+    ordered = {name: np.sort(scores)[::-1] for name, scores in made.items()}
+    by_margin = sorted(ordered, key=lambda name: ordered[name][0] - ordered[name][1])[:30]
+    assert {name for name, offer in offers.items() if offer.reason == "margin"} == set(by_margin)
+    for name, offer in offers.items():
+        assert offer.score == pytest.approx(ordered[name][0])
+        assert offer.predicted == LOOPS[int(np.argmax(made[name]))]
+    desk = desk_of(workspace.store, definition)
+    (item,), _ = desk.ask("anna", day(13) + MINUTE, 1)
+    assert item.choices == LOOPS
+    read = desk.read({"id": item.id, "truth": "two"}, at=day(13) + MINUTE, author="anna")
+    assert answer(desk, [read]).labels == (1 if offers[item.id].wanted == 1 else 0)
+    with pytest.raises(DataError, match="'three'"):
+        desk.read({"id": item.id, "truth": "three"}, at=day(13) + MINUTE, author="anna")
+    out = export_tasks(workspace, definition, tmp_path / "tasks.json", as_of=day(13) + MINUTE)
+    assert '<Choice value="two"/>' in Path(out.page).read_text()
+    for task in json.loads(Path(out.tasks).read_text()):
+        (prediction,) = task["predictions"]
+        name = task["data"]["id"]
+        assert prediction["result"][0]["value"]["choices"] == [offers[name].predicted]
+        assert prediction["score"] == offers[name].score

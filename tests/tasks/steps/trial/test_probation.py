@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_model
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perennial.definition import GatePolicy
@@ -121,6 +121,7 @@ def test_a_better_newcomer_is_never_rolled_back(seed: int) -> None:
 
 
 @settings(max_examples=15, deadline=None)
+@example(seed=976, shift=0.0)  # the same answers but for their last bit
 @given(seed=st.integers(0, 10_000), shift=st.floats(-1, 1))
 def test_behind_maps_a_newcomer_is_not_rolled_back_for_its_calibration(seed: int, shift: float) -> None:
     """The former champion has had its map for long; the newcomer, the same model, has none yet."""

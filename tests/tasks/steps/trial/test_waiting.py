@@ -102,14 +102,14 @@ def test_a_winner_waits_for_a_person_where_one_is_asked(workspace: Workspace) ->
 
 
 def test_the_status_names_who_waits_for_evidence(workspace: Workspace) -> None:
-    from perennial.commands.lifecycle.records import _status
+    from perennial.commands.lifecycle.records import describe_status
 
     trained = wait(workspace)
     assert trained.judged.report.verdict == "wait"
-    assert _status(workspace, "digits")["in_doubt"] == "2"
+    assert describe_status(workspace, "digits")["in_doubt"] == "2"
     newer = small_model.retrain(workspace, trained.prepared.definition, as_of=small_model.day(22))
     assert workspace.registry.version("digits", 2).tag("waiting") == "replaced"
     waits = newer.judged.report.verdict == "wait"
-    assert _status(workspace, "digits")["in_doubt"] == ("3" if waits else "")
+    assert describe_status(workspace, "digits")["in_doubt"] == ("3" if waits else "")
     found = waiting_outcome(workspace, "digits", as_of=small_model.day(23))
     assert (found["version"] if found else None) == (3 if waits else None)
