@@ -25,7 +25,7 @@ _IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"G
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a person has come: rows answered, of rows of several people those settled, and as they said."""
+    """How far a person has come: rows answered today; of lately settled rows of several people, those as they said."""
 
     answered: int
     settled: int
@@ -62,7 +62,7 @@ def page(workspace: Workspace, model: str, who: str, now: datetime, reference: b
         "texts": [] if item is None else [(name, item.features.get(name)) for name in desk.definition.features.text],
         "images": desk.definition.features.image if item else (),
         "keys": _keys(desk.classes.names) if desk.classes else [],
-        "progress": progress(desk.items(now), who) if who else None, "shown_at": now.isoformat(),
+        "progress": progress(desk.recent(now), who, now) if who else None, "shown_at": now.isoformat(),
         "description": desk.definition.description,
     }  # fmt: skip
 
@@ -80,12 +80,14 @@ def _in_order(item: Asked, definition: ModelDefinition, reference: bytes | None)
     return [(name, item.features[name]) for name in names]
 
 
-def progress(items: Mapping[str, Item], who: str) -> Progress:
+def progress(items: Mapping[str, Item], who: str, now: datetime) -> Progress:
     """What one person has done so far."""
-    mine = [item for item in items.values() if who in votes(item.answers)]
-    several = [item for item in mine if item.outcome.state == "settled" and len(votes(item.answers)) > 1]
+    given = [(item, votes(item.answers)) for item in items.values()]
+    mine = [(item, said[who]) for item, said in given if who in said]
+    today = sum(said.at.date() == now.date() for _, said in mine)
+    several = [item for item, _ in mine if item.outcome.state == "settled" and len(votes(item.answers)) > 1]
     agreeing = sum(who in item.outcome.supporters for item in several if item.gold is None)
-    return Progress(len(mine), sum(item.gold is None for item in several), agreeing)
+    return Progress(today, sum(item.gold is None for item in several), agreeing)
 
 
 def answer(workspace: Workspace, model: str, form: Mapping[str, str], *, who: str, now: datetime) -> str:

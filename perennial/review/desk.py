@@ -17,11 +17,23 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.model.truth import Classes, standing
-from perennial.review.events import Answer, Known, Offer, Reviews, in_order, read_answer, read_reviews, write_events
+from perennial.review.events import (
+    Answer,
+    Known,
+    Offer,
+    Reviews,
+    in_order,
+    read_answer,
+    read_recent,
+    read_reviews,
+    write_events,
+)
 from perennial.review.items import Item, LabelStep, Rules, asked, items_of, label_steps, votes
 from perennial.state.store import ROW_ID, ROW_TIME, Store, among, between
 
 _INSTANT = timedelta(microseconds=1)
+# A dispute lasts as long as an offer, and begins before that is over, or by an answer that is lately itself.
+_LATELY = 3
 
 
 @dataclass(frozen=True)
@@ -82,12 +94,17 @@ class Desk:
         """All that was put up, as it stands at a moment."""
         return items_of(read_reviews(self.store, self.definition.name, ids=ids, as_of=now), self.rules, now)
 
+    def recent(self, now: datetime) -> dict[str, Item]:
+        """What was put up or answered lately: all that anybody may still be asked about."""
+        since = now - _LATELY * self.definition.review.expires
+        return items_of(read_recent(self.store, self.definition.name, since=since, as_of=now), self.rules, now)
+
     def ask(self, author: str, now: datetime, limit: int) -> tuple[list[Asked], int]:
         """What this person is asked next, and how many rows wait for them in all.
 
         A row whose truth has come in the meantime, from the data or from others, is not asked about.
         """
-        waiting = asked(self.items(now), author, now)
+        waiting = asked(self.recent(now), author, now)
         known = self._labelled_otherwise([item for item in waiting if item.gold is None])
         waiting = [item for item in waiting if item.offer.id not in known]
         return self.shown(waiting[:limit]), len(waiting)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from perennial.errors import DataError
 from perennial.model.truth import Classes, code_one, why_not_class
@@ -172,6 +173,12 @@ def read_reviews(
         else:
             found.answers.setdefault(row["id"], []).append(_answer(row))
     return found
+
+
+def read_recent(store: Store, model: str, *, since: datetime, as_of: datetime) -> Reviews:
+    """All that happened to the rows to which anything has happened since a moment: what each answer needs to read."""
+    recent = store.read(model, "reviews", columns=["id"], where=pc.field("at") >= since)["id"]
+    return read_reviews(store, model, ids=recent.unique().to_pylist(), as_of=as_of)
 
 
 def write_events(store: Store, model: str, events: Sequence[Offer | Answer | Known], *, key: str | None = None) -> bool:

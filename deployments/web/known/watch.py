@@ -19,9 +19,7 @@ from deployments.web.known.glance import Glance, read_points
 from deployments.web.known.neighbours import Neighbours
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError
-from perennial.review.desk import rules_of
-from perennial.review.events import read_reviews
-from perennial.review.items import items_of
+from perennial.review.desk import Desk
 from perennial.state.registry import Registry
 from perennial.state.store import Store
 from perennial.workspace import Workspace
@@ -172,8 +170,7 @@ def _reviews(store: Store, definition: ModelDefinition, now: datetime) -> int | 
     """How many rows wait for a person's answer."""
     if not definition.review.per_day:
         return None
-    items = items_of(read_reviews(store, definition.name), rules_of(definition), now)
-    return sum(item.waits for item in items.values())
+    return sum(item.waits for item in Desk(store, definition, None).recent(now).values())
 
 
 def _quarantined(store: Store, definition: ModelDefinition) -> int:

@@ -176,6 +176,20 @@ def test_truth_from_the_data_closes_a_row_and_is_not_taken_back_by_who_undoes(wo
     assert one.id not in (reviewed(store, "digits", as_of=day(14)) or pytest.fail("nothing")).only
 
 
+def test_what_is_asked_reads_only_what_happened_lately_and_old_disputes_come_back(world: Callable[..., World]) -> None:
+    made = world(double_share=0, expires="2d")
+    fill_reviews(made.workspace, made.definition, as_of=day(13))
+    desk = desk_of(made.workspace.store, made.definition)
+    one, other = list(desk.items(day(13)))[:2]
+    answer(desk, [Answer(name, day(13) + MINUTE, "anna", "truth", "1") for name in (one, other)])
+    assert len(desk.recent(day(13))) == 30
+    assert desk.recent(day(15)) == {}
+    assert desk.ask("ben", day(15), 9) == ([], 0)
+    answer(desk, [Answer(one, day(15), "ben", "truth", "0")])
+    assert list(desk.recent(day(15))) == [one]
+    assert [item.id for item in desk.ask("cleo", day(15) + MINUTE, 9)[0]] == [one]
+
+
 def test_gold_is_mixed_in_and_judges_people(world: Callable[..., World]) -> None:
     made = world(gold_share=0.5)
     store, definition = made.workspace.store, made.definition

@@ -67,7 +67,7 @@ def client(workspace: Workspace) -> Iterator[httpx.Client]:
 def begin(client: httpx.Client, name: str) -> str:
     """Say who reviews; the page that follows."""
     text = client.post(f"{PATH}/as", data={"form": form_of(client, PATH), "by": name}).raise_for_status().text
-    assert f"{name}: 0 answered" in text
+    assert f"{name}: 0 answered today" in text
     return text
 
 
@@ -92,7 +92,7 @@ def test_a_person_begins_answers_and_undoes(client: httpx.Client, workspace: Wor
     first = row_of(text)
     text = send(client, text, says="truth", truth="1", note="clear")
     assert f"{first}: 1. The model had said " in text
-    assert "anna: 1 answered, 11 wait" in text
+    assert "anna: 1 answered today, 11 wait" in text
     second = row_of(text)
     assert second != first
     text = send(client, text, says="skip")
@@ -170,7 +170,7 @@ def test_progress_counts_what_others_saw_too() -> None:
         name: [Answer(name, day(1 + place / 10), who, "truth", word) for place, (who, word) in enumerate(told)]
         for name, told in said.items()
     }
-    found = progress(items_of(Reviews(offers, answers), Rules(), day(3)), "anna")
+    found = progress(items_of(Reviews(offers, answers), Rules(), day(3)), "anna", day(1))
     assert (found.answered, found.settled, found.as_settled) == (3, 2, 1)
 
 
@@ -195,7 +195,7 @@ def test_ten_rows_by_keyboard(client: httpx.Client, workspace: Workspace, browse
     with tab.expect_navigation():
         tab.keyboard.press("u")
     assert "taken back" in tab.locator(".note.done").inner_text()
-    assert "anna: 8 answered, 3 wait" in tab.locator("main").inner_text()
+    assert "anna: 8 answered today, 3 wait" in tab.locator("main").inner_text()
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert complaints == []
     tab.screenshot(path=tmp_path / "review.png", full_page=True)
