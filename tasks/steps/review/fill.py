@@ -30,7 +30,7 @@ from tasks.rows.classes import known_coding
 from tasks.rows.frames import known_labels, window_rows
 from tasks.steps.monitor import reference_sample
 from tasks.steps.review.answers import write_labels
-from tasks.steps.score import load_version, require_champion
+from tasks.steps.score import load_version
 
 _DAY = timedelta(days=1)
 # Of more predictions than this a sample is looked at for what training has not seen; margins are compared of all.
@@ -63,12 +63,13 @@ def fill_reviews(workspace: Workspace, definition: ModelDefinition, *, as_of: da
 
     Raises:
         DataError: The definition asks for no reviews.
-        NotFoundError: There is no champion.
     """
     if not definition.review.per_day:
         raise DataError(f"{definition.name} has no reviews", "Set review.per_day in its definition")
     store, model = workspace.store, definition.name
-    champion = require_champion(workspace.registry, model, as_of=as_of)
+    champion = workspace.registry.champion(model, as_of=as_of)
+    if champion is None:
+        return Filled({}, 0, 0, "there is no champion yet, and so no prediction")
     reviews = read_reviews(store, model, as_of=as_of)
     labels = _settle(workspace, definition, reviews, as_of)
     key = f"offers:{as_of:%Y-%m-%d}"

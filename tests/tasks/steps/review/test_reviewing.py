@@ -77,6 +77,7 @@ def test_a_day_is_put_up_once_and_nothing_twice(world: Callable[..., World]) -> 
     assert (first.predictions, sum(first.put_up.values())) == (216, 30)
     again = fill_reviews(made.workspace, made.definition, as_of=day(13) + MINUTE)
     assert (again.put_up, again.told) == ({}, "those of 2024-03-19 were put up before")
+    assert "no champion yet" in fill_reviews(made.workspace, made.definition, as_of=day(1)).told
     later = fill_reviews(made.workspace, made.definition, as_of=day(14))
     assert (later.predictions, later.put_up) == (0, {})
     offers = read_reviews(store, "digits").offers
