@@ -235,7 +235,7 @@ class Web:
             )
             self._tell(request, Done(True, told))
             # Of an answer that was taken back nothing is left to undo.
-            request.session["answered"] = [model, "" if form.get("says") in ("undo", "skip") else form.get("id", "")]
+            request.session["answered"] = [model, "" if form.get("says") == "undo" else form.get("id", "")]
         except PerennialError as error:
             self._tell(request, Done(False, str(error)))
         return RedirectResponse(f"/models/{model}/review", 303)

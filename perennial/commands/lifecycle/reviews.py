@@ -124,7 +124,9 @@ def _answer(
         return
     state = desk.items(at + timedelta(seconds=1), [read.id])[read.id].state
     told = "written down" if done.written else "known already"
-    click.echo(f"{told}; {done.labels} labels; {read.id} is {state}")
+    # Whoever is asked about a gold row is not to learn that it was one.
+    shown = "settled" if state == "gold" and not gold else state
+    click.echo(f"{told}; {done.labels} labels; {read.id} is {shown}")
 
 
 def _export(workspace: Workspace, definition: ModelDefinition, target: Path, at: datetime, as_json: bool) -> None:

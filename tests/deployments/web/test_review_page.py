@@ -200,3 +200,14 @@ def test_ten_rows_by_keyboard(client: httpx.Client, workspace: Workspace, browse
     assert complaints == []
     tab.screenshot(path=tmp_path / "review.png", full_page=True)
     assert sum(len(said) for said in read_reviews(workspace.store, "digits").answers.values()) == 11
+
+
+def test_a_skip_is_undone_too(client: httpx.Client) -> None:
+    text = begin(client, "anna")
+    name = row_of(text)
+    text = send(client, text, says="skip")
+    assert f"Undo the last answer ({name})" in text
+    text = client.post(PATH, data={"form": form_of(client, PATH), "id": name, "says": "undo"}).text
+    assert f"{name}: taken back" in text
+    assert row_of(text) == name
+    assert "Undo the last answer" not in text
