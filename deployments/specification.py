@@ -1,7 +1,7 @@
 """Each model's deployments as Prefect objects: names, schedules, the trigger. No server is spoken to.
 
-Each definition gets nine deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
-specification, without the pool that executes it.
+Each definition gets nine deployments, named `FLOW/MODEL`, and one more where its predictions are reviewed. A
+deployment's version is the digest of its specification, without the pool that executes it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ FLOWS: Mapping[str, str] = {
     "backtest": "flows.backtest:backtest",
     "approve": "flows.approve:approve",
     "prune": "flows.prune:prune",
+    "review": "flows.review:review",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
@@ -43,6 +44,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
     "approve": lambda definition: None,  # noqa: ARG005 - by a person only
     "prune": lambda definition: definition.retention.schedule,
+    "review": lambda definition: definition.review.schedule,
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
@@ -53,6 +55,7 @@ _PURPOSES: Mapping[str, str] = {
     "score": "Scores rows with the champion of {model}.",
     "backtest": "Replays the history of {model} under several policies and recommends one.",
     "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",
+    "review": "Puts predictions of {model} up for people to look at, once a day.",
     "prune": "Removes what nobody needs any more of {model}: old kept-out versions, files of the tables, reports.",
 }
 
@@ -73,6 +76,8 @@ def build_deployments(
     """
     deployments = []
     for kind, target in flows.items():
+        if kind == "review" and not definition.review.per_day:
+            continue
         deployment = _build(definition, kind, target)
         if pool is not None:
             deployment.work_pool_name = pool

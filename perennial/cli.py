@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("lifecycle.records", "Show what is live, since when and why, and the last verdict."),
     "ingest": ("lifecycle.run", "Validate files, or what is new in the source, and put them into the tables."),
     "quarantine": ("lifecycle.quarantine", "List, show, release or discard rows that were refused."),
+    "reviews": ("lifecycle.reviews", "List, answer, export or import what people are asked to look at."),
     "label": ("lifecycle.run", "Add late truth from a file."),
     "retrain": ("lifecycle.run", "Train a challenger; the gate promotes it or keeps the champion."),
     "check": ("lifecycle.run", "Check the champion: a verdict with its reasons, acted on."),
@@ -74,7 +75,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # What the warm process of `perennial up` is handed: short commands, most of whose time would be imports.
 QUICK = frozenset(
     {"models", "status", "ingest", "quarantine", "label", "check", "score", "ledger", "history", "accept", "approve",
-     "refuse", "rollback"}
+     "refuse", "reviews", "rollback"}
 )  # fmt: skip
 
 

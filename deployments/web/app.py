@@ -31,6 +31,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from deployments.web import reviewing
 from deployments.web.acts import ACTS, Actor, Done
 from deployments.web.guard import (
     HEADERS,
@@ -57,7 +58,7 @@ HERE = Path(__file__).parent
 _MOST_FORM_BYTES = 65_536
 _MOST_LISTENERS = 100
 _BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
-_THREADS, _MOST_TOLD = 6, 1000
+_THREADS, _MOST_TOLD, _ANSWERS_A_MINUTE = 6, 1000, 120
 _NOBODY = Person("", "admin")
 
 
@@ -74,6 +75,7 @@ class Web:
         self.pages = Pages(workspace, watcher, neighbours)
         self.actor = Actor(workspace, neighbours, clock)
         self._pace = Pace(settings.acts_a_minute)
+        self._answers = Pace(_ANSWERS_A_MINUTE)
         self._listeners = 0
         self._told: dict[str, tuple[str, str]] = {}
         self._templates = jinja2.Environment(
@@ -123,6 +125,20 @@ class Web:
 
     def backtest(self, request: Request) -> Response:
         return self._page(request, "backtest.html", self.pages.backtest(_name(request)))
+
+    def review(self, request: Request) -> Response:
+        person = self._person(request, "view")
+        model, who = _name(request), person.name or request.session.get("by", "")
+        shown = reviewing.page(self.workspace, model, who, self.clock(), self.pages.champion_reference(model))
+        last = request.session.get("answered")
+        known = last[1] if isinstance(last, list) and last[0] == model else ""
+        return self._page(request, "review.html", shown | {"last": known})
+
+    def review_image(self, request: Request) -> Response:
+        self._person(request, "label")
+        column, row = request.path_params["column"], request.query_params.get("id", "")
+        content, kind = reviewing.image(self.workspace, _name(request), column, row)
+        return Response(content, media_type=kind)
 
     def report(self, request: Request) -> Response:
         self._person(request, "view")
@@ -199,6 +215,30 @@ class Web:
         self.neighbours.look_again()
         self.watcher.look_now()
         return RedirectResponse(safe_path(form.get("back")), 303)
+
+    async def review_as(self, request: Request) -> Response:
+        """Who reviews, where nobody signs in."""
+        self._pace.keep(request)
+        self._person(request, "label")
+        form = await self._form(request)
+        request.session["by"] = form.get("by", "").strip()[:80]
+        return RedirectResponse(f"/models/{_name(request)}/review", 303)
+
+    async def answer(self, request: Request) -> Response:
+        self._answers.keep(request)
+        person, model = self._person(request, "label"), _name(request)
+        form = await self._form(request)
+        who, now = person.name or request.session.get("by", ""), self.clock()
+        try:
+            told = await anyio.to_thread.run_sync(
+                lambda: reviewing.answer(self.workspace, model, form, who=who, now=now)
+            )
+            self._tell(request, Done(True, told))
+            # Of an answer that was taken back nothing is left to undo.
+            request.session["answered"] = [model, "" if form.get("says") == "undo" else form.get("id", "")]
+        except PerennialError as error:
+            self._tell(request, Done(False, str(error)))
+        return RedirectResponse(f"/models/{model}/review", 303)
 
     async def compare(self, request: Request) -> Response:
         self._pace.keep(request)
@@ -351,6 +391,10 @@ def make_app(
         Route(f"{base}/versions/{{number:int}}/against", web.compare, methods=["POST"]),
         Route(f"{base}/versions/{{number:int}}/against/{{other:int}}", web.comparison),
         Route(f"{base}/quarantine", web.quarantine),
+        Route(f"{base}/review", web.review),
+        Route(f"{base}/review", web.answer, methods=["POST"]),
+        Route(f"{base}/review/as", web.review_as, methods=["POST"]),
+        Route(f"{base}/review/images/{{column}}", web.review_image),
         Route(f"{base}/backtest", web.backtest),
         Route(f"{base}/reports/{{name}}", web.report),
         Route(f"{base}/acts/{{act}}", web.act, methods=["POST"]),

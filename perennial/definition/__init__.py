@@ -17,6 +17,7 @@ from perennial.definition.reading import (
     read_mapping,
 )
 from perennial.definition.retention import Retention
+from perennial.definition.review import Review
 from perennial.definition.serving import Cost, Serving
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
@@ -49,6 +50,7 @@ __all__ = [
     "Percent",
     "Persistence",
     "Retention",
+    "Review",
     "Runner",
     "Schedule",
     "Section",

@@ -13,6 +13,7 @@ from perennial.definition.data import Data, Features
 from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
 from perennial.definition.retention import Retention
+from perennial.definition.review import Review
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import MOST_CLASSES, ClassName, Schedule, Section
@@ -42,6 +43,7 @@ class ModelDefinition(Section):
     ingestion: Schedule = Schedule()
     scoring: Schedule = Schedule()
     serving: Serving = Serving()
+    review: Review = Review()
     retention: Retention = Retention()
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
@@ -62,6 +64,8 @@ class ModelDefinition(Section):
             raise ValueError(f"id, time and target can't be training.weights or training.groups: {', '.join(clash)}")
         if self.training.weights in (*self.features.categorical, *self.features.text, *self.features.image):
             raise ValueError(f"training.weights must hold numbers: {self.training.weights}")
+        if self.review.tolerance and self.task != "regression":
+            raise ValueError("review.tolerance belongs to task: regression")
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         return self
@@ -113,9 +117,9 @@ class ModelDefinition(Section):
     def hash(self) -> str:
         """The definition's version: 16 hex digits of its canonical JSON's SHA-256. What changes no answer is no part.
 
-        That is where it is computed, and how long things are kept.
+        That is where it is computed, how long things are kept, and what people look at: what they say is data.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention"})
+        said = self.model_dump(mode="json", exclude={"runner", "retention", "review"})
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -84,6 +84,35 @@ class Model:
         )
         return Result(f"{self.name}: {receipt.new} new labels", asdict(receipt))
 
+    def reviews(self, by: str, *, limit: int = 20, as_of: datetime | None = None) -> pd.DataFrame:
+        """What this person is asked to look at next: id, time, score (unless hidden), again, and the features."""
+        import pandas as pd
+
+        from tasks.steps.review.answers import desk_of
+
+        definition = self.definition
+        items, _ = desk_of(self.workspace.store, definition).ask(by, as_of or datetime.now(UTC), limit)
+        hidden = definition.review.hide_score
+        rows = [
+            {"id": item.id, "time": item.time, **({} if hidden else {"score": item.score}), "again": item.again}
+            | item.features
+            for item in items
+        ]
+        return pd.DataFrame(rows)
+
+    def answer(
+        self, name: str, truth: object = None, *, by: str, cannot_tell: bool = False, skip: bool = False,
+        undo: bool = False, seconds: float | None = None, note: str = "", as_of: datetime | None = None,
+    ) -> Result:  # fmt: skip
+        """Answer a row that was put up for review, as `perennial reviews MODEL answer` does."""
+        from tasks.steps.review.answers import answer, desk_of
+
+        desk = desk_of(self.workspace.store, self.definition)
+        says = {"cannot_tell": cannot_tell, "skip": skip, "undo": undo}
+        raw = {"id": name, "truth": truth, "seconds": seconds, "note": note} | {k: True for k, v in says.items() if v}
+        done = answer(desk, [desk.read(raw, at=as_of or datetime.now(UTC), author=by)])
+        return Result(f"{self.name}: {done.written} answers, {done.labels} labels", done.to_dict())
+
     def check(self, *, as_of: datetime | None = None, dry_run: bool = False) -> Told:
         """Check the champion: a verdict with its reasons, recorded and acted on; with `dry_run`, only told."""
         from tasks.check.decision import Decision

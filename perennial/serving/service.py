@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perennial.errors import PerennialError
 from perennial.model.scores import is_many
 from perennial.serving.about import About, no_table_facts
+from perennial.serving.log import reviews
 from perennial.serving.log.entries import entry_of
 from perennial.serving.log.labels import LabelDesk
 from perennial.serving.log.sealer import Sealer
@@ -241,6 +243,44 @@ class Service:
         """
         await asyncio.to_thread(self.labels.keep, model, labels)
         return self.labels.receipt(model, labels, await self._ask_tables(self.labels.look_up, model, labels))
+
+    async def ask_reviews(self, served: Served, query: reviews.Query) -> dict[str, Any]:
+        """What a person is asked next.
+
+        Raises:
+            Problem: 404 where the model has no reviews, 503 where the tables don't answer.
+        """
+        champion = served.champion
+        reviews.require_reviews(champion.definition)
+        store = self.workspace.store
+        found = await self._of_tables(reviews.ask, store, champion.definition, champion.classes, query)
+        return found
+
+    async def take_reviews(self, served: Served, raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Write a person's answers into the tables, and hand the labels that follow to the way of all labels.
+
+        Raises:
+            Problem: 404 or 422 with what is refused, 503 where the tables don't answer: then ask again, twice is once.
+        """
+        champion = served.champion
+        reviews.require_reviews(champion.definition)
+        store = self.workspace.store
+        found = await self._of_tables(reviews.take, store, champion.definition, champion.classes, raw)
+        if isinstance(found, Problem):
+            raise found
+        told, labels = found
+        if labels:
+            await asyncio.to_thread(self.labels.keep, champion.name, labels)
+        return told
+
+    async def _of_tables(self, ask: Callable[..., T], *arguments: Any) -> T:
+        try:
+            found = await self._ask_tables(ask, *arguments)
+        except PerennialError as error:
+            raise reviews.away(error) from error
+        if found is None:
+            raise reviews.away(None)
+        return found
 
     async def describe(self, model: str) -> dict[str, Any]:
         """All that is known of a model; without the tables' part where they don't answer."""

@@ -150,6 +150,33 @@ LAYOUT: Mapping[str, pa.Schema] = {
     ),
     # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
     "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
+    # What was put up for people (`offer`) and what they said (`answer`), in the order in which it happened. Truths are
+    # in the user's words. Of an offer: why, the chance that the row had to be put up (`propensity`) and to be drawn at
+    # random (`share`), whether it was drawn, from how many people an answer is wanted (0: of each), for gold its truth;
+    # `time` is the row's own; `predicted` the class that was answered, and of more than two `score` is
+    # its probability.
+    "reviews": pa.schema(
+        [
+            ("kind", pa.string()),
+            ("id", pa.string()),
+            ("at", _TIME),
+            ("time", _TIME),
+            ("reason", pa.string()),
+            ("propensity", pa.float64()),
+            ("share", pa.float64()),
+            ("drawn", pa.bool_()),
+            ("wanted", pa.int64()),
+            ("expires_at", _TIME),
+            ("predicted", pa.string()),
+            ("score", pa.float64()),
+            ("version", pa.int64()),
+            ("author", pa.string()),
+            ("says", pa.string()),
+            ("truth", pa.string()),
+            ("seconds", pa.float64()),
+            ("note", pa.string()),
+        ]
+    ),
     # Who became champion, when and why; `sequence` counts from 1 without gaps.
     "history": pa.schema(
         [

@@ -29,6 +29,7 @@ from tasks.intake.quarantine import RELEASES
 from tasks.measures.profiles import microseconds
 from tasks.rows.classes import known_coding, require_settled
 from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import reviewed
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -109,6 +110,9 @@ def load_past(store: Store, definition: ModelDefinition, *, until: datetime | No
     frame = window_rows(store, definition, start=None, end=until or _LATEST, known_at=_LATEST, columns=columns)
     frame = frame.drop_duplicates(ROW_ID).sort_values([ROW_TIME, ROW_ID], ignore_index=True)
     labels = store.frame(model, "labels", columns=["id", "truth", "labelled_at"])
+    by_people = reviewed(store, model, as_of=_LATEST)
+    if by_people is not None:  # what was chosen for its margin would be judged by, here as anywhere
+        labels = labels[~labels["id"].isin(list(by_people.chosen))]
     labels = labels.sort_values("labelled_at", kind="stable")
     position = pd.Index(frame[ROW_ID]).get_indexer(pd.Index(labels["id"]))
     labels, position = labels[position >= 0], position[position >= 0]

@@ -26,6 +26,7 @@ from tasks.check.signals.quality import (
     quality_signals,
 )
 from tasks.check.window import WindowFacts, read_facts
+from tasks.review.basis import facts
 
 
 def gather(
@@ -59,6 +60,7 @@ def gather(
         *age_signals(inputs, policy, as_of),
         *maps,
     )
+    reviews = facts(inputs.review, joined)
     evidence: dict[str, Any] = {
         "rows": window.rows,
         "window": summary.to_dict() if summary else None,
@@ -77,5 +79,6 @@ def gather(
         "labelled_rows": inputs.labelled_rows,
         "trained_rows": inputs.reference.trained_rows,
         "trained_until": inputs.reference.trained_until.isoformat(),
+        **({} if reviews is None else {"review": reviews}),
     }
     return signals, evidence

@@ -23,6 +23,7 @@ from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import microseconds
 from tasks.measures.quality import AGES, complete_ages
+from tasks.review.basis import ReviewBasis, on_random_share
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +62,8 @@ class CheckInputs:
         suspects: Time, `_id`, features and `_score` (as logged) of a sample of the rows that earlier checks complained
             of and whose truth is due by now (tasks.check.complaints.complaint.doubted_span). Without them a complaint
             that truth could judge is confirmed when its time is up.
+        review: What was drawn at random for people's review; None of a model without reviews. Labels that are known
+            only because their row was chosen for review are not in `labels`.
         gate: By which a new map would be judged.
         metric: The gate's; empty for the task's proper loss.
         seed: Of the gate's resampling.
@@ -88,6 +91,7 @@ class CheckInputs:
     mature_features: pd.DataFrame | None = None
     holdout: pd.DataFrame | None = None
     suspects: pd.DataFrame | None = None
+    review: ReviewBasis | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -123,6 +127,9 @@ def join_with_past(
     both = both.assign(raw_score=raw, truth=truth, refused=doubted)
     past = None if inputs.past is None else both.iloc[len(mine) :]
     joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
+    joined = on_random_share(joined, inputs.review, policy.minimum_coverage, policy.minimum_rows)
+    if past is not None and "weight" in joined.columns:
+        past = on_random_share(past, inputs.review, policy.minimum_coverage, 0)
     raw = joined["raw_score"]
     score = raw
     if inputs.recalibrator:

@@ -9,6 +9,7 @@ from tasks.check.complaints.complaint import read_complaints
 from tasks.check.decision import Decision
 from tasks.check.plain import summary
 from tasks.check.signal import Signal
+from tasks.review.basis import sentences
 
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
 TOLD_REASONS = 3
@@ -67,6 +68,7 @@ def evidence_lines(decision: Decision) -> list[str]:
     lines = [
         f"{known['rows']} rows in the window from {_day(known['window_start'])}",
         _labels_line(known),
+        *sentences(known.get("review")),
         f"{known['labelled_rows']} labelled rows are at hand; the champion was trained on {known['trained_rows']}, "
         f"until {_day(known['trained_until'])}",
         f"{known['budget_used']} of {known['budget']} retrainings in the last 30 days",

@@ -30,6 +30,7 @@ from perennial.model.plugins import content_digest, line_of
 from perennial.model.scores import class_scores, is_many, shares
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.foreign import estimator_file
+from tasks.rows.reviewed import ROW_WEIGHT
 from tasks.rows.split import utc_times
 
 FloatArray = npt.NDArray[np.float64]
@@ -140,8 +141,9 @@ def row_weights(frame: pd.DataFrame, definition: ModelDefinition) -> FloatArray 
         DataError: The column was never ingested, or holds gaps or numbers below 0.
     """
     name = definition.training.weights
+    by_review = frame[ROW_WEIGHT].to_numpy(dtype=np.float64) if ROW_WEIGHT in frame.columns else None
     if name is None:
-        return None
+        return by_review
     weights = frame[name].to_numpy(dtype=np.float64)
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
         wrong = int((~np.isfinite(weights)).sum())
@@ -150,7 +152,7 @@ def row_weights(frame: pd.DataFrame, definition: ModelDefinition) -> FloatArray 
             f"{int((weights < 0).sum()):,}",
             "Ingest rows with a weight of 0 or more each, or fill it in the source",
         )
-    return weights
+    return weights if by_review is None else weights * by_review
 
 
 def fit_pipeline(
@@ -162,10 +164,11 @@ def fit_pipeline(
     given: dict[str, Any] = {}
     if weights is not None:
         if not has_fit_parameter(last, "sample_weight"):
-            raise DataError(
-                f"{type(last).__name__} takes no weights, and training.weights names {definition.training.weights}",
-                "Take training.weights out, or another estimator",
-            )
+            why = f"training.weights names {definition.training.weights}"
+            remedy = "Take training.weights out, or another estimator"
+            if definition.training.weights is None:
+                why, remedy = "rows were chosen for review", "Set review.most_weight: 1, or take another estimator"
+            raise DataError(f"{type(last).__name__} takes no weights, and {why}", remedy)
         prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
         given = {f"{prefix}sample_weight": weights}
     try:

@@ -107,9 +107,21 @@ def _many_losses(truth: Floats, score: Floats, loss: str) -> Floats:
     raise DataError(f"{loss!r} is no loss of a row of classes", "Use log_loss, brier or error")
 
 
-def mean_loss(losses: Floats, blocks: int = 8) -> MeanLoss:
-    """The mean and its standard error; rows in order of time: `blocks` contiguous parts carry autocorrelation."""
+def mean_loss(losses: Floats, blocks: int = 8, weights: Floats | None = None) -> MeanLoss:
+    """The mean and its standard error; rows in order of time: `blocks` contiguous parts carry autocorrelation.
+
+    Args:
+        losses: Shape (n,).
+        blocks: The number of parts.
+        weights: For how many rows each stands, shape (n,): the mean is Hájek's, its error that of its linearised form
+            (Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 5.7).
+    """
     rows = len(losses)
+    if weights is not None and rows > 1:
+        relative = weights / weights.mean()
+        mean = float((relative * losses).mean())
+        around = mean_loss(relative * (losses - mean), blocks)
+        return MeanLoss(mean, around.standard_error, rows)
     if rows == 0:
         return MeanLoss(float("nan"), float("nan"), 0)
     mean = float(losses.mean())

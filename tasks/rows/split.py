@@ -6,7 +6,7 @@ holdout. Rows of one time never lie on both sides of a cut.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +38,7 @@ class Split:
         holdout: The newest rows, on which the gate judges; neither model has learned from them.
         folds: For tuning, newest last; each trains on everything before its block.
         holdout_from: The oldest holdout row's time; whoever learns from `learning` has seen nothing since.
+        aside: Rows of the holdout's time that may be learned from in the end, but must not judge.
         unlabelled: Rows left out because their truth is missing.
         immature: Rows left out because at `as_of` their truth wasn't final or they had not happened.
         outside_window: Rows left out because they are older than the training's window.
@@ -51,6 +52,7 @@ class Split:
     unlabelled: int = 0
     immature: int = 0
     outside_window: int = 0
+    aside: Index = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     @property
     def learning(self) -> Index:
@@ -102,8 +104,24 @@ def split_by_time(
             for fold in folds
         ),
         holdout_from=pd.Timestamp(times[holdout[0]], tz="UTC").to_pydatetime(),
-        **counts,
+        unlabelled=counts["unlabelled"],
+        immature=counts["immature"],
+        outside_window=counts["outside_window"],
     )
+
+
+def without_judges(split: Split, barred: npt.NDArray[np.bool_]) -> Split:
+    """The split with rows that must not judge, neither in the holdout nor in a validation block; they still teach.
+
+    Args:
+        barred: Which rows of the frame, shape (n,).
+    """
+    folds = tuple(
+        Fold(fold.train, kept) if len(kept := fold.validation[~barred[fold.validation]]) else fold
+        for fold in split.folds
+    )
+    holdout = split.holdout
+    return replace(split, folds=folds, holdout=holdout[~barred[holdout]], aside=holdout[barred[holdout]])
 
 
 def _groups(frame: pd.DataFrame, definition: ModelDefinition) -> np.ndarray | None:

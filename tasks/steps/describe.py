@@ -29,6 +29,7 @@ from tasks.learning.search import TuningResult
 from tasks.measures.metrics import class_table, curves, permutation_importance, slice_table
 from tasks.measures.quality import additive_loss, mean_loss
 from tasks.measures.quality import row_losses as losses_per_row
+from tasks.rows.reviewed import ROW_WEIGHT
 from tasks.steps.register import REFERENCE_FILE, TrainingRecord, training_facts
 from tasks.steps.retrain import Judged, Prepared
 
@@ -75,6 +76,8 @@ def describe(
         metrics |= {f"slice/{item.column}/{_plain(item.value)}/{name}": value for name, value in item.metrics.items()}
     metrics |= {f"importance/{_plain(name)}": value for name, value in importance.items()}
     metrics |= {f"seconds/{name}": value for name, value in seconds.items()}
+    if prepared.reviewed_rows:
+        metrics["rows.reviewed"] = prepared.reviewed_rows
     metrics |= {"rows.trained": challenger.trained_rows, "rows.holdout": report.rows, "tuning.best": tuning.value}
     return TrainingRecord(
         key=prepared.key,
@@ -232,7 +235,7 @@ def _curves(task: str, judged: Judged) -> dict[str, list[float]]:
 def training_sample(prepared: Prepared, judged: Judged) -> pd.DataFrame:
     """Rows over the whole training window, with the scores of those that the challenger had not seen as `_score`."""
     scores = score_column(_holdout_scores(prepared, judged), prepared.learned.index)
-    frame = prepared.learned.assign(_score=scores).drop(columns=ROW_ID)
+    frame = prepared.learned.assign(_score=scores).drop(columns=[ROW_ID, ROW_WEIGHT], errors="ignore")
     return _spread(frame, prepared.definition.monitoring.report_rows)
 
 

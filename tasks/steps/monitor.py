@@ -35,8 +35,10 @@ from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
 from tasks.gate.probation import EVIDENCE, PROBATION
 from tasks.intake.quarantine import RELEASES
+from tasks.review.basis import ReviewBasis
 from tasks.rows.classes import require_settled
 from tasks.rows.frames import known_labels, require_known_rows, window_rows
+from tasks.rows.reviewed import reviewed
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
 from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
 
@@ -90,6 +92,9 @@ def gather_inputs(
     suspects = _suspects(store, definition, history, mature_end, as_of)
     judged = [mature["id"], *([] if past is None else [past["id"]]), *([] if suspects is None else [suspects[ROW_ID]])]
     judged_ids = pd.concat(judged, ignore_index=True)
+    by_people = reviewed(store, model, as_of=as_of)
+    labels = known_labels(store, model, as_of=as_of, ids=judged_ids)
+    left_out = labels["id"].isin([] if by_people is None else list(by_people.chosen))
     bases = base_versions(workspace.registry, model)
     same = [name for name, base in bases.items() if base == base_version(champion)]
     own = predictions[predictions["version"].astype(str).isin(same)]
@@ -102,7 +107,7 @@ def gather_inputs(
         window=read_window(store, definition, reference, start=start, as_of=as_of),
         predictions=predictions,
         mature=champion_answers(workspace, definition, champion, mature, as_of=as_of),
-        labels=known_labels(store, model, as_of=as_of, ids=judged_ids),
+        labels=labels[~left_out].reset_index(drop=True),
         label_delay=definition.data.label_delay,
         labelled_rows=count_labelled(store, definition, champion, as_of=as_of),
         freshness=freshness(store, model, start=start, as_of=as_of),
@@ -117,6 +122,7 @@ def gather_inputs(
         mature_features=_features_of(store, definition, mature["id"], mature_start, mature_end, as_of),
         holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
         suspects=suspects,
+        review=None if by_people is None else ReviewBasis(by_people.drawn, int(left_out.sum())),
     )
 
 

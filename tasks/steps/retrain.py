@@ -45,7 +45,8 @@ from tasks.measures.leakage import separations, shared_rows
 from tasks.rows.classes import known_coding, of_codes, require_every_class, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.normal_form import batch_digest
-from tasks.rows.split import Split, split_by_time
+from tasks.rows.reviewed import ROW_WEIGHT, Reviewed, reviewed, training_weights
+from tasks.rows.split import Split, split_by_time, without_judges
 from tasks.steps.promote import let_in
 from tasks.steps.score import load_version, raw_score
 
@@ -62,6 +63,7 @@ class Prepared:
         champion: The version to beat; None for a first model.
         classes: What the codes mean in the target; None for regression.
         refused: The complaints of the data as they stood; rows that they refuse as a whole are not in the frame.
+        reviewed_rows: How many of its rows have their truth from people's reviews alone.
     """
 
     definition: ModelDefinition
@@ -74,6 +76,7 @@ class Prepared:
     champion: Version | None
     classes: Classes | None = None
     refused: tuple[Complaint, ...] = ()
+    reviewed_rows: int = 0
 
     def rows(self, index: np.ndarray) -> pd.DataFrame:
         return self.frame.iloc[index]
@@ -130,6 +133,8 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     settle(workspace.store, definition, coding, at=as_of, batch_id="")
     refused = standing_complaints(workspace, definition.name, as_of=as_of)
     data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
+    by_people = reviewed(workspace.store, definition.name, as_of=as_of)
+    data = data if by_people is None else _weighted(data, by_people, definition.review.most_weight)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = None if again else _champion_to_beat(workspace, definition.name, key, as_of)
     _require_two_for_cost(definition, coding.classes)
@@ -137,9 +142,15 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     frame = data.frame.rename(columns={ROW_TIME: definition.data.time, ROW_TRUTH: definition.data.target})
     until = champion.tag("trained_until") if champion else ""
     split = split_by_time(frame, encoded, as_of, datetime.fromisoformat(until) if until else None)
+    rows_reviewed = 0
+    if by_people is not None:
+        split = without_judges(split, frame[ROW_ID].isin(list(by_people.chosen)).to_numpy())
+        rows_reviewed = int(frame[ROW_ID].isin(list(by_people.only)).sum())
     split = without_refused_holdout(split, frame, encoded, refused)
     require_every_class(frame[definition.data.target].iloc[split.learning], coding.classes, definition.name)
-    return Prepared(definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused)
+    return Prepared(
+        definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused, rows_reviewed
+    )
 
 
 def without_refused_holdout(
@@ -170,6 +181,15 @@ def _sound(data: LabelledRows, refused: tuple[Complaint, ...]) -> LabelledRows:
         return data
     frame = data.frame[sound_rows(data.frame, ROW_TIME, refused)].reset_index(drop=True)
     return replace(data, frame=frame, digest=batch_digest(without_refused(frame, ROW_TIME, refused)))
+
+
+def _weighted(data: LabelledRows, by_people: Reviewed, most: float) -> LabelledRows:
+    """With what each row counts, where that is not the same for all; the digest says what is learned from."""
+    weights = training_weights(data.frame[ROW_ID], by_people, most)
+    if (weights == 1.0).all():
+        return data
+    frame = data.frame.assign(**{ROW_WEIGHT: weights})
+    return replace(data, frame=frame, digest=batch_digest(frame))
 
 
 def search(
@@ -347,7 +367,8 @@ def refit(prepared: Prepared, tuning: TuningResult) -> FittedModel:
     Holding the newest rows back for good costs a part of what retraining gains, and the gate has judged
     the procedure and its parameters on them already.
     """
-    rows = prepared.learned.iloc[np.concatenate([prepared.split.learning, prepared.split.holdout])]
+    split = prepared.split
+    rows = prepared.learned.iloc[np.concatenate([split.learning, split.holdout, split.aside])]
     return fit(prepared.encoded, rows, tuning.parameters, prepared.definition.training.seed)
 
 
@@ -367,6 +388,8 @@ def record_outcome(
 ) -> dict[str, Any]:
     """Write into the ledger what the training brought."""
     body = training_outcome(prepared, judged.report, decision_id)
+    if prepared.reviewed_rows:
+        body |= {"reviewed_rows": prepared.reviewed_rows}
     outcome = body | {"version": version, "reasons": list(judged.report.reasons[:3])}
     key = f"{decision_id or ''}:{prepared.key}"
     workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))

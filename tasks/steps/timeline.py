@@ -23,7 +23,8 @@ from perennial.state.store import ROW_ID
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
 from tasks.measures.metrics import metric_table
-from tasks.rows.frames import known_labels, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, predictions_between
 
 COLOURS = {"hold": "#9aa5b1", "recalibrate": "#56b4e9", "retrain": "#e69f00", "repair": "#d55e00"}
@@ -79,7 +80,7 @@ def build_timeline(workspace: Workspace, definition: ModelDefinition, *, as_of: 
     store, model = workspace.store, definition.name
     entries = workspace.ledger(model).entries(as_of=as_of)
     predictions = predictions_between(store, model, start=None, end=as_of, known_at=as_of)
-    predictions = predictions.merge(known_labels(store, model, as_of=as_of)[["id", "truth"]], on="id", how="left")
+    predictions = predictions.merge(judging_labels(store, model, as_of=as_of)[["id", "truth"]], on="id", how="left")
     predictions["first"] = _first_scores(workspace, definition, predictions, as_of)
     ends = [datetime.fromisoformat(entry["as_of"]) for entry in entries]
     starts = [ends[0] - definition.monitoring.window, *ends[:-1]] if ends else []

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 import psutil
 import pytest
-from tiny_world import MODULE, TINY_FLOWS, by_name, definition, eventually
+from tiny_world import ALL_FLOWS, MODULE, TINY_FLOWS, by_name, definition, eventually
 
 from deployments.abandoned import PATIENCE, What, take_up
 from deployments.automations import ZOMBIE_AUTOMATION, zombie_automation
 from deployments.changes import Change
 from deployments.register import register, registered, require_server
-from deployments.specification import FLOWS, build_deployments
+from deployments.specification import build_deployments
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
 from perennial.operate.runs import TAG, troubles
@@ -37,7 +37,7 @@ class TestRegister:
     def test_the_deployments_with_their_schedules(self, client: Any) -> None:
         toy = definition("toy", monitoring={"schedule": "0 6 * * *"}, retraining={"schedule": "0 3 1 * *"})
         changes = register(by_name(toy), TINY_FLOWS)
-        names = [f"{kind}/toy" for kind in FLOWS]
+        names = [f"{kind}/toy" for kind in TINY_FLOWS]
         assert actions(changes) == dict.fromkeys(names, "created")
         found = registered(client)
         assert sorted(found) == sorted(names)
@@ -56,6 +56,13 @@ class TestRegister:
         assert retrain.concurrency_options
         assert retrain.concurrency_options.collision_strategy.value == "ENQUEUE"
         assert found["monitor/toy"].global_concurrency_limit is None
+
+    def test_reviews_have_a_deployment_only_where_they_are_asked_for(self, client: Any) -> None:
+        register(by_name(definition("toy", review={"per_day": 5})), ALL_FLOWS)
+        (schedule,) = registered(client)["review/toy"].schedules
+        assert schedule.schedule.cron == "0 5 * * *"
+        assert actions(register(by_name(definition("toy")), ALL_FLOWS))["review/toy"] == "removed"
+        assert "review/toy" not in registered(client)
 
     def test_a_second_time_changes_nothing(self, client: Any) -> None:
         toys = by_name(definition("toy"), definition("other", monitoring={"schedule": "0 6 * * *"}))
@@ -82,8 +89,9 @@ class TestRegister:
         foreign = RunnerDeployment.from_flow(module.monitor, name="foreign", tags=["theirs"]).apply()
         register(by_name(definition("toy"), definition("other")), TINY_FLOWS)
         changes = actions(register(by_name(definition("other")), TINY_FLOWS))
-        assert {name for name, action in changes.items() if action == "removed"} == {f"{kind}/toy" for kind in FLOWS}
-        assert sorted(registered(client)) == sorted(f"{kind}/other" for kind in FLOWS)
+        removed = {name for name, action in changes.items() if action == "removed"}
+        assert removed == {f"{kind}/toy" for kind in TINY_FLOWS}
+        assert sorted(registered(client)) == sorted(f"{kind}/other" for kind in TINY_FLOWS)
         assert client.read_deployment(foreign).name == "foreign"
         assert not [item for item in client.read_automations() if "retrain toy" in item.name]
         client.delete_deployment(foreign)

@@ -96,6 +96,11 @@ def test_reads_what_it_says(write: Write) -> None:
         ({"data": {"source": {"parquet": None, "loader": "load.py"}}}, 'data.source: a loader is "file.py:function"'),
         ({"data": {"source": {"parquet": None, "sql": "select 1"}}}, "data.source: sql needs url_env"),
         ({"path": "x"}, "path: unknown key. Remove it."),
+        ({"review": {"perday": 5}}, "review.perday = 5: unknown key. Did you mean per_day?"),
+        ({"review": {"random_share": 0.9}}, "review: random_share 0.9 and unfamiliar_share 0.2 are more than"),
+        ({"review": {"expires": "1m"}}, "review: expires is at least 1h"),
+        ({"review": {"most_weight": 0.5}}, "review.most_weight = 0.5: input should be greater than or equal to 1"),
+        ({"review": {"tolerance": 2}}, "review.tolerance belongs to task: regression"),
     ],
 )  # fmt: skip
 def test_an_error_names_file_key_value_rule_and_remedy(write: Write, changes: dict[str, Any], problem: str) -> None:
@@ -218,3 +223,10 @@ def test_the_schema_accepts_the_definitions_here(path: Path) -> None:
 def test_the_exported_schema_is_this_one() -> None:
     exported = PROJECT_ROOT / "deployments" / "model.schema.json"
     assert json.loads(exported.read_text(encoding="utf-8")) == json_schema()
+
+
+def test_what_people_look_at_is_no_part_of_the_hash(write: Write) -> None:
+    """Nor is a definition that says nothing of it another than it was."""
+    without = load_definition(write())
+    assert without.review.per_day == 0
+    assert load_definition(write({"review": {"per_day": 5, "most_weight": 3}})).hash == without.hash

@@ -106,6 +106,7 @@ class Glance:
         loss: The name of the loss; empty before the first check.
         label_delay: As the definition says it.
         quarantined: Open entries of the quarantine.
+        reviews: Predictions that wait for somebody to review them; None of a model without reviews.
         next_check: By the definition's schedule; None where there is none.
     """
 
@@ -119,6 +120,7 @@ class Glance:
     label_delay: timedelta = timedelta()
     window: timedelta = timedelta()
     quarantined: int = 0
+    reviews: int | None = None
     schedule: str | None = None
 
     @property
@@ -219,6 +221,9 @@ def waiting_for(glance: Glance, approvals: Sequence[dict[str, Any]]) -> list[Wai
                 "approval", f"version {version['version']} waits for a yes", f"{base}/versions/{version['version']}"
             )
         )
+    if glance.reviews:
+        rows = f"{glance.reviews:,} prediction{'s' if glance.reviews != 1 else ''} to review"
+        found.append(Waiting("review", rows, f"{base}/review"))
     if glance.quarantined:
         rows = f"{glance.quarantined:,} row{'s' if glance.quarantined != 1 else ''} in quarantine"
         found.append(Waiting("quarantine", rows, f"{base}/quarantine"))

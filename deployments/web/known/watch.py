@@ -19,11 +19,12 @@ from deployments.web.known.glance import Glance, read_points
 from deployments.web.known.neighbours import Neighbours
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError
+from perennial.review.desk import Desk
 from perennial.state.registry import Registry
 from perennial.state.store import Store
 from perennial.workspace import Workspace
 
-TABLES = ("decisions", "history", "figures", "quarantine", "quarantine_states", "receipts")
+TABLES = ("decisions", "history", "figures", "quarantine", "quarantine_states", "receipts", "reviews")
 _REST = 4.0
 _log = logging.getLogger("perennial.web")
 
@@ -42,7 +43,7 @@ class Watcher:
         workspace: Of this installation.
         neighbours: Prefect and MLflow, asked in the same round.
         pause_seconds: Between two rounds.
-        clock: The moment of now, by which nothing is decided.
+        clock: The moment of now, by which reviews expire.
     """
 
     workspace: Workspace
@@ -131,7 +132,7 @@ class Watcher:
             stamp += tuple(table_stamp(self.workspace.store, model, name) for name in TABLES)
             if known and known.stamp == stamp:
                 return False
-            glance = read_glance(self.workspace, self.workspace.definition(model))
+            glance = read_glance(self.workspace, self.workspace.definition(model), self.clock())
         except PerennialError as error:
             stamp += (str(error),)
             if known and known.stamp == stamp:
@@ -141,7 +142,7 @@ class Watcher:
         return True
 
 
-def read_glance(workspace: Workspace, definition: ModelDefinition) -> Glance:
+def read_glance(workspace: Workspace, definition: ModelDefinition, now: datetime) -> Glance:
     """A model's glance from its tables."""
     store, model = workspace.store, definition.name
     rows = store.read(model, "decisions", columns=["kind", "body"])
@@ -156,12 +157,20 @@ def read_glance(workspace: Workspace, definition: ModelDefinition) -> Glance:
         label_delay=definition.data.label_delay,
         window=definition.monitoring.window,
         quarantined=_quarantined(store, definition),
+        reviews=_reviews(store, definition, now),
         schedule=definition.monitoring.schedule,
     )
 
 
 def _history(registry: Registry, model: str) -> list:  # type: ignore[type-arg]
     return registry.history(model)
+
+
+def _reviews(store: Store, definition: ModelDefinition, now: datetime) -> int | None:
+    """How many rows wait for a person's answer."""
+    if not definition.review.per_day:
+        return None
+    return sum(item.waits for item in Desk(store, definition, None).recent(now).values())
 
 
 def _quarantined(store: Store, definition: ModelDefinition) -> int:

@@ -228,6 +228,16 @@ class Pages:
         inside = [self._delivery(name, item) for item in known if since < item["ingested_at"] <= until]
         return [item for item in inside if item["report"]][:6]
 
+    def champion_reference(self, name: str) -> bytes | None:
+        """What the champion was trained on, as its run has it; None without one, or where it can't be had now."""
+        glance = self.watcher.glances.get(name)
+        if glance is None or glance.reign is None:
+            return None
+        try:
+            return self._reference(name, glance.reign.version)
+        except ServiceError:
+            return None
+
     def _reference(self, name: str, version: int) -> bytes | None:
         found = next((item for item in self.neighbours.mlflow.versions(name) if item["version"] == version), None)
         return None if found is None else self.neighbours.mlflow.artifact(found["run_id"], "reference.json")

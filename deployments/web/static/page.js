@@ -28,6 +28,8 @@ function isBusy(main) {
 
 async function refresh() {
   const main = document.querySelector("main");
+  // Whoever reviews has a row before them, which no news takes away.
+  if (main.querySelector("[data-review]")) return;
   if (isBusy(main)) {
     document.getElementById("fresh").hidden = false;
     return;
@@ -65,5 +67,19 @@ function follow() {
   addEventListener("pagehide", () => source.close());
 }
 
+// Reviewing by keyboard: a key presses the button that it stands on, unless somebody writes.
+function reviewByKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const field = event.target instanceof Element && event.target.closest("input, select, textarea");
+  if (field && !(field.inputMode === "decimal" && /^[a-z]$/i.test(event.key))) return;
+  const button = document.querySelector(`main [data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  if (!button || button.disabled) return;
+  event.preventDefault();
+  button.form.requestSubmit(button);
+  // One row, one answer: the next press is for the next row.
+  for (const other of document.querySelectorAll("main [data-key]")) delete other.dataset.key;
+}
+
 showMoments(document);
+addEventListener("keydown", reviewByKey);
 if (document.body.dataset.listen === "yes") follow();

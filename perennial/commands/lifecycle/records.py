@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +11,7 @@ from perennial.commands.output import print_json, print_records
 from perennial.commands.running import Moment, json_option
 
 if TYPE_CHECKING:
+    from perennial.definition import ModelDefinition
     from perennial.workspace import Workspace
 
 
@@ -91,6 +92,8 @@ def _told(row: dict[str, Any]) -> list[str]:
     """What stands below a model's line."""
     counts = f"{row['rows']:,} rows, {row['labels']:,} labels, {row['predictions']:,} predictions"
     told = [row["why"], counts + (f"; fast path: {row['fast_path']}" if row["fast_path"] else "")]
+    if row["reviews"]:
+        told.append(f"{row['reviews']} predictions wait for review (perennial reviews {row['model']})")
     if row["waiting"]:
         told.append(f"waits for a person: version {row['waiting']} (perennial approve {row['model']} --reason WHY)")
     if row["in_doubt"]:
@@ -103,7 +106,7 @@ def describe_status(workspace: Workspace, model: str) -> dict[str, Any]:
     from perennial.model.truth import standing
     from perennial.state.approval import pending
 
-    workspace.definition(model)
+    definition = workspace.definition(model)
     reign = workspace.registry.reign(model)
     entries = workspace.ledger(model).entries()
     last = entries[-1] if entries else None
@@ -121,10 +124,21 @@ def describe_status(workspace: Workspace, model: str) -> dict[str, Any]:
         "verdict": last["verdict"] if last else None,
         "checked": last["as_of"][:16] if last else None,
         "reasons": last["reasons"] if last else [],
+        "reviews": _reviews(workspace, definition),
         "waiting": ", ".join(str(number) for number in waiting),
         "in_doubt": ", ".join(str(version.number) for version in doubted),
         "fast_path": _fast_path(workspace, model, reign.version) if reign else None,
     }
+
+
+def _reviews(workspace: Workspace, definition: ModelDefinition) -> int:
+    """How many predictions wait for a person."""
+    from perennial.review.desk import Desk
+
+    if not definition.review.per_day:
+        return 0
+    items = Desk(workspace.store, definition, None).recent(datetime.now(UTC))
+    return sum(item.waits for item in items.values())
 
 
 def _fast_path(workspace: Workspace, model: str, version: int) -> str | None:

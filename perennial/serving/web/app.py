@@ -20,6 +20,7 @@ import numpy as np
 
 from perennial import __version__
 from perennial.serving.log.labels import parse_labels
+from perennial.serving.log.reviews import parse_answers, parse_query
 from perennial.serving.log.waiting import Label
 from perennial.serving.protocol import v2
 from perennial.serving.protocol.codec import encode_json, parse_request, take_output
@@ -179,6 +180,8 @@ class Api:
             ("POST", "v2/models/{model}/infer", self._infer, ask, "v2"),
             ("POST", "v2/models/{model}/versions/{version}/infer", self._infer, ask, "v2"),
             ("POST", "models/{model}/labels", self._label, tell, "labels"),
+            ("GET", "models/{model}/reviews", self._reviews, tell, "reviews"),
+            ("POST", "models/{model}/reviews", self._answer, tell, "reviews"),
             ("GET", "models", self._models, look, "models"),
             ("GET", "models/{model}", self._model, look, "models"),
             ("GET", "health", self._health, None, "health"),
@@ -292,6 +295,16 @@ class Api:
 
         labels = prepare() if len(body) < _LARGE_BODY else await service.batcher.run(prepare)
         return json_answer(await service.take_labels(served.champion.name, labels))
+
+    async def _reviews(self, call: Call) -> Answer:
+        query = parse_query(call.scope["query_string"])
+        return json_answer(await self.service.ask_reviews(self.service.served(call.model), query))
+
+    async def _answer(self, call: Call) -> Answer:
+        body = await read_body(call.scope, call.receive, self.service.settings.most_body_bytes)
+        kind_of(header(call.scope, b"content-type") or "")
+        served = self.service.served(call.model)
+        return json_answer(await self.service.take_reviews(served, parse_answers(body)))
 
     async def _models(self, call: Call) -> Answer:  # noqa: ARG002
         models = [

@@ -9,7 +9,7 @@ from perennial import __version__
 from perennial.serving.protocol.columns import LARGEST
 from perennial.serving.protocol.schema import Kind
 from perennial.serving.versions.model import LoadedModel
-from perennial.serving.web.operations import ID, infer, invocations, labels, responses
+from perennial.serving.web.operations import ID, infer, invocations, labels, responses, reviews
 
 _NUMBER = r"^\s*([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?[nN][aA][nN])?\s*$"
 _TEXT: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
@@ -92,6 +92,8 @@ def _add_model(name: str, model: LoadedModel, paths: dict[str, Any], schemas: di
     what = model.definition.description or name
     paths[f"/models/{name}/invocations"] = {"post": invocations(name, what, model, reference, example)}
     paths[f"/models/{name}/labels"] = {"post": labels(name, model)}
+    if model.definition.review.per_day:
+        paths[f"/models/{name}/reviews"] = reviews(name, model)
     paths[f"/models/{name}"] = _get(
         f"About {name}", "What is live, since when and why; traffic and labels.", name, guarded=True
     )

@@ -218,6 +218,63 @@ def labels(name: str, model: LoadedModel) -> dict[str, Any]:
     }
 
 
+def reviews(name: str, model: LoadedModel) -> dict[str, Any]:
+    """Both operations of a model's reviews."""
+    classes = model.classes
+    truth = {"type": ["number", "string"]} if classes is None else {"enum": list(classes.names)}
+    one: dict[str, Any] = {
+        "type": "object",
+        "required": ["id", "author"],
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "string", "minLength": 1},
+            "author": {"type": "string", "minLength": 1, "maxLength": 256},
+            "truth": truth,
+            **{says: {"type": "boolean"} for says in ("cannot_tell", "skip", "undo")},
+            "seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 86400},
+            "note": {"type": ["string", "null"], "maxLength": 2000},
+        },
+        "description": "Exactly one of truth, cannot_tell, skip and undo.",
+    }
+    several = {"type": "array", "minItems": 1, "items": one}
+    whole = {"type": "object", "required": ["answers"], "properties": {"answers": several}}
+    example = {"id": "an-id-of-the-queue", "author": "anna", "truth": classes.names[-1] if classes else 1, "seconds": 4}
+    item: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"}, "time": {"type": "string"}, "features": {"type": "object"},
+            "score": {"type": "number"}, "predicted": {"type": ["string", "null"]},
+            "choices": {"type": "array", "items": {"type": "string"}},
+            "again": {"type": "boolean", "description": "People disagree about it."}, "expires_at": {"type": "string"},
+        },
+    }  # fmt: skip
+    author = {"name": "author", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
+    limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}
+    asked = {
+        "type": "object",
+        "properties": {"waiting": {"type": "integer"}, "items": {"type": "array", "items": item}},
+    }
+    counts = {count: {"type": "integer"} for count in ("written", "unchanged", "labels")}
+    return {
+        "get": {
+            "operationId": f"reviews-{name}",
+            "summary": f"What a person is asked about {name}",
+            "description": "Nothing in it tells why a row was chosen. Nobody sees another's answer.",
+            "tags": [name],
+            "parameters": [author, limit],
+            "responses": responses(asked, _REFUSALS),
+        },
+        "post": {
+            "operationId": f"answer-{name}",
+            "summary": f"Answer what was asked about {name}",
+            "description": "An answer is a label once it is settled. The same answer twice changes nothing.",
+            "tags": [name],
+            "requestBody": _body({"anyOf": [whole, one, several]}, {"answers": [example]}),
+            "responses": responses({"type": "object", "properties": counts}, _REFUSALS),
+        },
+    }
+
+
 def infer(name: str, which: str, what: str, model: LoadedModel, example: dict[str, Any]) -> dict[str, Any]:
     inputs = [
         {**tensor, "shape": [1], "data": [example[tensor["name"]]]}

@@ -38,7 +38,8 @@ def newest_mature(
     truth = part["truth"].to_numpy(dtype=np.float64)
     score = score_array(part["score"])
     known = np.isfinite(truth) & known_scores(score)
-    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss))
+    weights = part["weight"].to_numpy(dtype=np.float64)[known] if "weight" in part else None
+    loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss), weights=weights)
     edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
     labelled = (part["labelled"] & known_scores(score)).to_numpy()

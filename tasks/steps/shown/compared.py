@@ -25,7 +25,8 @@ from perennial.state.store import ROW_ID, ROW_TIME, Store
 from perennial.workspace import Workspace
 from tasks.measures.metrics import CURVE_POINTS, curves, iterate_slices, metric_table
 from tasks.measures.quality import additive_loss, mean_loss, row_losses
-from tasks.rows.frames import known_labels, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, score_rows
 
 MOST_ROWS = 20_000
@@ -162,7 +163,7 @@ def newest_judged(store: Store, definition: ModelDefinition, *, as_of: datetime)
     joined = pd.DataFrame()
     for _ in range(_MOST_WINDOWS.bit_length()):
         rows = window_rows(store, definition, start=end - length, end=end, known_at=as_of)
-        truths = known_labels(store, model, as_of=as_of, ids=rows[ROW_ID]) if len(rows) else pd.DataFrame()
+        truths = judging_labels(store, model, as_of=as_of, ids=rows[ROW_ID]) if len(rows) else pd.DataFrame()
         if len(rows) and len(truths):
             named = truths[["id", "truth"]].rename(columns={"id": ROW_ID})
             joined = rows.drop_duplicates(ROW_ID).merge(named, on=ROW_ID, how="inner")

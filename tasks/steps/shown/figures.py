@@ -23,7 +23,8 @@ from perennial.workspace import Workspace
 from tasks.check.decision import Decision
 from tasks.measures.metrics import iterate_slices
 from tasks.measures.quality import additive_loss, mean_loss, row_losses
-from tasks.rows.frames import known_labels, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, predictions_between, score_rows
 
 FIRST_ROWS = 20_000
@@ -69,7 +70,7 @@ def _judged(
     made = predictions_between(workspace.store, definition.name, start=start, end=end, known_at=as_of)
     if not len(made):
         return made.assign(truth=pd.Series(dtype="float64"))
-    truths = known_labels(workspace.store, definition.name, as_of=as_of, ids=made["id"])[["id", "truth"]]
+    truths = judging_labels(workspace.store, definition.name, as_of=as_of, ids=made["id"])[["id", "truth"]]
     joined = made.merge(truths, on="id", how="inner")
     joined = joined[joined["score"].notna()]
     return joined.sort_values(["time", "id"], kind="stable", ignore_index=True)

@@ -29,7 +29,8 @@ from tasks.gate.probation import (
     probation_length,
 )
 from tasks.learning.fitting import predict_score
-from tasks.rows.frames import known_labels, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, predictions_between
 from tasks.steps.trial.shadow import rows_of_both
 
@@ -119,7 +120,7 @@ def _answered(
     store, model = workspace.store, definition.name
     logged = predictions_between(store, model, start=reign.at, end=as_of, known_at=as_of)
     logged = logged[logged["version"] == reign.version]
-    truth = known_labels(store, model, as_of=as_of, ids=logged["id"])[["id", "truth"]]
+    truth = judging_labels(store, model, as_of=as_of, ids=logged["id"])[["id", "truth"]]
     known = logged.merge(truth, on="id", how="inner")
     if not len(known):
         return pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})

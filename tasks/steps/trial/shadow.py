@@ -22,7 +22,8 @@ from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version, same_model
 from tasks.check.complaints.complaint import read_complaints
 from tasks.check.complaints.masks import is_refused
-from tasks.rows.frames import known_labels, window_rows
+from tasks.rows.frames import window_rows
+from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, log_predictions, score_rows
 
 _INSTANT = timedelta(microseconds=1)
@@ -49,7 +50,7 @@ def rows_of_both(
     if end <= start:
         return nothing
     rows = window_rows(workspace.store, definition, start=start, end=end, known_at=as_of).drop_duplicates(ROW_ID)
-    truth = known_labels(workspace.store, definition.name, as_of=as_of, ids=rows[ROW_ID])[["id", "truth"]]
+    truth = judging_labels(workspace.store, definition.name, as_of=as_of, ids=rows[ROW_ID])[["id", "truth"]]
     rows = rows.merge(truth, left_on=ROW_ID, right_on="id", how="inner")
     newest = workspace.ledger(definition.name).newest(as_of=as_of)
     rows = rows[~is_refused(rows[ROW_TIME], read_complaints([newest] if newest else []))].reset_index(drop=True)

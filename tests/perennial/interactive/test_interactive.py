@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import small_model
 from small_model import World
 
 import perennial
-from perennial.errors import NotFoundError
+from perennial.errors import DataError, NotFoundError
 from perennial.interactive.shown import Result, Told
 from perennial.settings import PROJECT_ROOT
+from tasks.steps.review.fill import fill_reviews
 
 
 @pytest.mark.process
@@ -89,3 +92,24 @@ def _run(text: str, names: dict[str, Any]) -> Any:
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "notebook", "exec"), names)
     return None if last is None else eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
+
+
+def test_reviews_are_asked_and_answered(trained: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = trained.workspace.settings
+    shutil.copytree(settings.home_path / "tables", tmp_path / "tables")
+    raw = small_model.merge(small_model.RAW, {"review": {"per_day": 5, "double_share": 0, "hide_score": True}})
+    (tmp_path / "digits.yaml").write_text(json.dumps(raw))
+    monkeypatch.setenv("PERENNIAL_TABLES", str(tmp_path / "tables"))
+    model = perennial.open(settings.home, models=tmp_path, expectations=settings.expectations).model("digits")
+    at = small_model.day(13)
+    assert model.reviews("anna", as_of=at).empty
+    fill_reviews(model.workspace, model.definition, as_of=at)
+    asked = model.reviews("anna", as_of=at)
+    assert len(asked) == 5
+    assert list(asked.columns) == ["id", "time", "again", *model.definition.features.columns]
+    done = model.answer(asked["id"][0], 1, by="anna", seconds=2, as_of=at)
+    assert (done.written, done.labels) == (1, 1)
+    assert model.answer(asked["id"][1], by="anna", skip=True, as_of=at).labels == 0
+    assert len(model.reviews("anna", as_of=at)) == 3
+    with pytest.raises(DataError, match="says 0 things"):
+        model.answer(asked["id"][2], by="anna", as_of=at)

@@ -82,3 +82,26 @@ class TestCompleteAges:
     def test_no_rows(self) -> None:
         nothing = np.array([], dtype=np.int64)
         assert complete_ages(nothing, nothing.astype(bool), 10, 1).shape == (0,)
+
+
+def test_a_weighted_mean_is_that_of_the_rows_that_each_stands_for() -> None:
+    losses = row_losses(TRUTH, SCORE, "brier")
+    weights = np.where(np.arange(len(losses)) % 2, 3.0, 1.0)
+    found, plain = mean_loss(losses, weights=weights), mean_loss(losses)
+    assert found.mean == pytest.approx(np.average(losses, weights=weights))
+    assert found.rows == len(losses)
+    alike = mean_loss(losses, weights=np.full(len(losses), 7.0))
+    assert (alike.mean, alike.standard_error) == pytest.approx((plain.mean, plain.standard_error))
+
+
+def test_a_weighted_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """Rows drawn with known chances, many of the lossy ones: nineteen of twenty intervals hold the whole's mean."""
+    rng = np.random.default_rng(1)
+    whole = rng.exponential(size=4000) + (np.arange(4000) % 4 == 0) * 2
+    chance = np.where(np.arange(4000) % 4 == 0, 0.3, 0.06)
+    held = 0
+    for _ in range(300):
+        drawn = rng.permutation(np.flatnonzero(rng.random(4000) < chance))
+        low, high = mean_loss(whole[drawn], weights=1 / chance[drawn]).interval()
+        held += low <= whole.mean() <= high
+    assert 0.9 < held / 300 <= 1
