@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial.errors import ServiceError
-from perennial.operate.asking import ANSWER_SECONDS, AwayError, ask_json, healthy
+from perennial.operate.asking import ANSWER_SECONDS, AwayError, ask, ask_json, healthy
 from perennial.redaction import redact
 from perennial.settings import Settings
 
@@ -68,8 +68,11 @@ def prefect_claim(settings: Settings) -> Claim:
     """The address that is said to be this home's, tried now."""
     url = settings.prefect_api_url
     if url is not None:
-        well = healthy(f"{url.rstrip('/')}/health", ANSWER_SECONDS)
-        return Claim(url, "" if well else f"no healthy server answers at {redact(url)}")
+        try:
+            ask(f"{url.rstrip('/')}/health")
+        except ServiceError as error:
+            return Claim(url, redact(error.problem))
+        return Claim(url)
     note = note_of(settings)
     try:
         url = str(json.loads(note.read_text(encoding="utf-8"))["url"])

@@ -385,7 +385,7 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
         return
     if settings.prefect_api_url:
         raise ServiceError(
-            f"PERENNIAL_PREFECT_API_URL = {settings.prefect_api_url!r}: no healthy Prefect server answers there",
+            f"PERENNIAL_PREFECT_API_URL: no healthy Prefect server: {claim.refuted}",
             "Start it, or unset PERENNIAL_PREFECT_API_URL",
         )
     home = prepare_home(settings)

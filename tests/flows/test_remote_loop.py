@@ -280,7 +280,7 @@ def test_the_retraining_outlived_its_database_and_its_server(done: Remote) -> No
     outcomes = [row for row in workspace.ledger("digits").rows() if row["kind"] == "outcome"]
     assert [row["version"] for row in outcomes] == [1]
     # Prefect's page may lack steps of the time that its server was away: the ledger has what counts.
-    runs = [text for text in table_texts(done.postgres, done.databases[1], ["flow_run"]) if "retrain-digits" in text]
+    runs = [text for text in table_texts(done.postgres, done.databases[1], ["flow_run"]) if "retrain digits" in text]
     assert len(runs) == 1
     assert "Completed" in runs[0]
 

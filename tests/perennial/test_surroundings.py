@@ -80,6 +80,7 @@ class TestSpareLoopback:
         spare_loopback(environment)
         assert environment["no_proxy"] == "*"
 
+    @pytest.mark.process
     def test_every_process_begins_with_it(self) -> None:
         code = "import os, perennial; print(os.environ['NO_PROXY'])"
         environment = {**os.environ, "HTTPS_PROXY": "http://proxy:3128"}
@@ -87,6 +88,7 @@ class TestSpareLoopback:
         assert "127.0.0.1" in done.stdout
 
 
+@pytest.mark.process
 def test_our_own_questions_pass_a_proxy_by(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_events_arrive_whatever_proxy_is_named(
 
 
 class TestChildren:
+    @pytest.mark.process
     def test_the_current_folder_is_not_imported_from(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("click", "json", "perennial"):
             (tmp_path / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")

@@ -15,7 +15,10 @@ import pytest
 
 from perennial.operate.handover import SOCKET, environment_stamp, hand_over
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere `perennial up` keeps no warm process")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere `perennial up` keeps no warm process"),
+]
 
 DEFINITION = """\
 name: toy

@@ -56,7 +56,7 @@ def make_story(workspace: Workspace) -> Storied:
     """A first champion, checks of it, a challenger that waits, and refused rows."""
     definition = _define(workspace, "automatic")
     small_model.add(workspace, definition, rows(0, 10), as_of=day(10), history=True)
-    small_model.retrain(workspace, definition, as_of=day(10))
+    small_model.retrain(workspace, definition, as_of=day(10), pictures=True)
     decisions = []
     for number in range(FIRST, LAST + 1):
         since = 10 if number == FIRST else number - 1
@@ -70,7 +70,7 @@ def make_story(workspace: Workspace) -> Storied:
     broken.loc[broken.index[0], ["row", "ink_11"]] = [f"r-{HOSTILE}", 99.0]
     small_model.add(workspace, definition, broken, as_of=day(LAST + 0.5))
     definition = _define(workspace, "human")
-    second = small_model.retrain(workspace, definition, as_of=day(LAST)).version
+    second = small_model.retrain(workspace, definition, as_of=day(LAST), pictures=True).version
     approval.ask(workspace.registry, second)
     workspace.registry.set_tags(second, {"beaten_version": "1"})
     waiting = workspace.registry.version(definition.name, second.number)

@@ -217,6 +217,7 @@ def test_who_asks_too_often_is_slowed_down(story: Storied) -> None:
     assert codes == [403, 403, 403, 429, 429]
 
 
+@pytest.mark.process
 def test_an_empty_home_says_what_to_do_first(tmp_path: Path) -> None:
     workspace = Workspace(web_world.fresh_settings(tmp_path))
     with page(workspace) as client:
@@ -230,6 +231,7 @@ def test_an_empty_home_says_what_to_do_first(tmp_path: Path) -> None:
             assert client.get(f"/models/digits/{path}").status_code == 200, path
 
 
+@pytest.mark.process
 def test_a_broken_definition_hides_no_other_model(tmp_path: Path) -> None:
     workspace = Workspace(web_world.fresh_settings(tmp_path))
     small_model.define(workspace)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def with_prefect(served_story: Storied, prefect_url: str) -> Iterator[Storied]:
     settings = served_story.workspace.settings.model_copy(update={"prefect_api_url": prefect_url})
     mine = Storied(Workspace(settings), served_story.definition, served_story.decisions, served_story.waiting)
     with ThreadPoolExecutor(1) as elsewhere:  # in a thread without the browser's loop
-        elsewhere.submit(register, {"digits": mine.definition}).result()
+        elsewhere.submit(copy_context().run, register, {"digits": mine.definition}).result()
         yield mine
         elsewhere.submit(register, {}).result()
 

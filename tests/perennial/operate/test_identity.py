@@ -19,6 +19,8 @@ from perennial.operate.identity import not_of_home, note_of, prefect_claim, publ
 from perennial.operate.servers import free_port, prefect_server, prepare_home
 from perennial.settings import Settings
 
+pytestmark = pytest.mark.process
+
 
 @contextmanager
 def stand_in(home: Path | None, wrong: dict[str, Any] | None = None) -> Iterator[tuple[str, list[str]]]:

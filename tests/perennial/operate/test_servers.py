@@ -203,6 +203,7 @@ class TestChild:
         for part in (str(port), f"pid {os.getpid()}", "PERENNIAL_PREFECT_PORT"):
             assert part in str(error.value)
 
+    @pytest.mark.process
     def test_another_s_healthy_server_on_its_port_is_not_its_own(self, tmp_path: Path) -> None:
         port = free_port()
         late = script(
@@ -400,6 +401,7 @@ def test_the_session_s_server_is_this_process_s(prefect_url: str, prefect_settin
     assert database.exists()
 
 
+@pytest.mark.process
 def test_prefect_forgets_runs_and_events_after_the_settings_ages(tmp_path: Path) -> None:
     """The server's own settings, as the installed Prefect reads them from the environment that it is given."""
     settings = Settings(home=tmp_path, flow_run_days=10, event_days=2.5)

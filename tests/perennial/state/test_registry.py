@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from small_model import World
 
 from perennial.errors import ConflictError, NotFoundError, RegistryError
 from perennial.model.artifacts import folder_digest
@@ -302,3 +304,25 @@ def test_rollback_refuses(three: Registry) -> None:
     with pytest.raises(NotFoundError, match=r"other never had a champion. Train one: `perennial retrain other`"):
         three.rollback("other", to=None, at=T, recorded_at=T, by="ada", reason="x")
     assert len(three.history("m")) == 3
+
+
+def test_two_write_one_new_tag_at_once(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's server looks for the tag, then inserts it: the second of two fails where it would have to change it."""
+    registry = trained.workspace.registry
+    write, met = registry.client.set_model_version_tag, []
+
+    def late(*given: Any) -> None:
+        if not met:
+            met.append(given)
+            write(*given[:3], "the other's")
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: model_version_tags.key")
+        write(*given)
+
+    monkeypatch.setattr(registry.client, "set_model_version_tag", late, raising=False)
+    version = registry.version("digits", 1)
+    registry.set_tags(version, {"said": "mine"})
+    assert met
+    assert registry.version("digits", 1).tag("said") == "mine"
+    monkeypatch.setattr(registry.client, "set_model_version_tag", lambda *_: write("nobody", "1", "x", "y"))
+    with pytest.raises(MlflowException, match=r"(?i)not found"):
+        registry.set_tags(version, {"said": "again"})
