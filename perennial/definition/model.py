@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from perennial.definition.alerts import Alerts
+from perennial.definition.card import Card
 from perennial.definition.data import Data, Features
 from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
@@ -40,6 +42,8 @@ class ModelDefinition(Section):
     scoring: Schedule = Schedule()
     serving: Serving = Serving()
     retention: Retention = Retention()
+    card: Card = Card()
+    alerts: Alerts | None = Field(None, description="What people are told of; nothing by default.")
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
 
@@ -85,9 +89,9 @@ class ModelDefinition(Section):
     def hash(self) -> str:
         """The definition's version: 16 hex digits of its canonical JSON's SHA-256. What changes no answer is no part.
 
-        That is where it is computed, and how long things are kept.
+        That is where it is computed, how long things are kept, and what people are told.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention"})
+        said = self.model_dump(mode="json", exclude={"runner", "retention", "card", "alerts"})
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

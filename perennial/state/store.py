@@ -127,6 +127,8 @@ LAYOUT: Mapping[str, pa.Schema] = {
     "statistics": pa.schema(
         [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
     ),
+    # What people were told of a model and stands still, as JSON; the newest line counts.
+    "alerts": pa.schema([("at", _TIME), ("source", pa.string()), ("decision_id", pa.string()), ("body", pa.string())]),
     # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
     "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
     # Who became champion, when and why; `sequence` counts from 1 without gaps.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.cards.writing import EVALUATION_FILE
 from perennial.model.features import feature_frame
 from perennial.state.store import ROW_ID
 from tasks.check.reference import Reference, build_reference
@@ -22,6 +23,7 @@ from tasks.gate import figures
 from tasks.gate.report import render_markdown
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
+from tasks.measures.evaluation import evaluate
 from tasks.measures.metrics import curves, permutation_importance, slice_table
 from tasks.measures.quality import additive_loss, mean_loss
 from tasks.measures.quality import row_losses as losses_per_row
@@ -91,8 +93,27 @@ def describe(
             "gate.json": report.to_dict(),
             "gate.md": render_markdown(report),
             "environment.json": environment_fingerprint(),
+            EVALUATION_FILE: evaluation(prepared, judged),
             REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
         },
+    )
+
+
+def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
+    """What the version's card tells of its quality on the holdout."""
+    definition = prepared.definition
+    holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
+    return evaluate(
+        definition.task,
+        judged.truth,
+        judged.challenger,
+        loss=definition.loss,
+        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        slices={name: holdout[name].to_numpy() for name in definition.gate.slices},
+        features=holdout[[*definition.features.numeric, *definition.features.categorical]],
+        minimum_rows=definition.gate.slice_minimum_rows,
+        confidence=definition.gate.confidence,
+        seed=definition.training.seed,
     )
 
 
