@@ -1,6 +1,6 @@
 """Each model's deployments as Prefect objects: names, schedules, the trigger. No server is spoken to.
 
-Each definition gets nine deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
+Each definition gets ten deployments, named `FLOW/MODEL`. A deployment's version is the digest of its
 specification, without the pool that executes it.
 """
 
@@ -32,6 +32,7 @@ FLOWS: Mapping[str, str] = {
     "backtest": "flows.backtest:backtest",
     "approve": "flows.approve:approve",
     "prune": "flows.prune:prune",
+    "watch": "flows.watch:watch",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
@@ -43,6 +44,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "backtest": lambda definition: None,  # noqa: ARG005 - by hand only
     "approve": lambda definition: None,  # noqa: ARG005 - by a person only
     "prune": lambda definition: definition.retention.schedule,
+    "watch": lambda definition: definition.watch.schedule if definition.watch else None,
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
@@ -53,6 +55,7 @@ _PURPOSES: Mapping[str, str] = {
     "score": "Scores rows with the champion of {model}.",
     "backtest": "Replays the history of {model} under several policies and recommends one.",
     "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",
+    "watch": "Looks at the packages, the source and the API that {model} stands on, and tells what changed.",
     "prune": "Removes what nobody needs any more of {model}: old kept-out versions, files of the tables, reports.",
 }
 

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backtest": ("lifecycle.backtest", "Replay the history under several policies, and recommend one."),
     "ledger": ("lifecycle.records", "List the decisions with reasons and outcomes."),
     "history": ("lifecycle.records", "List who was champion when, and why."),
+    "watch": ("lifecycle.watch", "Look at the packages, sources and APIs that the models stand on."),
     "card": ("lifecycle.card", "Show what is known of a version, as people read it."),
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),

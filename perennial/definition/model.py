@@ -18,6 +18,7 @@ from perennial.definition.retention import Retention
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import ClassName, Schedule, Section
+from perennial.definition.watch import Watch
 
 
 class ModelDefinition(Section):
@@ -44,6 +45,7 @@ class ModelDefinition(Section):
     retention: Retention = Retention()
     card: Card = Card()
     alerts: Alerts | None = Field(None, description="What people are told of; nothing by default.")
+    watch: Watch | None = Field(None, description="What the model stands on; nothing is watched by default.")
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
 
@@ -91,7 +93,7 @@ class ModelDefinition(Section):
 
         That is where it is computed, how long things are kept, and what people are told.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention", "card", "alerts"})
+        said = self.model_dump(mode="json", exclude={"runner", "retention", "card", "alerts", "watch"})
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -62,7 +62,7 @@ def evaluate(
         )  # fmt: skip
         return {"value": _plain(found.estimate), "low": _plain(found.low), "high": _plain(found.high)}
 
-    told = [
+    told: list[dict[str, Any]] = [
         {"column": column, "value_of": value, "rows": int(mask.sum()), "metric": loss} | interval(loss, mask)
         for column, value, mask in iterate_slices(slices or {})
         if mask.sum() >= minimum_rows
@@ -72,7 +72,7 @@ def evaluate(
         "confidence": confidence,
         "loss": loss,
         "metrics": {name: interval(name) for name in metric_names(task)},
-        "slices": sorted(told, key=lambda item: -item["rows"])[:_MOST_SLICES],
+        "slices": sorted(told, key=lambda item: item["rows"], reverse=True)[:_MOST_SLICES],
         "calibration": calibration_table(task, truths, scores, confidence),
         "segments": weak_segments(task, truths, scores, features, loss, minimum_rows, confidence),
     }
@@ -116,7 +116,7 @@ def weak_segments(
     losses = row_losses(truth, score, per_row)
     segments = list(_segments(features.reset_index(drop=True), minimum_rows))
     at = float(stats.norm.ppf(1 - (1 - confidence) / max(len(segments), 1)))
-    found = []
+    found: list[dict[str, Any]] = []
     for where, rows in segments:
         inside = np.zeros(len(losses), dtype=np.bool_)
         inside[rows] = True
@@ -127,7 +127,7 @@ def weak_segments(
             found.append(
                 {"where": where, "rows": own.rows, "loss": _plain(own.mean), "elsewhere": _plain(rest.mean)} | ends
             )
-    found.sort(key=lambda item: -item["lift_low"])
+    found.sort(key=lambda item: item["lift_low"], reverse=True)
     return {"looked_at": len(segments), "metric": per_row, "found": found[:_MOST_TOLD], "of": len(found)}
 
 
@@ -144,7 +144,7 @@ def _segments(features: pd.DataFrame, minimum_rows: int) -> Iterator[tuple[str, 
         codes, uniques = pd.factorize(labels, use_na_sentinel=True)
         counts = np.bincount(codes + 1, minlength=len(uniques) + 1)
         for code in np.flatnonzero((counts >= minimum_rows) & (counts <= len(values) - minimum_rows)):
-            name = "missing" if code == 0 else str(uniques[code - 1])
+            name = "missing" if code == 0 else str(uniques[int(code) - 1])
             yield f"{column} = {name}"[:120], np.flatnonzero(codes == code - 1)
 
 

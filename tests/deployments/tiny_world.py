@@ -71,6 +71,11 @@ def quarantine(model: str) -> None:
 @flow
 def prune(model: str, as_of: datetime | None = None, dry_run: bool = False) -> None:
     pass
+
+
+@flow
+def watch(model: str, as_of: datetime | None = None) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 TINY_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}
