@@ -89,7 +89,10 @@ def _head(facts: Facts) -> str:
         return told + "\n\nIt has not been champion."
     last, live = reigns[-1], facts.history[-1]
     if live.version == version.number:
-        return told + f"\n\nChampion since {_moment(last.at)}, let in by {escape(last.by)}: {escape(last.reason)}."
+        return (
+            told
+            + f"\n\nChampion since {_moment(last.at)}, let in by {escape(last.by)}: {escape(last.reason.rstrip('.'))}."
+        )
     return told + f"\n\nIt was champion from {_moment(last.at)} on; version {live.version} is since {_moment(live.at)}."
 
 

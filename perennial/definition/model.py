@@ -57,6 +57,10 @@ class ModelDefinition(Section):
             if metric is not None and metric not in known:
                 raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
         self._require_two_classes()
+        if self.watch and self.watch.schedule and not (self.alerts and "watch" in self.alerts.about):
+            raise ValueError(
+                "watch.schedule would tell nobody what it finds: write `alerts: {}`, with watch in its about"
+            )
         # A part of an id, such as a store beside a day, may be known to the model; a whole id may not.
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):

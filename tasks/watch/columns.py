@@ -14,10 +14,9 @@ Contract = Mapping[str, Mapping[str, Any]]
 
 
 def contract_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Each column's type, whether values are missing, and of how many rows that is said."""
+    """Each column's type, and whether values are missing."""
     return {
-        str(name): {"type": _kind(frame[name]), "nullable": bool(frame[name].isna().any()), "rows": len(frame)}
-        for name in frame.columns
+        str(name): {"type": _kind(frame[name]), "nullable": bool(frame[name].isna().any())} for name in frame.columns
     }
 
 
@@ -64,7 +63,7 @@ def changes(before: Contract, now: Contract, definition: ModelDefinition) -> Ite
             to_do = "Look at its values before the next ingestion: they may be refused, or mean something else"
             yield _item(f"type: {name}", "a column's type changed", detail, to_do, grave=role is not None)
         elif now[name]["nullable"] and not old["nullable"] and role:
-            detail = f"{name} had no missing value in {old['rows']:,} rows, and has now"
+            detail = f"{name} had no missing value before, and has now"
             yield _item(f"missing: {name}", "values go missing", detail, "Ask who feeds it whether that is meant")
     if new := sorted(set(now) - set(before)):
         detail = f"{where} has new columns: {', '.join(new[:10])}"

@@ -150,3 +150,26 @@ def test_what_is_no_document_is_refused() -> None:
     del broken["components"]["schemas"]["Stop"]
     with pytest.raises(DataError, match=r"\$ref #/components/schemas/Stop leads nowhere"):
         operations(broken, "x.yaml")
+
+
+def test_a_watch_that_would_tell_nobody_is_refused() -> None:
+    raw = DEFINITION.model_dump(mode="json")
+    scheduled = {"schedule": "0 4 * * *"}
+    for alerts in (None, {"about": ["drift"]}):
+        with pytest.raises(ValueError, match=r"would tell nobody what it finds: write `alerts: \{\}`"):
+            ModelDefinition.model_validate(raw | {"watch": scheduled, "alerts": alerts})
+    assert ModelDefinition.model_validate(raw | {"watch": scheduled, "alerts": {}}).hash == DEFINITION.hash
+
+
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        ({}, "packages needs advisories, service or index"),
+        ({"service": "pypi", "osv_url": "http://x.example"}, "osv_url belongs to service: osv"),
+        ({"index": "ftp://x"}, "index"),
+        ({"pip": True}, "pip"),
+    ],
+)
+def test_wrong_packages_are_refused(packages: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ModelDefinition.model_validate(DEFINITION.model_dump(mode="json") | {"watch": {"packages": packages}})

@@ -147,6 +147,7 @@ def test_what_an_index_offers_no_more_or_withdrew_is_told(home: Workspace, web: 
 
 def test_a_changed_source_is_told_until_a_model_has_learned_from_it_and_each_version_is_kept(home: Workspace) -> None:
     definition = define(home, source=True)
+    assert look_around(home, definition, at=day(2)) == []  # fewer rows are no other contract
     assert look_around(home, definition, at=day(11)) == []
     assert look_around(home, definition, at=day(12)) == []
     changed = small_model.rows(0, 13)
