@@ -60,7 +60,6 @@ def write_card(registry: Registry, definition: ModelDefinition, version: Version
         (Path(folder) / Path(HTML_FILE).name).write_text(page, encoding="utf-8")
         registry.client.log_artifacts(version.run_id, folder, Path(MARKDOWN_FILE).parent.name)
     registry.client.update_model_version(version.model, str(version.number), render_description(facts, MARKDOWN_FILE))
-    registry.set_tags(version, {"card": f"written {at.isoformat(timespec='seconds')}"})
     return text
 
 
@@ -91,7 +90,7 @@ def read_card(registry: Registry, version: Version, name: str = MARKDOWN_FILE) -
         NotFoundError: The version has none.
         RegistryError: The storage did not answer.
     """
-    if not version.tag("card"):
+    if Path(MARKDOWN_FILE).parent.name not in _names(registry, version):
         raise NotFoundError(
             f"version {version.number} of {version.model} has no card",
             f"Write it: `perennial card {version.model} --version {version.number} --write`",

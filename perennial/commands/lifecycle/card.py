@@ -30,12 +30,11 @@ def card(model: str, number: int | None, write: bool, html: Path | None, as_json
         raise NotFoundError(f"{model} never had a champion", f"Train one: `perennial retrain {model}`")
     if write:
         write_card(registry, definition, version, at=datetime.now(UTC))
-        version = registry.version(model, version.number)
     text = read_card(registry, version)
     if html is not None:
         html.write_text(read_card(registry, version, HTML_FILE), encoding="utf-8")
     if as_json:
-        print_json({"model": model, "version": version.number, "card": version.tag("card"), "markdown": text})
+        print_json({"model": model, "version": version.number, "markdown": text})
     elif html is None:
         click.echo(text)
     else:

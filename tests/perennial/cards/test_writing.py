@@ -79,7 +79,8 @@ def test_a_card_that_fails_undoes_no_promotion_and_is_told(
     assert workspace.registry.aliases("digits")["champion"] == 1
     told = "version 1 of digits is champion and has no card: OSError: the bucket says no to ***. Write it:"
     assert told in caplog.text
-    assert not workspace.registry.version("digits", 1).tag("card")
+    with pytest.raises(NotFoundError, match="has no card"):
+        read_card(workspace.registry, trained.version)
 
 
 def test_the_command_shows_saves_and_rewrites_it(
