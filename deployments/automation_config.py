@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from perennial.definition import AUTOMATIONS_FILE, Duration, Section, read_mapping
 from perennial.errors import DefinitionError
 
-Occasion = Literal["repair", "refused", "waiting", "promoted", "rolled-back", "failed", "crashed"]
+Occasion = Literal["repair", "refused", "waiting", "promoted", "rolled-back", "alert", "failed", "crashed"]
 _NAME = r"^[a-z][a-z0-9-]{0,40}$"
 _VARIABLE = r"^[A-Z][A-Z0-9_]*$"
 LEAST_SILENCE, LEAST_START = timedelta(seconds=60), timedelta(minutes=5)
@@ -99,9 +99,12 @@ class HttpHook(Section):
 
 
 class Delivery(Section):
-    """What is started when the champion of a model changes."""
+    """What is started when the champion of a model changes, or something stands against one."""
 
     name: str = Field(pattern=_NAME, description="Names the webhook on the server: perennial-NAME.")
+    on: tuple[Literal["promoted", "alert"], ...] = Field(
+        ("promoted",), min_length=1, description="promoted: the champion changed; alert: what is told of a model."
+    )
     models: tuple[str, ...] = Field((), description="Of these models only; default: of all.")
     github: GitHub | None = None
     webhook: HttpHook | None = None
@@ -175,7 +178,7 @@ def _read(path: Path) -> Automations:
     try:
         # YAML 1.1 reads the key `on` as true.
         raw = read_mapping(path, start="`notifications:`, `deliveries:`, `zombies:`, `pending:` or `reruns:`")
-        for item in raw.get("notifications") or []:
+        for item in [*(raw.get("notifications") or []), *(raw.get("deliveries") or [])]:
             if isinstance(item, dict) and True in item:
                 item["on"] = item.pop(True)
         return Automations.model_validate({key: value for key, value in raw.items() if value is not None})

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from deployments.automation_config import Automations, Delivery, Notification
 from deployments.changes import Change, Step, compare
-from perennial.events import PROMOTED, REFUSED, ROLLED_BACK, WAITING, decision_event, model_resource
+from perennial.events import ALERT, PROMOTED, REFUSED, ROLLED_BACK, WAITING, decision_event, model_resource
 from perennial.operate.runs import TAG
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ RERUN_AUTOMATION = "perennial: run crashed runs again"
 # What people are told of: our own events, or those of Prefect's runs.
 _OURS: Mapping[str, str] = {
     "repair": decision_event("repair"), "refused": REFUSED, "waiting": WAITING, "promoted": PROMOTED,
-    "rolled-back": ROLLED_BACK,
+    "rolled-back": ROLLED_BACK, "alert": ALERT,
 }  # fmt: skip
 _RUNS: Mapping[str, tuple[str, ...]] = {
     "failed": ("prefect.flow-run.Failed", "prefect.flow-run.TimedOut"),
@@ -58,7 +58,7 @@ def build_automations(config: Automations, block_of: BlockOf) -> list[Automation
     for notification in config.notifications:
         wanted += _tell(notification, block_of("notification", notification.name) or _NO_BLOCK)
     for delivery in config.deliveries:
-        wanted.append(_deliver(delivery, block_of("delivery", delivery.name) or _NO_BLOCK))
+        wanted += _deliver(delivery, block_of("delivery", delivery.name) or _NO_BLOCK)
     return wanted
 
 
@@ -199,22 +199,39 @@ def _tell(notification: Notification, block: UUID) -> Iterator[AutomationCore]:
         )
 
 
-def _deliver(delivery: Delivery, block: UUID) -> AutomationCore:
+_DELIVERED: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
+    "promoted": (
+        "perennial: deliver to {name}", (PROMOTED, ROLLED_BACK),
+        ("model", "version", "previous", "sequence", "action", "at", "by", "reason"),
+        "When the champion of a model changes, by a gate, a person or a rollback.",
+    ),
+    "alert": (
+        "perennial: deliver alerts to {name}", (ALERT,),
+        ("model", "at", "source", "decision_id", "link", "subject", "text", "items", "standing", "over"),
+        "When something new stands against a model, or is over.",
+    ),
+}  # fmt: skip
+
+
+def _deliver(delivery: Delivery, block: UUID) -> Iterator[AutomationCore]:
     from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import AutomationCore
 
-    names = ("model", "version", "previous", "sequence", "action", "at", "by", "reason")
-    told = ", ".join(f'"{name}": {{{{ event.payload.{name} | tojson }}}}' for name in names)
-    payload = f'{{"event": {{{{ event.event | tojson }}}}, {told}}}'
-    if delivery.github:
-        payload = f'{{"event_type": "{delivery.github.event}", "client_payload": {{{told}}}}}'
-    return AutomationCore(
-        name=f"perennial: deliver to {delivery.name}",
-        description="When the champion of a model changes, by a gate, a person or a rollback.",
-        tags=[TAG],
-        trigger=_reactive((PROMOTED, ROLLED_BACK), _models(delivery.models)),
-        actions=[CallWebhook(block_document_id=block, payload=payload)],
-    )
+    for occasion in delivery.on:
+        title, events, names, description = _DELIVERED[occasion]
+        # By subscript: `payload.items` would be the mapping's method.
+        told = ", ".join(f'"{name}": {{{{ event.payload["{name}"] | tojson }}}}' for name in names)
+        payload = f'{{"event": {{{{ event.event | tojson }}}}, {told}}}'
+        if delivery.github:
+            kind = delivery.github.event if occasion == "promoted" else f"{delivery.github.event}-{occasion}"
+            payload = f'{{"event_type": "{kind}", "client_payload": {{{told}}}}}'
+        yield AutomationCore(
+            name=title.format(name=delivery.name),
+            description=description,
+            tags=[TAG],
+            trigger=_reactive(events, _models(delivery.models)),
+            actions=[CallWebhook(block_document_id=block, payload=payload)],
+        )
 
 
 def _models(names: tuple[str, ...]) -> dict[str, list[str]]:

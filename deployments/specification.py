@@ -1,6 +1,6 @@
 """Each model's deployments as Prefect objects: names, schedules, the trigger. No server is spoken to.
 
-Each definition gets nine deployments, named `FLOW/MODEL`, and one more where its predictions are reviewed. A
+Each definition gets ten deployments, named `FLOW/MODEL`, and one more where its predictions are reviewed. A
 deployment's version is the digest of its specification, without the pool that executes it.
 """
 
@@ -31,8 +31,9 @@ FLOWS: Mapping[str, str] = {
     "score": "flows.score:score",
     "backtest": "flows.backtest:backtest",
     "approve": "flows.approve:approve",
-    "prune": "flows.prune:prune",
+    "prune": "flows.upkeep.prune:prune",
     "review": "flows.review:review",
+    "watch": "flows.upkeep.watch:watch",
 }
 _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "retrain": lambda definition: definition.retraining.schedule,
@@ -45,6 +46,7 @@ _SCHEDULES: Mapping[str, Callable[[ModelDefinition], str | None]] = {
     "approve": lambda definition: None,  # noqa: ARG005 - by a person only
     "prune": lambda definition: definition.retention.schedule,
     "review": lambda definition: definition.review.schedule,
+    "watch": lambda definition: definition.watch.schedule if definition.watch else None,
 }
 _PURPOSES: Mapping[str, str] = {
     "retrain": "Tunes and trains a challenger for {model} and lets the gate judge it.",
@@ -56,6 +58,7 @@ _PURPOSES: Mapping[str, str] = {
     "backtest": "Replays the history of {model} under several policies and recommends one.",
     "approve": "Lets a person approve or refuse the version of {model} that waits, with a name and a reason.",
     "review": "Puts predictions of {model} up for people to look at, once a day.",
+    "watch": "Looks at the packages, the source and the API that {model} stands on, and tells what changed.",
     "prune": "Removes what nobody needs any more of {model}: old kept-out versions, files of the tables, reports.",
 }
 

@@ -18,6 +18,7 @@ from flows.recording import (
     publish_markdown,
     run_is_alive,
     step,
+    tell_people,
     tell_waiting,
     title_run,
 )
@@ -25,6 +26,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError
 from perennial.events import REFUSED, decision_event
 from perennial.workspace import Workspace, open_workspace
+from tasks.alerts.standing import standing
 from tasks.check.decision import Decision, is_news
 from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
@@ -69,6 +71,8 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         _ask_for_runs(workspace, definition, decision)
         if is_news(decision, before):
             _ask_for_a_person(model, decision)
+        if definition.alerts:
+            step("alert", _alert)(workspace, definition, decision)
     step("figures", record_figures)(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
     return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
@@ -118,6 +122,17 @@ def _ask_for_runs(workspace: Workspace, definition: ModelDefinition, decision: D
             )
         elif entry["claims"] or decision.as_of - datetime.fromisoformat(entry["as_of"]) >= _EVENT_PATIENCE:
             _start_directly(model, entry)
+
+
+def _alert(workspace: Workspace, definition: ModelDefinition, decision: Decision) -> None:
+    footer = [
+        f"The check's verdict: {decision.verdict}. {decision.next_step}",
+        f"Decision {decision.decision_id}: perennial ledger {decision.model}",
+    ]
+    items = standing(decision, definition.monitoring)
+    tell_people(
+        workspace, definition, items, source="check", at=decision.as_of, footer=footer, decision_id=decision.decision_id
+    )
 
 
 def _ask_for_a_person(model: str, decision: Decision) -> None:

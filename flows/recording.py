@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
@@ -26,11 +26,13 @@ from prefect.states import Completed
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ClaimedError
-from perennial.events import IN_DOUBT, REFUSED, WAITING, model_resource, reign_event, reign_payload
+from perennial.events import ALERT, IN_DOUBT, REFUSED, WAITING, model_resource, reign_event, reign_payload
 from perennial.state.approval import where_to_answer
 from perennial.state.patience import is_away, patiently
 from perennial.state.registry import Reign
 from perennial.workspace import Workspace
+from tasks.alerts.item import Item, Source
+from tasks.alerts.telling import look, record
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -164,6 +166,27 @@ def announce(event: str, model: str, payload: dict[str, Any]) -> None:
         resource={"prefect.resource.id": model_resource(model), "prefect.resource.name": model},
         payload=payload,
     )
+
+
+def tell_people(
+    workspace: Workspace, definition: ModelDefinition, items: Sequence[Item], *, source: Source, at: datetime,
+    footer: Sequence[str], decision_id: str = "",
+) -> dict[str, Any] | None:  # fmt: skip
+    """Tell in one message what is new of what stands against a model; None where nothing is to be said.
+
+    Sent first, then recorded: a run that dies in between tells it twice, never not at all.
+    """
+    if definition.alerts is None:
+        return None
+    model = definition.name
+    found = look(workspace.store, model, items, definition.alerts, source=source, at=at, decision_id=decision_id)
+    payload = None
+    if found.message is not None:
+        link = str(flow_run.get_flow_run_ui_url() or "")
+        payload = found.payload([*footer, *([link] if link else [])], link)
+        announce(ALERT, model, payload)
+    record(workspace.store, found, payload)
+    return payload
 
 
 def announce_gate(

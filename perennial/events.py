@@ -11,6 +11,7 @@ PROMOTED = "perennial.model.promoted"
 ROLLED_BACK = "perennial.model.rolled-back"
 REFUSED = "perennial.gate.refused"
 WAITING = "perennial.gate.waiting"
+ALERT = "perennial.model.alert"
 IN_DOUBT = "perennial.gate.in-doubt"
 
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from perennial.settings import Settings, load_settings
 from perennial.state.layout import require, stamp
 from perennial.state.leases import Lease, hold
 from perennial.state.ledger import Ledger
-from perennial.state.registry import Registry
+from perennial.state.registry import Registry, Version
 from perennial.state.storage import Objects, storage_options
 from perennial.state.store import Store
 
@@ -55,7 +56,13 @@ class Workspace:
             settings.mlflow_uri, settings.experiments_root, self.store, self.home / "live",
             publish=settings.tables is not None,
             patience_seconds=settings.patience_seconds if self.patient else 0.0,
+            on_promotion=self._write_card,
         )  # fmt: skip
+
+    def _write_card(self, version: Version) -> None:
+        from perennial.cards.writing import write_or_tell
+
+        write_or_tell(self.registry, lambda: self.definition(version.model), version, at=datetime.now(UTC))
 
     @property
     def home(self) -> Path:

@@ -4,6 +4,8 @@
 rule and the remedy. `ModelDefinition.hash` is the definition's version: the digest of its canonical JSON.
 """
 
+from perennial.definition.alerts import AlertKind, Alerts
+from perennial.definition.card import Card
 from perennial.definition.data import Data, Features, Source
 from perennial.definition.gate import Doubt, GatePolicy, Limit
 from perennial.definition.model import ModelDefinition, json_schema
@@ -37,6 +39,9 @@ __all__ = [
     "GREATER_IS_BETTER",
     "NOT_MODELS",
     "REGRESSION_METRICS",
+    "AlertKind",
+    "Alerts",
+    "Card",
     "Cost",
     "Cron",
     "Data",

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from perennial.definition.alerts import Alerts
+from perennial.definition.card import Card
 from perennial.definition.data import Data, Features
 from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
@@ -17,6 +19,7 @@ from perennial.definition.review import Review
 from perennial.definition.serving import Serving
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import MOST_CLASSES, ClassName, Schedule, Section
+from perennial.definition.watch import Watch
 
 
 class ModelDefinition(Section):
@@ -45,6 +48,9 @@ class ModelDefinition(Section):
     serving: Serving = Serving()
     review: Review = Review()
     retention: Retention = Retention()
+    card: Card = Card()
+    alerts: Alerts | None = Field(None, description="What people are told of; nothing by default.")
+    watch: Watch | None = Field(None, description="What the model stands on; nothing is watched by default.")
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
     path: Path | None = Field(None, exclude=True, description="Set by the loader, never in the YAML.")
 
@@ -56,6 +62,10 @@ class ModelDefinition(Section):
             if metric is not None and metric not in known:
                 raise ValueError(f"{metric!r} is no metric of {self.task}; known: {', '.join(known)}")
         self._require_classes()
+        if self.watch and self.watch.schedule and not (self.alerts and "watch" in self.alerts.about):
+            raise ValueError(
+                "watch.schedule would tell nobody what it finds: write `alerts: {}`, with watch in its about"
+            )
         # A part of an id, such as a store beside a day, may be known to the model; a whole id may not.
         reserved = {self.data.time, self.data.target, *((self.data.id,) if isinstance(self.data.id, str) else ())}
         if clash := sorted(reserved & set(self.features.columns)):
@@ -117,9 +127,10 @@ class ModelDefinition(Section):
     def hash(self) -> str:
         """The definition's version: 16 hex digits of its canonical JSON's SHA-256. What changes no answer is no part.
 
-        That is where it is computed, how long things are kept, and what people look at: what they say is data.
+        That is where it is computed, how long things are kept, what people look at (what they say is data), and what
+        they are told.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention", "review"})
+        said = self.model_dump(mode="json", exclude={"runner", "retention", "review", "card", "alerts", "watch"})
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -79,11 +79,12 @@ class Registry:
         live_folder: Where the manifests are that the serving API watches.
         publish: Whether manifests go into the tables too, for APIs on other machines.
         patience_seconds: How long a registry that is away is asked again; 0 tells at once.
+        on_promotion: Called after each change of champion, with the version; it must not raise.
     """
 
     def __init__(
         self, tracking_uri: str, artifacts_root: str | None, store: Store, live_folder: Path, *,
-        publish: bool = False, patience_seconds: float = 0.0,
+        publish: bool = False, patience_seconds: float = 0.0, on_promotion: Callable[[Version], object] | None = None,
     ) -> None:  # fmt: skip
         self.tracking_uri = tracking_uri
         self._artifacts_root = artifacts_root
@@ -91,6 +92,7 @@ class Registry:
         self._live_folder = live_folder
         self._publish = publish
         self.patience_seconds = patience_seconds
+        self._on_promotion = on_promotion
         self._client: Any = None
 
     @property
@@ -264,6 +266,8 @@ class Registry:
                     f"another promotion of {version.model} was quicker", f"See `perennial history {version.model}`"
                 )
         self.settle(version.model)
+        if self._on_promotion is not None:
+            self._on_promotion(version)
         return current
 
     def rollback(

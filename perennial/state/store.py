@@ -148,6 +148,10 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("high", pa.float64()),
         ]
     ),
+    # What people were told of a model and stands still, as JSON; the newest line counts.
+    "alerts": pa.schema([("at", _TIME), ("source", pa.string()), ("decision_id", pa.string()), ("body", pa.string())]),
+    # What a model stands on that is not ours, each version of it as JSON: the source's columns, an API's document.
+    "watched": pa.schema([("at", _TIME), ("subject", pa.string()), ("digest", pa.string()), ("body", pa.string())]),
     # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
     "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
     # What was put up for people (`offer`) and what they said (`answer`), in the order in which it happened. Truths are

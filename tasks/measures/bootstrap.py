@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from perennial.definition import GREATER_IS_BETTER
 from perennial.errors import DataError
 from perennial.model.scores import is_many, likeliest, one_hot
 from tasks.measures.metrics import CALIBRATION_BINS, ROW_LOSSES, FloatArray, calibration_bins, row_losses
@@ -158,6 +159,48 @@ def paired_improvement(
         draw = _smooth_differences(metric, values, first, second, row_weights, codes)
     block_weights: FloatArray = np.bincount(codes, weights=row_weights).astype(np.float64)
     return _interval(draw, block_weights, confidence, resamples, np.random.default_rng(seed))
+
+
+def metric_interval(
+    metric: str,
+    truth: npt.ArrayLike,
+    score: npt.ArrayLike,
+    *,
+    blocks: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """One score's metric in its own unit with its interval, made as `paired_improvement` makes a difference's.
+
+    Raises:
+        DataError: As of `paired_improvement`.
+    """
+    values, scores = (np.asarray(each, dtype=np.float64) for each in (truth, score))
+    codes, weights = block_codes(len(values), blocks), np.ones(len(values))
+    if not len(values):
+        return Interval(math.nan, math.nan, math.nan, confidence, 0, 0, "no rows")
+    if metric == "median_absolute_error":
+        codes, resamples = _joined(codes, _LOOP_BLOCKS), min(resamples, _LOOP_RESAMPLES)
+        draw = _median_differences(np.zeros(len(values)), np.abs(values - scores), weights, codes)
+    else:
+        draw = _smooth_value(_statistic(metric, values, scores, weights), codes)
+    block_weights: FloatArray = np.bincount(codes, weights=weights).astype(np.float64)
+    found = _interval(draw, block_weights, confidence, resamples, np.random.default_rng(seed))
+    low, high = max(found.low, 0.0) if found.known else found.low, found.high  # no loss is below nothing
+    if metric not in GREATER_IS_BETTER:
+        return replace(found, low=low)
+    return replace(found, estimate=1 - found.estimate, low=1 - high, high=1 - low)
+
+
+def _smooth_value(statistic: _Statistic, codes: _Codes) -> _Draw:
+    sums = _block_sums(statistic.rows, codes)
+
+    def draw(counts: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return statistic.combine(counts @ sums)
+
+    return draw
 
 
 def loss_value(metric: str, truth: FloatArray, score: FloatArray, weights: FloatArray) -> float:

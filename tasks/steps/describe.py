@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, score_column
@@ -26,6 +27,7 @@ from tasks.gate.report import render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
+from tasks.measures.evaluation import evaluate
 from tasks.measures.metrics import class_table, curves, permutation_importance, slice_table
 from tasks.measures.quality import additive_loss, mean_loss
 from tasks.measures.quality import row_losses as losses_per_row
@@ -102,6 +104,7 @@ def describe(
             "gate.json": report.to_dict(),
             "gate.md": render_markdown(report),
             "environment.json": environment_fingerprint(),
+            EVALUATION_FILE: evaluation(prepared, judged),
             REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
         },
     )
@@ -111,6 +114,24 @@ def threshold_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndar
     """The threshold of a version whose mistakes have a price, chosen on rows that it has not learned from."""
     cost = definition.serving.cost
     return {} if cost is None else {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
+
+
+def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
+    """What the version's card tells of its quality on the holdout."""
+    definition = prepared.definition
+    holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
+    return evaluate(
+        definition.task,
+        judged.truth,
+        judged.challenger,
+        loss=definition.loss,
+        blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
+        slices={name: holdout[name].to_numpy() for name in definition.gate.slices},
+        features=holdout[[*definition.features.numeric, *definition.features.categorical]],
+        minimum_rows=definition.gate.slice_minimum_rows,
+        confidence=definition.gate.confidence,
+        seed=definition.training.seed,
+    )
 
 
 def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:

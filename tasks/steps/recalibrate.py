@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.calibrated import Recalibrated
@@ -35,6 +36,7 @@ from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import predict_score
+from tasks.measures.evaluation import evaluate
 from tasks.rows.frames import window_rows
 from tasks.rows.normal_form import batch_digest
 from tasks.steps.monitor import gather_inputs, reference_sample
@@ -153,6 +155,7 @@ def describe_map(
         reports={
             "gate.json": report.to_dict(),
             "gate.md": render_markdown(report),
+            EVALUATION_FILE: _evaluation(recalibration),
             REFERENCE_FILE: recalibration.inputs.reference.to_dict(),
         },
     )
@@ -212,6 +215,20 @@ def _key(
     lists = {name: kept[name].map(list) for name in kept.columns[2:] if kept[name].dtype == object}
     content = json.dumps(parts, sort_keys=True) + batch_digest(kept.assign(**lists))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _evaluation(recalibration: Recalibration) -> dict[str, Any]:
+    """Of the cross-fitted map: each row is answered by a map that has not seen it."""
+    definition, rows = recalibration.definition, recalibration.rows
+    return evaluate(
+        definition.task,
+        rows["truth"].to_numpy(),
+        rows["challenger"].to_numpy(),
+        loss=definition.loss,
+        blocks=rows["time"].dt.floor("D").astype("int64").to_numpy(),
+        confidence=definition.gate.confidence,
+        seed=definition.training.seed,
+    )
 
 
 def _golden(workspace: Workspace, recalibration: Recalibration) -> tuple[pd.DataFrame, np.ndarray]:

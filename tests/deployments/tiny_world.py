@@ -76,6 +76,11 @@ def prune(model: str, as_of: datetime | None = None, dry_run: bool = False) -> N
 @flow
 def review(model: str, as_of: datetime | None = None) -> None:
     pass
+
+
+@flow
+def watch(model: str, as_of: datetime | None = None) -> None:
+    pass
 '''
 MODULE = "perennial_tiny_flows"
 ALL_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}

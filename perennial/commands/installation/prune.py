@@ -23,7 +23,7 @@ def prune(model: str | None, dry_run: bool, as_of: datetime | None, as_json: boo
     workspace = open_workspace()
     names = [workspace.definition(model).name] if model else list(workspace.definitions())
     with flow_environment(verbose=verbose):
-        from flows.prune import prune as flow
+        from flows.upkeep.prune import prune as flow
 
         done = [flow(name, as_of=as_of, dry_run=dry_run) for name in names]
     if as_json:

@@ -1,0 +1,26 @@
+"""What people are told of a model while it stands, as a definition says it. Who is told is `automations.yaml`'s."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from perennial.definition.values import Duration, Section
+
+AlertKind = Literal["data", "quality", "drift", "labels", "watch"]
+_ALL: tuple[AlertKind, ...] = ("data", "quality", "drift", "labels", "watch")
+
+
+class Alerts(Section):
+    """One message a check about all that stands, then silence until something changes. Without this section: none."""
+
+    about: tuple[AlertKind, ...] = Field(
+        _ALL,
+        min_length=1,
+        description="data: broken; quality: surely fallen; drift: that persists; labels: that stopped coming; watch: "
+        "what `perennial watch` found.",
+    )
+    recovered: bool = Field(True, description="Whether to tell, too, when something is over.")
+    quiet_checks: int = Field(2, ge=1, description="What is absent from so many checks in a row is over.")
+    remind: Duration | None = Field(None, description="Tell again what still stands after so long; null: never.")
