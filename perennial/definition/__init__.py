@@ -4,8 +4,6 @@
 rule and the remedy. `ModelDefinition.hash` is the definition's version: the digest of its canonical JSON.
 """
 
-from perennial.definition.alerts import AlertKind, Alerts
-from perennial.definition.card import Card
 from perennial.definition.data import Data, Features, Source
 from perennial.definition.gate import Doubt, GatePolicy, Limit
 from perennial.definition.model import ModelDefinition, json_schema
@@ -21,6 +19,7 @@ from perennial.definition.reading import (
 from perennial.definition.retention import Retention
 from perennial.definition.review import Review
 from perennial.definition.serving import Cost, Serving
+from perennial.definition.told import AlertKind, Alerts, Card
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
     ESTIMATORS,

@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from perennial.definition.alerts import Alerts
-from perennial.definition.card import Card
 from perennial.definition.data import Data, Features
 from perennial.definition.gate import GatePolicy
 from perennial.definition.monitoring import Monitoring
 from perennial.definition.retention import Retention
 from perennial.definition.review import Review
 from perennial.definition.serving import Serving
+from perennial.definition.told import Alerts, Card
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import MOST_CLASSES, ClassName, Schedule, Section
 from perennial.definition.watch import Watch

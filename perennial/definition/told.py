@@ -1,4 +1,7 @@
-"""What people are told of a model while it stands, as a definition says it. Who is told is `automations.yaml`'s."""
+"""What people are told of a model, as a definition says it: alerts, and their own words on its cards. None is made here.
+
+Who is told is said by `automations.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,12 @@ class Alerts(Section):
     recovered: bool = Field(True, description="Whether to tell, too, when something is over.")
     quiet_checks: int = Field(2, ge=1, description="What is absent from so many checks in a row is over.")
     remind: Duration | None = Field(None, description="Tell again what still stands after so long; null: never.")
+
+
+class Card(Section):
+    """People's own words on every version's card; Markdown, whose HTML is shown as text."""
+
+    purpose: str = Field("", description="What the model is for, and what it is not for.")
+    limits: str = Field("", description="Where it must not be trusted.")
+    contact: str = Field("", description="Whom to ask.")
+    text: str = Field("", description="Anything else; a section of its own.")
