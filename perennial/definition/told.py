@@ -1,4 +1,4 @@
-"""What people are told of a model, as a definition says it: alerts, and their own words on its cards. None is made here.
+"""What people are told of a model, as a definition says it: alerts, and their own words on cards. None is made here.
 
 Who is told is said by `automations.yaml`.
 """
