@@ -143,6 +143,9 @@ def moments_where_readable(column: pd.Series[Any]) -> pd.Series[Any]:
     """
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise DataError(f"column {column.name}: {column.dtype} holds no times", _TIMES_REMEDY)
+    if isinstance(column.array, pd.arrays.DatetimeArray):  # `to_datetime` would first look at thousands one by one
+        zoned = column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
+        return zoned.reset_index(drop=True).dt.as_unit("us")
     format = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
     try:
         moments = pd.to_datetime(_dated(column), utc=True, format=format, errors="coerce").reset_index(drop=True)

@@ -26,6 +26,7 @@ from tasks.intake.quarantine import BY_ROW, WITH_BATCH, RefusedRows, entries, en
 from tasks.intake.readable import truth_rule
 from tasks.intake.spool import Spool
 from tasks.rows.classes import Coding, settle
+from tasks.rows.frames import label_steps
 from tasks.rows.labels import add_labels
 from tasks.validation.report import ValidationReport, render_html
 from tasks.validation.suites import Suite
@@ -116,10 +117,11 @@ def _accept(
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     columns = [ROW_ID, ROW_TIME, *target]
+    known = _known_labels(store, definition, judged) if target else None
     # What is there already may bring a truth that it had not, or another one.
     labels = sum(
         add_batch_labels(
-            store, definition, part, receipt, judged.coding, as_of=as_of, history=history, part=number
+            store, definition, part, receipt, judged.coding, as_of=as_of, history=history, part=number, known=known
         )
         for number, part in enumerate(_chosen(judged, judged.keep | judged.repeats, columns))
     )  # fmt: skip
@@ -152,6 +154,13 @@ def _supersede(
     return superseded
 
 
+def _known_labels(store: Store, definition: ModelDefinition, judged: Judged) -> pd.DataFrame | None:
+    """What was said of the batch's ids, read once for all parts; None where one part may correct what another says."""
+    if judged.doubled:
+        return None
+    return label_steps(store, definition.name, ids=judged.spool.take([ROW_ID])[ROW_ID])
+
+
 def _chosen(judged: Judged, chosen: np.ndarray, columns: list[str]) -> Iterator[pd.DataFrame]:
     """The rows of a mask over the spool's, part by part, without the parts that have none."""
     start = 0
@@ -178,13 +187,14 @@ def store_rows(
 
 def add_batch_labels(
     store: Store, definition: ModelDefinition, rows: pd.DataFrame, receipt: Receipt, coding: Coding, *,
-    as_of: datetime, history: bool = False, part: int = 0,
+    as_of: datetime, history: bool = False, part: int = 0, known: pd.DataFrame | None = None,
 ) -> int:  # fmt: skip
     """The labels that came with rows that are stored and are known: all of a file's, of history those past the delay.
 
     Args:
         coding: What the codes mean, settled.
         part: Which part of the batch it is: each is appended once.
+        known: What was said of these ids already, as `find_steps` takes it.
     """
     target = definition.data.target
     if target not in rows.columns or not len(rows):
@@ -198,7 +208,7 @@ def add_batch_labels(
     receipts = add_labels(
         store, definition, rows[ROW_ID], truth, labelled_at=moments if history else as_of, author=receipt.source,
         key=f"labels:batch:{receipt.batch_id}" + (f":{part}" if part else ""),
-        deliveries=delivering(store, definition.name),
+        deliveries=delivering(store, definition.name), known=known,
     )  # fmt: skip
     return receipts.new + receipts.corrected
 
