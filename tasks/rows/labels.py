@@ -20,7 +20,7 @@ from perennial.model.truth import code_truth
 from perennial.state.store import ROW_ID, ROW_TIME, Store, among
 from tasks.rows.classes import Coding, coding_of, settle
 from tasks.rows.frames import has_doubles, is_known, label_steps
-from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
+from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids, utc_moments
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
 _NOTHING = -1.0
@@ -110,8 +110,8 @@ def find_steps(
     """
     back = np.zeros(len(ids), dtype=bool) if taken_back is None else taken_back
     frame = pd.DataFrame({"id": ids.reset_index(drop=True), "truth": np.where(back, np.nan, truth)})
-    frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
-    frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
+    moments = labelled_at if isinstance(labelled_at, pd.Series) else pd.Series(pd.Timestamp(labelled_at), frame.index)
+    frame["labelled_at"] = utc_moments(moments)
     said = frame["truth"].notna().to_numpy() | back
     missing = int((~said).sum())
     frame = frame[said].assign(author=author)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from perennial.definition import ModelDefinition
 from perennial.model.truth import code_truth, given_cells
@@ -165,7 +166,8 @@ def _chosen(judged: Judged, chosen: np.ndarray, columns: list[str]) -> Iterator[
     """The rows of a mask over the spool's, part by part, without the parts that have none."""
     start = 0
     for part in judged.spool.parts(columns):
-        rows = part[chosen[start : start + len(part)]]
+        mask = chosen[start : start + len(part)]
+        rows = part if mask.all() else part[mask]
         start += len(part)
         if len(rows):
             yield rows
@@ -177,10 +179,17 @@ def store_rows(
     """Append the rows that go in, in one commit, part by part."""
     columns = [ROW_ID, ROW_TIME, *definition.features.columns, *definition.carried]
 
-    def stored() -> Iterator[pd.DataFrame]:
-        for kept in _chosen(judged, judged.keep, columns):
-            known_at = kept[ROW_TIME] if history else pd.Timestamp(as_of)
-            yield kept.assign(**{ROW_BATCH: judged.batch_id, ROW_INGESTED_AT: known_at})
+    def stored() -> Iterator[pa.Table]:
+        start = 0
+        for part in judged.spool.tables(columns):
+            mask = judged.keep[start : start + len(part)]
+            kept = part if mask.all() else part.filter(pa.array(mask))
+            start += len(part)
+            known_at = kept[ROW_TIME] if history else pa.repeat(pa.scalar(as_of, kept[ROW_TIME].type), len(kept))
+            if len(kept):
+                yield kept.append_column(ROW_BATCH, pa.repeat(judged.batch_id, len(kept))).append_column(
+                    ROW_INGESTED_AT, known_at
+                )
 
     store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
