@@ -66,7 +66,8 @@ class Spool:
         """Some columns of all rows."""
         if self._only is not None:
             return self._only[list(columns)]
-        return pd.DataFrame({name: self._whole(name) for name in columns}, index=self.positions(), copy=False)
+        index = pd.Index(self.positions())
+        return pd.DataFrame({name: self._whole(name).set_axis(index) for name in columns}, index=index, copy=False)
 
     def positions(self) -> np.ndarray:
         """Every row's position in the delivery, in order."""
@@ -97,13 +98,16 @@ class Spool:
         for part in stored:
             shutil.rmtree(part.folder)
 
-    def _whole(self, name: str) -> Any:
+    def _whole(self, name: str) -> pd.Series[Any]:
         """A column of all parts, as pandas would join them; what has one plain type is joined before it is pandas'."""
         arrays = [part.array(name) for part in self._stored]
         (kind, *others) = {array.type for array in arrays}
         if others or not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind)):
-            return pd.concat([array.to_pandas() for array in arrays]).array
-        return pa.chunked_array([chunk for array in arrays for chunk in array.chunks], kind).to_pandas().array
+            return pd.concat([array.to_pandas() for array in arrays])
+        joined: pd.Series[Any] = pa.chunked_array(
+            [chunk for array in arrays for chunk in array.chunks], kind
+        ).to_pandas()
+        return joined
 
     def _write(self, rows: pd.DataFrame) -> None:
         if self._folder is None:

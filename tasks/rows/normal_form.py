@@ -156,7 +156,8 @@ def moments_where_readable(column: pd.Series[Any]) -> pd.Series[Any]:
 def utc_moments(times: pd.Series[Any]) -> pd.Series[Any]:
     """Times that are held as such, as UTC microseconds: `to_datetime` would first look at thousands one by one."""
     zoned = times.dt.tz_localize("UTC") if times.dt.tz is None else times.dt.tz_convert("UTC")
-    return zoned.reset_index(drop=True).dt.as_unit("us")
+    moments: pd.Series[Any] = zoned.reset_index(drop=True).dt.as_unit("us")
+    return moments
 
 
 def _dated(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -82,7 +82,7 @@ def ingest_batch(
 
     Args:
         frame: Rows as the source gives them; or a function that gives them part by part, of which no more than
-            one, and single columns, are held at a time.
+            one, and single columns, are held at a time (of a parquet file also the next part).
         source: Where they come from, for the receipt.
         as_of: The moment of ingestion.
         history: The rows are an import of the past: they, and their labels after the label delay, count as
