@@ -1,11 +1,12 @@
 """Ingestion beside bare reading and writing: rows a second, memory, and what an ingestion of nothing new costs.
 
-    python benchmarks/ingestion.py [--rows 1000000] [--columns 20] [--nothing-new]
+    python benchmarks/ingestion.py [--rows 1000000] [--columns 20] [--repetitions 3] [--nothing-new]
 
 A file of so many rows and columns (id, time, truth, numbers, categories) is ingested from CSV and from parquet,
 validated by a suite and stored; beside it, in the same run, `pandas.read_csv` or `read_parquet` with `write_deltalake`.
-Each in a process of its own, for its peak memory; the ratio is what counts. With --nothing-new the whole command
-`perennial ingest MODEL` is timed on a source whose rows are known, on PERENNIAL_HOME's server or on none.
+Each in a process of its own, for its peak memory, in turns; the ratio of their medians is what counts. With
+--nothing-new the whole command `perennial ingest MODEL` is timed on a source whose rows are known, on PERENNIAL_HOME's
+server or on none.
 """
 
 from __future__ import annotations
@@ -130,8 +131,13 @@ def in_its_own_process(what: str, path: Path) -> dict[str, Any]:
         return measured
 
 
-def compare(folder: Path, rows: int, columns: int) -> list[dict[str, Any]]:
-    """CSV and parquet, each bare and ingested."""
+def median(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result whose seconds are the median; of an even number of them the longer one of the middle."""
+    return sorted(results, key=lambda result: result["seconds"])[len(results) // 2]
+
+
+def compare(folder: Path, rows: int, columns: int, repetitions: int) -> list[dict[str, Any]]:
+    """CSV and parquet, each bare and ingested, in turns."""
     frame = make_rows(rows, columns)
     frame.to_parquet(folder / "rows.parquet", row_group_size=100_000)
     frame.to_csv(folder / "rows.csv", index=False)
@@ -139,7 +145,8 @@ def compare(folder: Path, rows: int, columns: int) -> list[dict[str, Any]]:
     found = []
     for kind in ("csv", "parquet"):
         path = folder / f"rows.{kind}"
-        one, other = in_its_own_process("bare", path), in_its_own_process("ingested", path)
+        turns = [(in_its_own_process("bare", path), in_its_own_process("ingested", path)) for _ in range(repetitions)]
+        one, other = median([bare for bare, _ in turns]), median([ingested for _, ingested in turns])
         found.append({"kind": kind, "bare": one, "ingested": other, "ratio": other["seconds"] / one["seconds"],
                       "cpu_ratio": other["cpu_seconds"] / one["cpu_seconds"]})  # fmt: skip
         for name, result in (("bare", one), ("ingested", other)):
@@ -149,7 +156,11 @@ def compare(folder: Path, rows: int, columns: int) -> list[dict[str, Any]]:
                 f"CPU {result['cpu_seconds']:6.1f} s  "
                 f"peak {result['megabytes']:6.0f} MB", flush=True,
             )  # fmt: skip
-        print(f"{kind:<8}ratio    {found[-1]['ratio']:7.2f} x of the time, {found[-1]['cpu_ratio']:.2f} x of the CPU")
+        each = ", ".join(f"{second['seconds'] / first['seconds']:.2f}" for first, second in turns)
+        print(
+            f"{kind:<8}ratio    {found[-1]['ratio']:7.2f} x of the time, {found[-1]['cpu_ratio']:.2f} x of the CPU "
+            f"(turn by turn {each})", flush=True,
+        )  # fmt: skip
     return found
 
 
@@ -180,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--nothing-new", action="store_true")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -191,7 +203,7 @@ def main() -> None:
         if arguments.nothing_new:
             nothing_new(Path(name))
         else:
-            compare(Path(name), arguments.rows, arguments.columns)
+            compare(Path(name), arguments.rows, arguments.columns, arguments.repetitions)
 
 
 if __name__ == "__main__":

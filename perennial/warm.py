@@ -26,6 +26,7 @@ from typing import Any
 
 from perennial.cli import main as run_command
 from perennial.operate.handover import bind, code_stamp, place_stamp
+from perennial.surroundings import python_command
 
 _ASK_SECONDS = 10.0
 # The flows and what their steps import when they are first called.
@@ -79,7 +80,8 @@ def serve(home: Path, environment: str) -> None:
             if not all(taken) and code_stamp() != code:
                 print("the code has changed: starting anew", flush=True)
                 listener.close()
-                os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+                command = python_command("perennial.warm", *sys.argv[1:])
+                os.execv(command[0], command)  # noqa: S606
         if listener.fileno() in ready:
             connection, _ = listener.accept()
             pid = os.fork()

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perennial.errors import ConflictError, DataError, NotFoundError
@@ -31,6 +31,8 @@ _ATTEMPTS = 25
 _GROUP_ROWS = 262_144
 _CHUNK_ROWS = 32_768
 _FILE_BYTES = 100 << 20
+_VARIED_SHARE = 0.9  # so varied 32,768 rows have more values than a dictionary page holds
+_VARIED = ColumnProperties(dictionary_enabled=False)
 _APPEND = "perennial.append"
 
 # Our columns beside a model's features, which never start with an underscore.
@@ -238,7 +240,9 @@ class Store:
             StorageError: The storage is full, refuses, or does not answer; nothing was appended.
         """
         conformed = _conform(table, rows)
-        return self._append(model, table, conformed.schema, lambda delta: _fit(delta, conformed), key, sequence)
+        return self._append(
+            model, table, conformed.schema, _writing(conformed), lambda delta: _fit(delta, conformed), key, sequence
+        )
 
     def append_parts(
         self, model: str, table: str, parts: Callable[[], Iterator[pa.Table | pd.DataFrame]], *, key: str | None = None
@@ -253,7 +257,9 @@ class Store:
         first = next(begun, None)
         if first is None:
             return None
-        schema = _conform(table, first).schema
+        conformed = _conform(table, first)
+        schema, writing = conformed.schema, _writing(conformed)
+        del conformed
         attempts = chain([chain([first], begun)], iter(parts, None))
 
         def reader(delta: DeltaTable) -> pa.RecordBatchReader:
@@ -263,7 +269,7 @@ class Store:
                 fitted, (batch for rows in tables for batch in rows.to_batches(_CHUNK_ROWS))
             )
 
-        return self._append(model, table, schema, reader, key, 1)
+        return self._append(model, table, schema, writing, reader, key, 1)
 
     def replace(
         self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, version: int, key: str
@@ -295,8 +301,8 @@ class Store:
             return Appended(int(delta.version()), True)
 
     def _append(
-        self, model: str, table: str, schema: pa.Schema, rows: Callable[[DeltaTable], Any], key: str | None,
-        sequence: int,
+        self, model: str, table: str, schema: pa.Schema, writing: WriterProperties, rows: Callable[[DeltaTable], Any],
+        key: str | None, sequence: int,
     ) -> Appended:  # fmt: skip
         nonce = uuid.uuid4().hex
         transactions = [Transaction(key, sequence)] if key else None
@@ -311,7 +317,7 @@ class Store:
                             int(delta.version()),
                             attempt > 0 and self._was_committed(model, table, int(delta.version()), nonce),
                         )
-                    return _commit(delta, rows(delta), properties)
+                    return _commit(delta, rows(delta), properties, writing)
                 except CommitFailedError:
                     continue  # somebody else committed in between: look again
         raise ConflictError(f"the table {model}/{table} is being written by too many at once", "Try again")
@@ -477,14 +483,33 @@ class Store:
         return storage_error(self.root, error, doing) if any(sign in text for sign in signs) else error
 
 
-def _commit(delta: DeltaTable, rows: Any, properties: CommitProperties) -> Appended:
-    # The writer holds a row group until it is full: its own default is a million rows.
-    groups = WriterProperties(max_row_group_size=_GROUP_ROWS)
+def _commit(delta: DeltaTable, rows: Any, properties: CommitProperties, writing: WriterProperties) -> Appended:
     write_deltalake(
-        delta, rows, mode="append", schema_mode="merge", commit_properties=properties, writer_properties=groups,
+        delta, rows, mode="append", schema_mode="merge", commit_properties=properties, writer_properties=writing,
         target_file_size=_FILE_BYTES,
     )  # fmt: skip
     return Appended(int(delta.version()), True)
+
+
+def _writing(rows: pa.Table) -> WriterProperties:
+    """How the files of such rows are written. Properties of our own switch the writer's own compression off.
+
+    A dictionary of ids or measurements outgrows its page in every row group, is thrown away, and was most of the work.
+    """
+    sample = rows.slice(0, _CHUNK_ROWS)
+    varied = {name: _VARIED for name in sample.column_names if _is_varied(sample.column(name))}
+    # The writer holds a row group until it is full: its own default is a million rows.
+    return WriterProperties(
+        max_row_group_size=_GROUP_ROWS, compression="SNAPPY", column_properties=varied if varied else None
+    )
+
+
+def _is_varied(column: pa.ChunkedArray) -> bool:
+    """Whether nearly every cell is another one."""
+    kind, present = column.type, len(column) - column.null_count
+    if not (pa.types.is_string(kind) or pa.types.is_primitive(kind)):
+        return False
+    return bool(pc.count_distinct(column, mode="only_valid").as_py() > _VARIED_SHARE * present)
 
 
 def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -38,6 +38,7 @@ class Judged:
         coding: What the codes mean in their truths.
         refused: Rows that are refused one by one, by their position.
         repeats: Which of the spool's rows are there already; `keep`: which go in. Both over the spool's rows in order.
+        doubled: Whether an id may be there twice among the spool's rows.
         reasons: Why the whole batch is refused; empty where it is not.
         report: The validation's; None where the batch was known or could not be read.
     """
@@ -49,6 +50,7 @@ class Judged:
     refused: Refusals = field(default_factory=Refusals)
     repeats: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     keep: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    doubled: bool = True
     reasons: tuple[str, ...] = ()
     report: ValidationReport | None = None
     known: bool = False
@@ -160,7 +162,8 @@ def _find_twins(store: Store, definition: ModelDefinition, judged: Judged, bad: 
         start = end
     fresh[bad] = False
     # By hashes, 8 bytes a row; whether the ids are really the same is asked of those rows alone.
-    several = fresh & pd.Series(hashes).duplicated(keep=False).to_numpy()
+    doubled = pd.Series(hashes).duplicated(keep=False).to_numpy()
+    judged.doubled, several = bool(doubled.any()), fresh & doubled
     if several.any():
         found = find_within(spool.pick(several), definition)
         repeats[several] = found.repeats

@@ -55,14 +55,25 @@ class Spool:
         for part in self._stored:
             yield part.read(columns)
 
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns of the parts in order, as Arrow holds them: missing cells are null."""
+        if self._only is not None:
+            yield pa.Table.from_pandas(self._only[list(columns)], preserve_index=False)
+        for part in self._stored:
+            yield pa.table({name: part.array(name) for name in columns})
+
     def take(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of all rows."""
-        parts = list(self.parts(columns))
-        return parts[0] if len(parts) == 1 else pd.concat(parts)
+        if self._only is not None:
+            return self._only[list(columns)]
+        index = pd.Index(self.positions())
+        return pd.DataFrame({name: self._whole(name).set_axis(index) for name in columns}, index=index, copy=False)
 
     def positions(self) -> np.ndarray:
         """Every row's position in the delivery, in order."""
-        return np.concatenate([part.index.to_numpy() for part in self.parts([])])
+        if self._only is not None:
+            return self._only.index.to_numpy()
+        return np.concatenate([part.positions for part in self._stored])
 
     def pick(self, chosen: np.ndarray) -> pd.DataFrame:
         """The rows of a mask over all rows in order, with all columns."""
@@ -86,6 +97,16 @@ class Spool:
             self.add(rows[~rows.index.isin(positions)])
         for part in stored:
             shutil.rmtree(part.folder)
+
+    def _whole(self, name: str) -> pd.Series[Any]:
+        """A column of all parts, as pandas would join them; what has one plain type is joined before it is pandas'."""
+        arrays = [part.array(name) for part in self._stored]
+        (kind, *others) = {array.type for array in arrays}
+        if others or not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind)):
+            joined: pd.Series[Any] = pd.concat([array.to_pandas() for array in arrays])
+        else:
+            joined = pa.chunked_array([chunk for array in arrays for chunk in array.chunks], kind).to_pandas()
+        return joined
 
     def _write(self, rows: pd.DataFrame) -> None:
         if self._folder is None:
@@ -113,9 +134,13 @@ class _Part:
     def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         found: dict[str, pd.Series[Any]] = {}
         for name in self.columns if columns is None else columns:
-            with pa.OSFile(str(self.folder / f"{self.columns.index(name)}.arrow")) as source:
-                found[name] = pa.ipc.open_file(source).read_all()["value"].to_pandas().set_axis(self.positions)
+            found[name] = self.array(name).to_pandas().set_axis(self.positions)
         return pd.DataFrame(found, index=self.positions)
+
+    def array(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow holds it."""
+        with pa.OSFile(str(self.folder / f"{self.columns.index(name)}.arrow")) as source:
+            return pa.ipc.open_file(source).read_all()["value"]
 
 
 def _array(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:

@@ -12,6 +12,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -118,9 +119,11 @@ def _parts(path: str | Path, definition: ModelDefinition, rows: int) -> Generato
     begun = False
     if _ending(path) == ".parquet":
         with _opened(path) as source, pq.ParquetFile(source) as file:
-            for batch in _batches(file, rows):
-                begun = True
-                yield typed_frame(pa.Table.from_batches([batch]), definition)
+            frames = (typed_frame(pa.Table.from_batches([batch]), definition) for batch in _batches(file, rows))
+            with closing(_one_ahead(frames)) as ready:
+                for frame in ready:
+                    begun = True
+                    yield frame
             if not begun:
                 yield typed_frame(file.schema_arrow.empty_table(), definition)
         return
@@ -150,6 +153,15 @@ def _batches(file: pq.ParquetFile, rows: int, columns: list[str] | None = None) 
             end += 1
         yield from file.iter_batches(rows, row_groups=range(first, end), columns=columns)
         first = end
+
+
+def _one_ahead(frames: Iterator[pd.DataFrame]) -> Generator[pd.DataFrame]:
+    """The same, each made while the one before it is worked on: two are held at the most."""
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        coming = reader.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = reader.submit(next, frames, None)
+            yield frame
 
 
 def require_columns(present: Iterable[Any], wanted: Iterable[str]) -> None:

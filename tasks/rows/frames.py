@@ -153,7 +153,7 @@ def known_labels(
 
 def label_steps(store: Store, model: str, *, ids: pd.Series[Any]) -> pd.DataFrame:
     """id, truth, labelled_at and author: all that was ever said of these ids, oldest first; no truth takes back."""
-    where = pc.field("id").isin(_strings(ids)) if len(ids) < _FEW_IDS else None
+    where = among("id", ids) if len(ids) < _FEW_IDS else None
     frame = store.frame(model, "labels", columns=["id", "truth", "labelled_at", "author"], where=where)
     if where is None and len(frame):
         frame = frame[is_known(frame["id"], ids)]
@@ -172,7 +172,6 @@ def has_doubles(ids: pd.Series[Any]) -> bool:
 
 
 def _strings(ids: pd.Series[Any]) -> pa.Array:
-    """Text as Arrow holds it; pandas' own text is that already."""
-    made = pa.array(ids, from_pandas=True)
-    made = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
-    return made.cast(pa.string())
+    """Text as Arrow holds it, also more of it than short offsets can address; pandas' own text is that already."""
+    made = pa.array(ids, from_pandas=True).cast(pa.large_string())
+    return made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made

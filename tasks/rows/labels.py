@@ -20,7 +20,7 @@ from perennial.model.truth import code_truth
 from perennial.state.store import ROW_ID, ROW_TIME, Store, among
 from tasks.rows.classes import Coding, coding_of, settle
 from tasks.rows.frames import has_doubles, is_known, label_steps
-from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids
+from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids, utc_moments
 
 TAKE_BACK = "take_back"  # a column of a label file: true takes back what was said of the id
 _NOTHING = -1.0
@@ -70,7 +70,7 @@ class Steps:
 def add_labels(
     store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
     labelled_at: datetime | pd.Series[Any], author: str, key: str | None = None, witness: bool = False,
-    taken_back: np.ndarray | None = None, deliveries: Collection[str] = (),
+    taken_back: np.ndarray | None = None, deliveries: Collection[str] = (), known: pd.DataFrame | None = None,
 ) -> LabelReceipt:  # fmt: skip
     """Append every step that says something new: ids without truth so far, and each correction at its own moment.
 
@@ -80,7 +80,7 @@ def add_labels(
     """
     steps = find_steps(
         store, definition, ids, truth, labelled_at=labelled_at, author=author, witness=witness, taken_back=taken_back,
-        deliveries=deliveries,
+        deliveries=deliveries, known=known,
     )  # fmt: skip
     if len(steps.new):
         store.append(definition.name, "labels", steps.new, key=key or f"labels:{batch_digest(steps.new)}")
@@ -90,7 +90,7 @@ def add_labels(
 def find_steps(
     store: Store, definition: ModelDefinition, ids: pd.Series[Any], truth: np.ndarray, *,
     labelled_at: datetime | pd.Series[Any], author: str, witness: bool = False, taken_back: np.ndarray | None = None,
-    deliveries: Collection[str] = (),
+    deliveries: Collection[str] = (), known: pd.DataFrame | None = None,
 ) -> Steps:  # fmt: skip
     """What labels say that was not known, nothing written: missing truths are counted and left out.
 
@@ -105,18 +105,23 @@ def find_steps(
         taken_back: Which rows take back what was said of their id, shape (n,); their truth is not read.
         deliveries: The authors that are deliveries of rows, and this one is: what the last of them said of an id is no
             news, whatever people said since.
+        known: What was said of these ids and perhaps of others, as `label_steps` gives it, where that has been read;
+            each of the ids is given once then.
     """
     back = np.zeros(len(ids), dtype=bool) if taken_back is None else taken_back
     frame = pd.DataFrame({"id": ids.reset_index(drop=True), "truth": np.where(back, np.nan, truth)})
-    frame["labelled_at"] = labelled_at.to_numpy() if isinstance(labelled_at, pd.Series) else pd.Timestamp(labelled_at)
-    frame["labelled_at"] = pd.to_datetime(frame["labelled_at"], utc=True).dt.as_unit("us")
+    moments = labelled_at if isinstance(labelled_at, pd.Series) else pd.Series(pd.Timestamp(labelled_at), frame.index)
+    frame["labelled_at"] = utc_moments(moments)
     said = frame["truth"].notna().to_numpy() | back
     missing = int((~said).sum())
     frame = frame[said].assign(author=author)
     if not len(frame):
         return Steps(frame, LabelReceipt(0, 0, 0, missing))
-    several = has_doubles(frame["id"])
-    known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates() if several else frame["id"])
+    several = known is None and has_doubles(frame["id"])
+    if known is None:
+        known = label_steps(store, definition.name, ids=frame["id"].drop_duplicates() if several else frame["id"])
+    elif len(known):
+        known = known[is_known(known["id"], frame["id"])]
     frame = _after_what_they_correct(frame, known, several=several)
     voices = {*deliveries, author} if deliveries else set()
     fresh = _says_something(frame, known, witness, voices, several=several)

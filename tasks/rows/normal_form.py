@@ -143,12 +143,21 @@ def moments_where_readable(column: pd.Series[Any]) -> pd.Series[Any]:
     """
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise DataError(f"column {column.name}: {column.dtype} holds no times", _TIMES_REMEDY)
+    if isinstance(column.array, pd.arrays.DatetimeArray):
+        return utc_moments(column)
     format = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
     try:
         moments = pd.to_datetime(_dated(column), utc=True, format=format, errors="coerce").reset_index(drop=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"column {column.name}: a time can't be read: {error}", _TIMES_REMEDY) from error
     return moments.dt.as_unit("us")
+
+
+def utc_moments(times: pd.Series[Any]) -> pd.Series[Any]:
+    """Times that are held as such, as UTC microseconds: `to_datetime` would first look at thousands one by one."""
+    zoned = times.dt.tz_localize("UTC") if times.dt.tz is None else times.dt.tz_convert("UTC")
+    moments: pd.Series[Any] = zoned.reset_index(drop=True).dt.as_unit("us")
+    return moments
 
 
 def _dated(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from perennial.definition import ModelDefinition
 from perennial.model.truth import code_truth, given_cells
@@ -26,6 +27,7 @@ from tasks.intake.quarantine import BY_ROW, WITH_BATCH, RefusedRows, entries, en
 from tasks.intake.readable import truth_rule
 from tasks.intake.spool import Spool
 from tasks.rows.classes import Coding, settle
+from tasks.rows.frames import label_steps
 from tasks.rows.labels import add_labels
 from tasks.validation.report import ValidationReport, render_html
 from tasks.validation.suites import Suite
@@ -80,7 +82,7 @@ def ingest_batch(
 
     Args:
         frame: Rows as the source gives them; or a function that gives them part by part, of which no more than
-            one, and single columns, are held at a time.
+            one, and single columns, are held at a time (of a parquet file also the next part).
         source: Where they come from, for the receipt.
         as_of: The moment of ingestion.
         history: The rows are an import of the past: they, and their labels after the label delay, count as
@@ -116,10 +118,11 @@ def _accept(
     store_rows(store, definition, judged, as_of=as_of, history=history)
     target = [definition.data.target] if definition.data.target in judged.spool.columns else []
     columns = [ROW_ID, ROW_TIME, *target]
+    known = _known_labels(store, definition, judged) if target else None
     # What is there already may bring a truth that it had not, or another one.
     labels = sum(
         add_batch_labels(
-            store, definition, part, receipt, judged.coding, as_of=as_of, history=history, part=number
+            store, definition, part, receipt, judged.coding, as_of=as_of, history=history, part=number, known=known
         )
         for number, part in enumerate(_chosen(judged, judged.keep | judged.repeats, columns))
     )  # fmt: skip
@@ -152,11 +155,19 @@ def _supersede(
     return superseded
 
 
+def _known_labels(store: Store, definition: ModelDefinition, judged: Judged) -> pd.DataFrame | None:
+    """What was said of the batch's ids, read once for all parts; None where one part may correct what another says."""
+    if judged.doubled:
+        return None
+    return label_steps(store, definition.name, ids=judged.spool.take([ROW_ID])[ROW_ID])
+
+
 def _chosen(judged: Judged, chosen: np.ndarray, columns: list[str]) -> Iterator[pd.DataFrame]:
     """The rows of a mask over the spool's, part by part, without the parts that have none."""
     start = 0
     for part in judged.spool.parts(columns):
-        rows = part[chosen[start : start + len(part)]]
+        mask = chosen[start : start + len(part)]
+        rows = part if mask.all() else part[mask]
         start += len(part)
         if len(rows):
             yield rows
@@ -168,23 +179,31 @@ def store_rows(
     """Append the rows that go in, in one commit, part by part."""
     columns = [ROW_ID, ROW_TIME, *definition.features.columns, *definition.carried]
 
-    def stored() -> Iterator[pd.DataFrame]:
-        for kept in _chosen(judged, judged.keep, columns):
-            known_at = kept[ROW_TIME] if history else pd.Timestamp(as_of)
-            yield kept.assign(**{ROW_BATCH: judged.batch_id, ROW_INGESTED_AT: known_at})
+    def stored() -> Iterator[pa.Table]:
+        start = 0
+        for part in judged.spool.tables(columns):
+            mask = judged.keep[start : start + len(part)]
+            kept = part if mask.all() else part.filter(pa.array(mask))
+            start += len(part)
+            known_at = kept[ROW_TIME] if history else pa.repeat(pa.scalar(as_of, kept[ROW_TIME].type), len(kept))
+            if len(kept):
+                yield kept.append_column(ROW_BATCH, pa.repeat(judged.batch_id, len(kept))).append_column(
+                    ROW_INGESTED_AT, known_at
+                )
 
     store.append_parts(definition.name, "batches", stored, key=f"batch:{judged.batch_id}")
 
 
 def add_batch_labels(
     store: Store, definition: ModelDefinition, rows: pd.DataFrame, receipt: Receipt, coding: Coding, *,
-    as_of: datetime, history: bool = False, part: int = 0,
+    as_of: datetime, history: bool = False, part: int = 0, known: pd.DataFrame | None = None,
 ) -> int:  # fmt: skip
     """The labels that came with rows that are stored and are known: all of a file's, of history those past the delay.
 
     Args:
         coding: What the codes mean, settled.
         part: Which part of the batch it is: each is appended once.
+        known: What was said of these ids already, as `find_steps` takes it.
     """
     target = definition.data.target
     if target not in rows.columns or not len(rows):
@@ -198,7 +217,7 @@ def add_batch_labels(
     receipts = add_labels(
         store, definition, rows[ROW_ID], truth, labelled_at=moments if history else as_of, author=receipt.source,
         key=f"labels:batch:{receipt.batch_id}" + (f":{part}" if part else ""),
-        deliveries=delivering(store, definition.name),
+        deliveries=delivering(store, definition.name), known=known,
     )  # fmt: skip
     return receipts.new + receipts.corrected
 

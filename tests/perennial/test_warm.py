@@ -163,7 +163,7 @@ def _waits_for_a_pipe(pid: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("changed", [{"PYTHONHASHSEED": "1"}, {"OMP_NUM_THREADS": "1"}])
+@pytest.mark.parametrize("changed", [{"PYTHONHASHSEED": "1"}, {"OMP_NUM_THREADS": "7"}])
 def test_who_would_import_otherwise_runs_it_himself(
     home: Path, environment: dict[str, str], changed: dict[str, str]
 ) -> None:

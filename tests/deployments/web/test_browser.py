@@ -37,7 +37,7 @@ def with_prefect(served_story: Storied, prefect_url: str) -> Iterator[Storied]:
     with ThreadPoolExecutor(1) as elsewhere:  # in a thread without the browser's loop
         elsewhere.submit(copy_context().run, register, {"digits": mine.definition}).result()
         yield mine
-        elsewhere.submit(register, {}).result()
+        elsewhere.submit(copy_context().run, register, {}).result()
 
 
 @pytest.fixture(scope="module")

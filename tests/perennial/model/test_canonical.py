@@ -137,6 +137,25 @@ def test_a_column_of_any_type_is_spelled_as_its_values_one_by_one(values: pa.Arr
         assert [None if pd.isna(cell) else cell for cell in spelled_column(column)] == names
 
 
+LOOKALIKES = st.text("0123456789.-+eETtrueFals: Zö", max_size=12) | st.sampled_from(
+    ["3.0", "-0", "TRUE", "false", "1e-05", "2012-12-21T22:00", "2012-12-21 22:00", "9007199254740993", "fine", "-é"]
+)
+
+
+@given(st.lists(st.none() | LOOKALIKES, max_size=20), st.integers(0, 5), st.integers(0, 20))
+def test_a_slice_of_texts_that_look_like_others_is_spelled_as_its_values(
+    cells: list[str | None], start: int, length: int
+) -> None:
+    values = pa.array(cells, pa.string()).slice(min(start, len(cells)), length)
+    try:
+        names = [spelled(cell) for cell in values.to_pylist()]
+    except Unspellable:
+        with pytest.raises(Unspellable):
+            spelled_array(values)
+    else:
+        assert spelled_array(values).to_pylist() == names
+
+
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=4))
 def test_ids_of_several_columns_are_told_apart(parts: list[str]) -> None:
     assert parted(joined(parts), len(parts)) == parts

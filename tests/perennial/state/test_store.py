@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -86,6 +87,23 @@ def line(sequence: int, version: int) -> pd.DataFrame:
             "reason": ["y"], "decision_id": [None],
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_files_are_compressed_and_ids_have_no_dictionary(tmp_path: Path, parts: int) -> None:
+    store = Store(str(tmp_path))
+    frame = batch([f"r{row}" for row in range(1000)], shade=["light", "dark"] * 500, ink=np.arange(1000) / 7)
+    if parts == 1:
+        store.append("m", "batches", frame)
+    else:
+        store.append_parts("m", "batches", lambda: iter([frame[:500], frame[500:]]))
+    (path,) = (tmp_path / "m" / "batches").glob("*.parquet")
+    group = pq.read_metadata(path).row_group(0)
+    columns = {column["path_in_schema"]: column for column in group.to_dict()["columns"]}
+    assert {column["compression"] for column in columns.values()} == {"SNAPPY"}
+    without = {name for name, column in columns.items() if not column["has_dictionary_page"]}
+    assert without == {ROW_ID, "ink"}
+    assert sorted(store.frame("m", "batches")["ink"]) == frame["ink"].tolist()
 
 
 @pytest.mark.process

@@ -9,12 +9,13 @@ import threading
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from small_model import RAW
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from tasks.rows.files import read_file, read_in_chunks
+from tasks.rows.files import read_file, read_in_chunks, read_parts
 from tasks.rows.normal_form import normalise
 
 FEATURES = {"numeric": ["ink", "lead_time"], "categorical": ["zip"], "text": ["note"]}
@@ -41,6 +42,26 @@ def test_files_by_their_ending(tmp_path: Path, definition: ModelDefinition) -> N
         made = read_file(tmp_path / name, definition)
         assert made["ink_00"].tolist() == [1.5, 2.5]
         assert made["shade"].tolist() == ["x", "y"]
+
+
+def test_a_parquet_file_that_breaks_off_is_told_after_its_good_parts_and_may_be_left_early(
+    tmp_path: Path, definition: ModelDefinition
+) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"ink_00": [float(number) for number in range(30)]}).to_parquet(path, row_group_size=10)
+    assert [part["ink_00"].tolist()[0] for part in read_parts(path, definition, 10)] == [0, 10, 20]
+    parts = read_parts(path, definition, 10)
+    assert next(parts)["ink_00"].tolist() == list(range(10))
+    parts.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    content[start : start + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    parts = read_parts(path, definition, 10)
+    assert next(parts)["ink_00"].tolist() == list(range(10))
+    with pytest.raises(DataError, match=r"a.parquet can't be read"):
+        next(parts)
 
 
 @pytest.mark.parametrize(
