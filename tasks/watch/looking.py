@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -23,6 +22,7 @@ from perennial.errors import DataError, NotFoundError, PerennialError, ServiceEr
 from perennial.model import pins
 from perennial.redaction import redact
 from perennial.state.registry import Version
+from perennial.surroundings import child_environment, python_command
 from perennial.workspace import Workspace
 from tasks.alerts.item import Item
 from tasks.rows.source import read_source
@@ -119,12 +119,14 @@ def _ask_service(policy: Packages, locked: Mapping[str, str]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "requirements.txt"
         listed.write_text("\n".join(f"{name}=={version}" for name, version in locked.items()), encoding="utf-8")
-        command = [
-            sys.executable, "-m", "pip_audit", "--requirement", str(listed), "--disable-pip", "--no-deps",
-            "--format", "json", "--progress-spinner", "off", "--vulnerability-service", str(policy.service),
-            "--cache-dir", folder, *(["--osv-url", policy.osv_url] if policy.osv_url else []),
-        ]  # fmt: skip
-        run = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)  # noqa: S603
+        command = python_command(
+            "pip_audit", "--requirement", str(listed), "--disable-pip", "--no-deps", "--format", "json",
+            "--progress-spinner", "off", "--vulnerability-service", str(policy.service), "--cache-dir", folder,
+            *(["--osv-url", policy.osv_url] if policy.osv_url else []),
+        )  # fmt: skip
+        run = subprocess.run(  # noqa: S603
+            command, env=child_environment(), capture_output=True, text=True, timeout=900, check=False
+        )
     if run.returncode not in (0, 1) or not run.stdout.strip():  # 1: something was found
         told = redact(" ".join(run.stderr.split())[-300:])
         raise ServiceError(f"pip-audit got no answer: {told}", "Look at the network, or give watch.packages.advisories")
