@@ -103,10 +103,9 @@ class Spool:
         arrays = [part.array(name) for part in self._stored]
         (kind, *others) = {array.type for array in arrays}
         if others or not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind)):
-            return pd.concat([array.to_pandas() for array in arrays])
-        joined: pd.Series[Any] = pa.chunked_array(
-            [chunk for array in arrays for chunk in array.chunks], kind
-        ).to_pandas()
+            joined: pd.Series[Any] = pd.concat([array.to_pandas() for array in arrays])
+        else:
+            joined = pa.chunked_array([chunk for array in arrays for chunk in array.chunks], kind).to_pandas()
         return joined
 
     def _write(self, rows: pd.DataFrame) -> None:
