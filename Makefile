@@ -3,7 +3,8 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	$$candidate -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 BIN := .venv/bin
-WORKERS ?= 2
+# Tests wait as well as work: three keep two processors busy.
+WORKERS ?= 3
 # The suite starts hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 

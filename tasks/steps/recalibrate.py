@@ -223,7 +223,7 @@ def _evaluation(recalibration: Recalibration) -> dict[str, Any]:
     return evaluate(
         definition.task,
         rows["truth"].to_numpy(),
-        rows["challenger"].to_numpy(),
+        score_array(rows["challenger"]),
         loss=definition.loss,
         blocks=rows["time"].dt.floor("D").astype("int64").to_numpy(),
         confidence=definition.gate.confidence,
