@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 READY_TEXT = "perennial runner ready"
 ALIVE_FILE = "runner.alive"
 REFRESH_SECONDS, ABANDONED_SECONDS = 5.0, 30.0
-LOST_SECONDS = 60.0
+# Longer than the minute for which Prefect's SQLite waits for its lock, and may answer nobody.
+LOST_SECONDS = 150.0
 _STARTED_POLL_SECONDS = 0.05
 _PAGE = 200
 _END_SECONDS = 10.0

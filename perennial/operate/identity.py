@@ -18,8 +18,8 @@ from perennial.redaction import redact
 from perennial.settings import Settings
 
 _PROOF_SECONDS = 20.0
-# As long as Prefect's own client asks again: one that writes much answers nobody meanwhile. One that is gone says so.
-_BUSY_SECONDS = 60.0
+# Prefect's SQLite waits a minute for its lock, and may answer nobody meanwhile. A server that is gone refuses at once.
+_BUSY_SECONDS = 90.0
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
     assert len(runs("event")) == 1
     assert len(world.registry.history("event")) == 2
     # An event that comes twice: the second run ends as skipped, which nobody is told of as a failure.
-    again = run_deployment("retrain/event", parameters=dict(run.parameters), timeout=90, poll_interval=1)
+    again = run_deployment("retrain/event", parameters=dict(run.parameters), timeout=150, poll_interval=1)
     assert (again.state_name, again.state.type.value) == ("Skipped", "COMPLETED"), again.state.message
     assert f"was carried out by {run.id}" in again.state.message
     assert len(world.registry.history("event")) == 2
