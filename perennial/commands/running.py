@@ -72,6 +72,7 @@ def require_files(paths: Iterable[Path]) -> None:
 @contextmanager
 def flow_environment(*, verbose: bool = False) -> Iterator[None]:
     """Run flows within: on the running server, or on one that lives as long as the block."""
+    from perennial.operate.asking import ANSWER_SECONDS
     from perennial.operate.identity import prefect_claim
     from perennial.operate.servers import prefect_server
     from perennial.settings import load_settings
@@ -79,10 +80,12 @@ def flow_environment(*, verbose: bool = False) -> Iterator[None]:
     if not verbose:  # a failing flow must give one line on stderr, not Prefect's traceback as well
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     settings = load_settings()
-    claim = prefect_claim(settings)
+    claim = prefect_claim(settings, ANSWER_SECONDS)
+    if claim.busy:
+        click.echo(f"waiting for the Prefect server at {claim.url}, which is busy", err=True)
     if claim.foreign:
         click.echo(f"warning: {claim.refuted}", err=True)
-    if claim.url is None or (claim.refuted and not settings.prefect_api_url):
+    if claim.url is None or (claim.refuted and not claim.busy and not settings.prefect_api_url):
         click.echo("starting a Prefect server for this command; `perennial up` keeps one running", err=True)
     with prefect_server(settings), Progress() as progress:
         from flows.recording import watched_by

@@ -21,7 +21,13 @@ ANSWER_SECONDS = 15.0
 
 
 class AwayError(ServiceError):
-    """Nobody answered, or not in time."""
+    """Nobody answered, or not in time.
+
+    Attributes:
+        busy: Whether somebody listens there, who gave no answer in time.
+    """
+
+    busy = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,10 @@ def ask(url: str, content: Any = None, seconds: float = ANSWER_SECONDS) -> Answe
         ServiceError: It refuses.
     """
     data = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})  # noqa: S310
+    try:
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})  # noqa: S310
+    except ValueError as error:
+        raise ServiceError(f"{url} is no address", "Correct it") from error
     if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
         request.add_header("Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
     sent = datetime.now(UTC)
@@ -68,7 +77,9 @@ def ask(url: str, content: Any = None, seconds: float = ANSWER_SECONDS) -> Answe
         raise ServiceError(f"{url} answers {error}", "Correct its address, or its password") from error
     except OSError as error:  # refused, unknown, or too slow
         reason = getattr(error, "reason", error)
-        raise AwayError(f"{url} does not answer: {reason}", "Start the server, or correct its address") from error
+        away = AwayError(f"{url} does not answer: {reason}", "Start the server, or correct its address")
+        away.busy = isinstance(reason, TimeoutError)
+        raise away from error
 
 
 def ask_json(url: str, content: Any = None, seconds: float = ANSWER_SECONDS) -> Any:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from perennial.errors import PerennialError, RegistryError
-from perennial.operate.asking import ask, is_proxied
+from perennial.operate.asking import ANSWER_SECONDS, ask, is_proxied
 from perennial.operate.identity import prefect_claim
 from perennial.operate.runs import look, troubles
 from perennial.redaction import redact
@@ -270,9 +270,12 @@ def _registry(settings: Settings) -> Iterator[Finding]:
 
 
 def _prefect(settings: Settings) -> Iterator[Finding]:
-    claim = prefect_claim(settings)
+    claim = prefect_claim(settings, ANSWER_SECONDS)
     if settings.prefect_api_url and claim.refuted:
         yield Finding("prefect", "error", claim.refuted, "Start it, or correct PERENNIAL_PREFECT_API_URL")
+        return
+    if claim.busy:
+        yield Finding("prefect", "error", claim.refuted, "If it stays so: end `perennial up` and start it again")
         return
     if claim.url is None or claim.refuted:
         told = f"{claim.refuted}; no" if claim.refuted else "no"

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial.errors import ServiceError
-from perennial.operate.asking import ANSWER_SECONDS, AwayError, ask, ask_json, healthy
+from perennial.operate.asking import ANSWER_SECONDS, AwayError, ask, ask_json
 from perennial.redaction import redact
 from perennial.settings import Settings
 
 _PROOF_SECONDS = 20.0
 # Prefect's SQLite waits a minute for its lock, and may answer nobody meanwhile. A server that is gone refuses at once.
-_BUSY_SECONDS = 90.0
+BUSY_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Claim:
         url: Its /api address; None where nobody says that there is one.
         refuted: Why the address is not to be used; empty where it is.
         foreign: Whether somebody else's server answers there.
+        busy: Whether somebody listens there, who gave no answer in time: it may be this home's.
     """
 
     url: str | None
     refuted: str = ""
     foreign: bool = False
+    busy: bool = False
 
 
 def publish_prefect(settings: Settings, url: str) -> Path:
@@ -62,18 +64,22 @@ def running_prefect(settings: Settings) -> str | None:
     A server on the usual port may be another home's: only an address that was given (PERENNIAL_PREFECT_API_URL)
     counts as it is, and the one that `perennial up` wrote down here if the server proves to be this home's.
     """
-    claim = prefect_claim(settings)
+    claim = prefect_claim(settings, ANSWER_SECONDS)
     return None if claim.refuted else claim.url
 
 
-def prefect_claim(settings: Settings) -> Claim:
-    """The address that is said to be this home's, tried now."""
+def prefect_claim(settings: Settings, seconds: float = BUSY_SECONDS) -> Claim:
+    """The address that is said to be this home's, tried now.
+
+    Args:
+        seconds: How long a server that listens may take to answer.
+    """
     url = settings.prefect_api_url
     if url is not None:
         try:
-            ask(f"{url.rstrip('/')}/health", seconds=_BUSY_SECONDS)
+            ask(f"{url.rstrip('/')}/health", seconds=seconds)
         except ServiceError as error:
-            return Claim(url, redact(error.problem))
+            return Claim(url, redact(error.problem), busy=isinstance(error, AwayError) and error.busy)
         return Claim(url)
     note = note_of(settings)
     try:
@@ -82,12 +88,15 @@ def prefect_claim(settings: Settings) -> Claim:
         return Claim(None)
     except (ValueError, KeyError, TypeError):
         return Claim(None, f"{note} can't be read")
-    if not healthy(f"{url.rstrip('/')}/health", ANSWER_SECONDS):  # one at work may be slow
-        return Claim(url, f"no server answers at {url}, which {note} names")
     try:
+        ask(f"{url.rstrip('/')}/health", seconds=seconds)
         refuted = not_of_home(url, settings.home_path)
     except AwayError as error:
-        return Claim(url, error.problem)
+        if error.busy:
+            return Claim(url, f"the server at {url}, which {note} names, listens and gives no answer", busy=True)
+        return Claim(url, f"no server answers at {url}, which {note} names")
+    except ServiceError:
+        return Claim(url, f"no server answers at {url}, which {note} names")
     return Claim(url, refuted, foreign=bool(refuted))
 
 

@@ -376,7 +376,8 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
         Its /api address, which this process uses within the block.
 
     Raises:
-        ServiceError: No server could be started, or the given one (PERENNIAL_PREFECT_API_URL) can't be reached.
+        ServiceError: No server could be started, the given one (PERENNIAL_PREFECT_API_URL) can't be reached, or this
+            home's own one listens and does not answer.
     """
     claim = prefect_claim(settings)
     if claim.url and not claim.refuted:
@@ -387,6 +388,12 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
         raise ServiceError(
             f"PERENNIAL_PREFECT_API_URL: no healthy Prefect server: {claim.refuted}",
             "Start it, or unset PERENNIAL_PREFECT_API_URL",
+        )
+    if claim.busy:
+        # Two servers on one database would keep each other from writing.
+        raise ServiceError(
+            f"{claim.refuted}: it is busy, or hangs",
+            "Wait and try again; if it stays so, end `perennial up` and start it again",
         )
     home = prepare_home(settings)
     service = prefect_service(settings, port or free_port(settings.host))

@@ -177,10 +177,8 @@ def _git(*arguments: str) -> str:
 
 
 def _kind(record: TrainingRecord) -> str:
-    """Whether a model was trained or adopted, or a map refitted: kinds of runs that a list should tell apart."""
-    if given := record.lineage.get("kind"):
-        return given
-    return "map" if record.lineage.get("base_version") else "model"
+    """model, or what its lineage says: adopted, recalibration. Kinds of runs that a list should tell apart."""
+    return record.lineage.get("kind") or "model"
 
 
 def _run_name(record: TrainingRecord) -> str:

@@ -212,7 +212,7 @@ as a picture       {os.path.relpath(paths["picture"])}
 Look around:       {program} --home {place} up     then open the Prefect and MLflow pages that it names
 Every decision:    {program} --home {place} ledger {MODEL}
 Who was champion:  {program} --home {place} history {MODEL}
-Your own model:    copy deployments/flights.yaml and expectations/flights.json, see README.md""")
+Your own model:    .venv/bin/perennial init NAME FILE    see docs/first-week.md""")
 
 
 def _forget(home: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 
 from perennial.cli import main
-from perennial.operate import doctor
+from perennial.errors import ServiceError
+from perennial.operate import doctor, servers
 from perennial.operate.identity import not_of_home, note_of, prefect_claim, publish_prefect, running_prefect
 from perennial.operate.servers import free_port, prefect_server, prepare_home
 from perennial.settings import Settings
@@ -104,6 +107,24 @@ def test_a_stale_or_broken_note(mine: Settings) -> None:
 def test_an_address_that_was_given_is_taken(mine: Settings, tmp_path: Path) -> None:
     with stand_in(tmp_path / "elsewhere") as (url, _):
         assert running_prefect(mine.model_copy(update={"prefect_api_url": url})) == url
+
+
+def test_one_that_listens_and_does_not_answer_is_waited_for_and_gets_no_second_beside_it(
+    mine: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        publish_prefect(mine, url)
+        claim = prefect_claim(mine, 0.3)
+        assert (claim.url, claim.busy, claim.foreign) == (url, True, False)
+        assert "listens and gives no answer" in claim.refuted
+        monkeypatch.setattr(servers, "prefect_claim", partial(prefect_claim, seconds=0.3))
+        with pytest.raises(ServiceError, match=r"it is busy, or hangs\. Wait and try again"), prefect_server(mine):
+            pass
+        given = mine.model_copy(update={"prefect_api_url": url})
+        assert prefect_claim(given, 0.3).busy
+    gone = prefect_claim(mine, 0.3)
+    assert (gone.busy, "no server answers" in gone.refuted) == (False, True)
 
 
 class TestAnotherHomesServer:

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from perennial.definition import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from perennial.errors import DataError
-from tasks.measures.bootstrap import MAXIMUM_BLOCKS, block_codes, loss_value, paired_improvement
+from tasks.measures.bootstrap import MAXIMUM_BLOCKS, block_codes, is_ahead, loss_value, paired_improvement
 from tasks.measures.metrics import as_loss, improvement, metric_table
 
 METRICS = [
@@ -178,3 +178,18 @@ def test_anything_goes_in_without_warning_and_comes_out_ordered(case, named) -> 
     assert not same.known or (same.low, same.high) == pytest.approx((0, 0), abs=1e-12)
     swapped = paired_improvement(named[1], truth, second, first, blocks=blocks, weights=weights, resamples=100)
     assert swapped.estimate == pytest.approx(-found.estimate, nan_ok=True, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "roc_auc", "accuracy"])
+def test_one_model_computed_in_two_ways_is_not_better_than_itself(metric: str) -> None:
+    random = np.random.default_rng(976)
+    score = random.uniform(0.05, 0.95, 2000)
+    truth = (random.uniform(size=2000) < score).astype(float)
+    again = 1 / (1 + (1 - score) / score)
+    assert not np.array_equal(score, again)
+    found = paired_improvement(metric, truth, score, again, resamples=200)
+    assert abs(found.estimate) < 1e-300
+    assert abs(found.high - found.low) < 1e-300
+    assert not is_ahead(found)
+    better = paired_improvement("brier", truth, score, 0.9 * score, resamples=200)
+    assert better.estimate > 1e-4
