@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from served import make_home
+from homes.served import make_home
 
 CHUNK_ROWS = 100_000
 

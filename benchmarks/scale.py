@@ -54,7 +54,7 @@ def main() -> None:
 
 def measure(folder: Path, options: Any) -> dict[str, Any]:
     """All of it."""
-    from served import make_home
+    from homes.served import make_home
 
     make_home(folder / "home", versions=1)
     definition, rates = _definition(), {}

@@ -4,7 +4,7 @@
         [--before CHECKOUT] [--connections 1,32,256] [--quick] [--json FILE]
 
 The model is the flights demo's: HistGradientBoosting with native categoricals and missing values, fitted here on
-three months; or with `--model digits` one of ten classes and five hundred trees (`served.py`). All stacks run with one
+three months; or with `--model digits` one of ten classes, 500 trees (`homes/served.py`). All stacks run with one
 process each on loopback, one after another, loaded by a second process over kept-alive connections; the API's
 prediction log is on. `constant` is FastAPI answering a constant, `constant_asgi` the bare server (uvicorn, as ours)
 answering one.
@@ -45,7 +45,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from served import SUBJECTS, make_home, promote
+from homes.served import SUBJECTS, make_home, promote
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = (1, 32, 256)

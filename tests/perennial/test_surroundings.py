@@ -6,13 +6,13 @@ import ast
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from stand_in import served_by
 
 from perennial.operate import doctor
 from perennial.operate.asking import ask, ask_json, healthy, is_proxied
@@ -46,13 +46,8 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served_by(Handler) as address:
+        yield address, asked
 
 
 class TestSpareLoopback:

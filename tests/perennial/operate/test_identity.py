@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_in import served_by
 
 from perennial.cli import main
 from perennial.errors import ServiceError
@@ -51,13 +51,8 @@ def stand_in(home: Path | None, wrong: dict[str, Any] | None = None) -> Iterator
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served_by(Handler) as address:
+        yield f"{address}/api", asked
 
 
 @pytest.fixture
