@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import Monitoring
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.check.decision import CheckInputs, check
 from tasks.check.drift import measure_drift
 from tasks.check.estimate.estimates import FEATURE_ROWS, sample_ids

@@ -91,7 +91,7 @@ def _define(models: Path, share: int) -> None:
 
 def _live(workspace: Any, definition: Any, year: Any, week: int, options: Any) -> None:
     """One week: its rows, the check with its report, perhaps a training, and the pruning."""
-    from perennial.state.store import LAYOUT
+    from perennial.state.tables import LAYOUT
     from tasks.steps.monitor import record_decision, run_check
     from tasks.steps.report import write_report
     from tasks.upkeep.prune import prune_model

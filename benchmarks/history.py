@@ -75,7 +75,7 @@ def measure(home: Path, weeks: int, ledger_rows: int) -> dict[str, Any]:
 
 def make_history(workspace: Any, definition: Any, weeks: int) -> None:
     """A champion of the first weeks, then every week's rows, labels and predictions; what is there already stays."""
-    from perennial.state.store import LAYOUT
+    from perennial.state.tables import LAYOUT
     from tasks.rows.source import read_source
     from tasks.steps.ingest import ingest_batch
     from tasks.validation.suites import find_suite, load_suite
@@ -113,7 +113,7 @@ def train(workspace: Any, definition: Any, as_of: datetime) -> None:
 
 def append_week(workspace: Any, definition: Any, year: pd.DataFrame, number: int) -> None:
     """One week: its rows as a batch with a receipt, predictions for them, and the labels of the week before."""
-    from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
+    from perennial.state.tables import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
     from tasks.rows.normal_form import normalise
     from tasks.steps.score import log_predictions
 

@@ -125,7 +125,7 @@ def _prepare_bare(
     workspace: Any, definition: Any, folder: Path, trials: list[dict[str, Any]], best: dict[str, Any]
 ) -> None:
     """Write what the bare script starts from: the rows, the split, the parameters, the unfitted pipelines."""
-    from perennial.state.store import ROW_TIME, ROW_TRUTH
+    from perennial.state.tables import ROW_TIME, ROW_TRUTH
     from tasks.learning.estimators import build_pipeline
     from tasks.rows.frames import labelled_rows
     from tasks.rows.split import split_by_time

@@ -116,7 +116,8 @@ class Check:
 
     def __init__(self, tables: Path, definition: Any, rows: int) -> None:
         from perennial.model.features import feature_frame
-        from perennial.state.store import ROW_BATCH, ROW_INGESTED_AT, ROW_TIME, Store
+        from perennial.state.store import Store
+        from perennial.state.tables import ROW_BATCH, ROW_INGESTED_AT, ROW_TIME
         from tasks.check.reference import build_reference
         from tasks.rows.normal_form import normalise
 

@@ -15,7 +15,7 @@ from flows.recording import moment, publish_markdown, step, tell, title_run
 from perennial.definition import ModelDefinition
 from perennial.errors import ValidationRefused
 from perennial.state.leases import Lease
-from perennial.state.store import LAYOUT
+from perennial.state.tables import LAYOUT
 from perennial.workspace import Workspace, open_workspace
 from tasks.rows.classes import known_coding, settle
 from tasks.rows.files import read_parts, require_readable

@@ -13,7 +13,7 @@ from perennial.cli import COMMANDS
 from perennial.definition import ModelDefinition
 from perennial.serving.settings import ServingSettings
 from perennial.settings import PROJECT_ROOT, Settings
-from perennial.state.store import LAYOUT
+from perennial.state.tables import LAYOUT
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perennial.definition import Data, Features, GatePolicy, ModelDefinition, Monitoring, Source
 from perennial.model.scores import score_column, shares
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from prequential.scores import MaskedScores, ScoreMatrix
 from prequential.sets import DriftingSet, Floats
 from tasks.check.complaints.complaint import doubted_span, read_complaints

@@ -16,7 +16,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.review.desk import Asked, Desk
 from perennial.review.items import Item, votes
-from perennial.state.store import ROW_ID, among
+from perennial.state.store import among
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 
 _DIGITS = 10

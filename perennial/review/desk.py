@@ -29,7 +29,8 @@ from perennial.review.events import (
     write_events,
 )
 from perennial.review.items import Item, LabelStep, Rules, asked, items_of, label_steps, votes
-from perennial.state.store import ROW_ID, ROW_TIME, Store, among, between
+from perennial.state.store import Store, among, between
+from perennial.state.tables import ROW_ID, ROW_TIME
 
 _INSTANT = timedelta(microseconds=1)
 # A dispute lasts as long as an offer, and begins before that is over, or by an answer that is lately itself.

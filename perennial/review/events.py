@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from perennial.errors import DataError
 from perennial.model.truth import Classes, code_one, why_not_class
-from perennial.state.store import LAYOUT, Store, among
+from perennial.state.store import Store, among
+from perennial.state.tables import LAYOUT
 
 Reason = Literal["margin", "unfamiliar", "random", "gold"]
 Says = Literal["truth", "cannot_tell", "skip", "undo"]

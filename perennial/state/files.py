@@ -1,9 +1,19 @@
-"""Small files that are there whole or not at all, whenever the power goes or the disk is full. It knows no content."""
+"""Files of this machine alone: small ones written whole or not at all, and locks between its processes.
+
+A lock is the operating system's (a locked file), so a killed process can't leave one behind. For what several machines
+share see leases.py.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from perennial.errors import ConflictError
 
 
 def write_whole(path: Path, content: str) -> None:
@@ -30,6 +40,25 @@ def sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         _sync(path)
     _sync(folder)
+
+
+@contextmanager
+def exclusive(folder: Path, name: str, *, wait_seconds: float, busy: str) -> Iterator[None]:
+    """Hold the lock `name` while the body runs.
+
+    Raises:
+        ConflictError: Somebody holds it for longer than `wait_seconds`; `busy` says what they are doing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        raise ConflictError(busy, "Wait for it to end, then try again") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tables: Delta Lake under one root, a folder or s3://…. Owns their layout; knows no model, flow or decision.
+"""The tables: Delta Lake under one root, a folder or s3://…. Their columns are in tables.py; it knows no model or flow.
 
 A table is `ROOT/MODEL/TABLE`. Every append is one atomic commit, from any number of processes. An append
 with a key happens once: the key is a Delta application transaction, so that of two writers with one key,
@@ -24,9 +24,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.state.storage import Objects, storage_error, storage_options
+from perennial.state.tables import LAYOUT, TIME, conform
 
-_TIME = pa.timestamp("us", tz="UTC")
-_SCORES = pa.list_(pa.float64())
 _ATTEMPTS = 25
 _GROUP_ROWS = 262_144
 _CHUNK_ROWS = 32_768
@@ -34,170 +33,6 @@ _FILE_BYTES = 100 << 20
 _VARIED_SHARE = 0.9  # so varied 32,768 rows have more values than a dictionary page holds
 _VARIED = ColumnProperties(dictionary_enabled=False)
 _APPEND = "perennial.append"
-
-# Our columns beside a model's features, which never start with an underscore.
-ROW_BATCH, ROW_ID, ROW_TIME, ROW_INGESTED_AT, ROW_TRUTH = "_batch_id", "_id", "_time", "_ingested_at", "_truth"
-
-LAYOUT: Mapping[str, pa.Schema] = {
-    # The rows of ingested batches; the features' columns, under their own names, are added by the first batch.
-    "batches": pa.schema(
-        [(ROW_BATCH, pa.string()), (ROW_ID, pa.string()), (ROW_TIME, _TIME), (ROW_INGESTED_AT, _TIME)]
-    ),
-    # One row a batch: what came, what was kept.
-    "receipts": pa.schema(
-        [
-            ("batch_id", pa.string()),
-            ("ingested_at", _TIME),
-            ("source", pa.string()),
-            ("verdict", pa.string()),
-            ("rows", pa.int64()),
-            ("kept", pa.int64()),
-            ("quarantined", pa.int64()),
-            ("duplicates", pa.int64()),
-            ("labels", pa.int64()),
-            ("time_from", _TIME),
-            ("time_until", _TIME),
-            ("report", pa.string()),
-        ]
-    ),
-    # Rows that were refused, whole as JSON, with their reasons; `batch_id` leads to the receipt, `entry` names the
-    # row's content, `scope` says whether it was refused by itself (row) or with its delivery (batch).
-    "quarantine": pa.schema(
-        [
-            ("batch_id", pa.string()),
-            ("position", pa.int64()),
-            ("id", pa.string()),
-            ("quarantined_at", _TIME),
-            ("reasons", pa.string()),
-            ("row", pa.string()),
-            ("entry", pa.string()),
-            ("scope", pa.string()),
-            ("rules", pa.string()),
-            ("time", _TIME),
-            ("source", pa.string()),
-        ]
-    ),
-    # What became of quarantined rows; an entry is open until it has a line that is newer than its refusal.
-    "quarantine_states": pa.schema(
-        [
-            ("entry", pa.string()),
-            ("state", pa.string()),
-            ("at", _TIME),
-            ("by", pa.string()),
-            ("reason", pa.string()),
-            ("batch_id", pa.string()),
-        ]
-    ),
-    # What the codes mean in `labels`: the row of the greatest number; with the shares where the classes were learnt. Of
-    # more than two all are in `names`, and the first and last of them here.
-    "classes": pa.schema(
-        [
-            ("number", pa.int64()),
-            ("target", pa.string()),
-            ("negative", pa.string()),
-            ("positive", pa.string()),
-            ("shares", pa.string()),
-            ("learnt_at", _TIME),
-            ("batch_id", pa.string()),
-        ]
-    ),
-    # Late truth; the newest row of an id that was known at a moment is the truth at that moment. A missing truth takes
-    # back what was said before; with a `word` beside it, it was said in a word that is no class any more.
-    "labels": pa.schema(
-        [("id", pa.string()), ("truth", pa.float64()), ("labelled_at", _TIME), ("author", pa.string())]
-    ),
-    # Of more than two classes `score` is a list: the probability of each, in the order of the version's classes.
-    "predictions": pa.schema(
-        [
-            ("id", pa.string()),
-            ("time", _TIME),
-            ("score", pa.float64()),
-            ("version", pa.int64()),
-            ("predicted_at", _TIME),
-            ("origin", pa.string()),
-        ]
-    ),
-    # Decisions, their claims and their outcomes, in the order in which they happened.
-    "decisions": pa.schema(
-        [
-            ("kind", pa.string()),
-            ("decision_id", pa.string()),
-            ("as_of", _TIME),
-            ("recorded_at", _TIME),
-            ("by", pa.string()),
-            ("body", pa.string()),
-        ]
-    ),
-    # What the window of each check looked like, column by column, as JSON; `block` is the window's start.
-    "statistics": pa.schema(
-        [("block", _TIME), ("profile_key", pa.string()), ("recorded_at", _TIME), ("profile", pa.string())]
-    ),
-    # What people look at of a check's newest mature window: the mean loss of what was answered (`live`), of what the
-    # first champion would have answered (`first`), of a slice, of the control group. It decides nothing.
-    "figures": pa.schema(
-        [
-            ("decision_id", pa.string()),
-            ("as_of", _TIME),
-            ("start", _TIME),
-            ("end", _TIME),
-            ("kind", pa.string()),
-            ("part", pa.string()),
-            ("version", pa.int64()),
-            ("loss", pa.string()),
-            ("rows", pa.int64()),
-            ("value", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-        ]
-    ),
-    # What people were told of a model and stands still, as JSON; the newest line counts.
-    "alerts": pa.schema([("at", _TIME), ("source", pa.string()), ("decision_id", pa.string()), ("body", pa.string())]),
-    # What a model stands on that is not ours, each version of it as JSON: the source's columns, an API's document.
-    "watched": pa.schema([("at", _TIME), ("subject", pa.string()), ("digest", pa.string()), ("body", pa.string())]),
-    # The manifests that serving follows, for machines that share no folder; the newest of the greatest sequence counts.
-    "live": pa.schema([("published_at", _TIME), ("sequence", pa.int64()), ("manifest", pa.string())]),
-    # What was put up for people (`offer`) and what they said (`answer`), in the order in which it happened. Truths are
-    # in the user's words. Of an offer: why, the chance that the row had to be put up (`propensity`) and to be drawn at
-    # random (`share`), whether it was drawn, from how many people an answer is wanted (0: of each), for gold its truth;
-    # `time` is the row's own; `predicted` the class that was answered, and of more than two `score` is
-    # its probability.
-    "reviews": pa.schema(
-        [
-            ("kind", pa.string()),
-            ("id", pa.string()),
-            ("at", _TIME),
-            ("time", _TIME),
-            ("reason", pa.string()),
-            ("propensity", pa.float64()),
-            ("share", pa.float64()),
-            ("drawn", pa.bool_()),
-            ("wanted", pa.int64()),
-            ("expires_at", _TIME),
-            ("predicted", pa.string()),
-            ("score", pa.float64()),
-            ("version", pa.int64()),
-            ("author", pa.string()),
-            ("says", pa.string()),
-            ("truth", pa.string()),
-            ("seconds", pa.float64()),
-            ("note", pa.string()),
-        ]
-    ),
-    # Who became champion, when and why; `sequence` counts from 1 without gaps.
-    "history": pa.schema(
-        [
-            ("sequence", pa.int64()),
-            ("version", pa.int64()),
-            ("previous", pa.int64()),
-            ("action", pa.string()),
-            ("at", _TIME),
-            ("recorded_at", _TIME),
-            ("by", pa.string()),
-            ("reason", pa.string()),
-            ("decision_id", pa.string()),
-        ]
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -239,7 +74,7 @@ class Store:
             ConflictError: Other writers won every one of many attempts.
             StorageError: The storage is full, refuses, or does not answer; nothing was appended.
         """
-        conformed = _conform(table, rows)
+        conformed = conform(table, rows)
         return self._append(
             model, table, conformed.schema, _writing(conformed), lambda delta: _fit(delta, conformed), key, sequence
         )
@@ -257,14 +92,14 @@ class Store:
         first = next(begun, None)
         if first is None:
             return None
-        conformed = _conform(table, first)
+        conformed = conform(table, first)
         schema, writing = conformed.schema, _writing(conformed)
         del conformed
         attempts = chain([chain([first], begun)], iter(parts, None))
 
         def reader(delta: DeltaTable) -> pa.RecordBatchReader:
             fitted = _fit(delta, schema.empty_table()).schema
-            tables = (_cast(_conform(table, part), fitted) for part in next(attempts))
+            tables = (_cast(conform(table, part), fitted) for part in next(attempts))
             return pa.RecordBatchReader.from_batches(
                 fitted, (batch for rows in tables for batch in rows.to_batches(_CHUNK_ROWS))
             )
@@ -281,7 +116,7 @@ class Store:
         Raises:
             ConflictError: Somebody else replaced or merged what was read.
         """
-        conformed = _conform(table, rows)
+        conformed = conform(table, rows)
         if (done := self.committed(model, table, key)) is not None:
             return Appended(done, False)
         if self.version(model, table) is None:
@@ -534,39 +369,10 @@ def _fit(delta: DeltaTable, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
-    """The rows with the layout's columns first and of its types, the others in the types that we store."""
-    arrow = pa.Table.from_pandas(rows, preserve_index=False) if isinstance(rows, pd.DataFrame) else rows
-    layout = LAYOUT[table]
-    if missing := [name for name in layout.names if name not in arrow.column_names]:
-        raise DataError(f"rows for the table {table} lack {', '.join(missing)}", "Add the columns")
-    fields, columns = [], []
-    for name in [*layout.names, *(name for name in arrow.column_names if name not in layout.names)]:
-        column = arrow.column(name)
-        kind = layout.field(name).type if name in layout.names else _plain(column.type)
-        if (table, name) == ("predictions", "score") and pa.types.is_list(column.type):
-            kind = _SCORES
-        try:
-            columns.append(column.cast(kind))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"column {name} of the table {table}: {error}", f"Give {kind}") from error
-        fields.append(pa.field(name, kind))
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is stored with: one for text, one for time, whatever pandas made of it."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_timestamp(kind):
-        return _TIME
-    return kind
-
-
 def between(column: str, start: datetime | None, end: datetime) -> pc.Expression:
     """The filter start ≤ column < end, open below where there is no start."""
-    upper = pc.field(column) < pa.scalar(end, type=_TIME)
-    return upper if start is None else (pc.field(column) >= pa.scalar(start, type=_TIME)) & upper
+    upper = pc.field(column) < pa.scalar(end, type=TIME)
+    return upper if start is None else (pc.field(column) >= pa.scalar(start, type=TIME)) & upper
 
 
 def among(column: str, values: Any) -> pc.Expression:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perennial.definition import ModelDefinition
-from perennial.state.store import ROW_TIME, ROW_TRUTH
+from perennial.state.tables import ROW_TIME, ROW_TRUTH
 from tasks.backtest.past import Floats, Past, Positions
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import without_refused

@@ -21,7 +21,8 @@ from perennial.errors import DataError
 from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.model.truth import Classes
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH
 from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import sound_rows
 from tasks.check.health import Freshness, repeating_deliveries

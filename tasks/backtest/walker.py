@@ -15,7 +15,7 @@ import pandas as pd
 from perennial.definition import Monitoring
 from perennial.errors import DataError
 from perennial.model.scores import score_column
-from perennial.state.store import ROW_ID, ROW_TIME
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.backtest.past import Floats, Moment, Past, Positions, log_frame, micros
 from tasks.backtest.policies import Candidate
 from tasks.backtest.trainings import ScoredFit, Trainings

@@ -10,7 +10,8 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.state.store import ROW_ID, ROW_TIME, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.intake.readable import read_rows, wrong_truths
 from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool

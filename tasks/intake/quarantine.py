@@ -22,7 +22,8 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled
-from perennial.state.store import LAYOUT, Store, among
+from perennial.state.store import Store, among
+from perennial.state.tables import LAYOUT
 from tasks.rows.normal_form import moments_where_readable, row_ids
 
 OPEN, RELEASED, KNOWN, SUPERSEDED, DISCARDED = "open", "released", "known", "superseded", "discarded"

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.model.canonical import spelled_column
 from perennial.model.numbers import numbers
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_TIME, Store, among
+from perennial.state.store import Store, among
+from perennial.state.tables import ROW_BATCH, ROW_ID, ROW_TIME
 from tasks.intake.refusals import Refusals
 
 Mask = npt.NDArray[np.bool_]

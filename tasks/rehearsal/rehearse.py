@@ -25,7 +25,7 @@ from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.model.truth import Classes, code_truth, count_words, declared_classes, learn_classes
 from perennial.serving.versions.proving import prove
-from perennial.state.store import ROW_ID, ROW_TIME
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.intake.judging import NamedRows, id_name, refuse_truths
 from tasks.intake.readable import read_rows
 from tasks.intake.refusals import Refusals

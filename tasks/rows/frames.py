@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import spelled_column
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store, among, between
+from perennial.state.store import Store, among, between
+from perennial.state.tables import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH
 from tasks.rows.normal_form import batch_digest
 
 _FEW_IDS = 20_000  # more are quicker found in the whole column

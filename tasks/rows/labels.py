@@ -17,7 +17,8 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
-from perennial.state.store import ROW_ID, ROW_TIME, Store, among
+from perennial.state.store import Store, among
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.rows.classes import Coding, coding_of, settle
 from tasks.rows.frames import has_doubles, is_known, label_steps
 from tasks.rows.normal_form import batch_digest, moments_where_readable, row_ids, utc_moments

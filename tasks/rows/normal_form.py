@@ -20,7 +20,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import joined_columns, parted, spelled_column
 from perennial.model.numbers import numbers
-from perennial.state.store import ROW_ID, ROW_TIME
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.rows.files import require_columns
 
 _TIMES_REMEDY = "Give ISO 8601 times"

@@ -19,7 +19,7 @@ from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, score_column
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.check.reference import Reference, build_reference
 from tasks.gate import figures
 from tasks.gate.class_figures import class_figures

@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from perennial.definition import ModelDefinition
 from perennial.model.truth import code_truth, given_cells
-from perennial.state.store import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
 from perennial.workspace import Workspace
 from tasks.intake.judging import Judged, Parts, conflicts, judge_batch
 from tasks.intake.quarantine import BY_ROW, WITH_BATCH, RefusedRows, entries, entry_lines, supersede, without_known

@@ -21,7 +21,8 @@ from perennial.errors import ConflictError, NotFoundError, ServiceError
 from perennial.model.scores import score_column
 from perennial.model.truth import standing
 from perennial.state.registry import Registry, Reign, Version
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, Store, between
+from perennial.state.store import Store, between
+from perennial.state.tables import ROW_ID, ROW_INGESTED_AT, ROW_TIME
 from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version, base_versions, map_in_force, same_model
 from tasks.check.complaints.complaint import doubted_span, read_complaints

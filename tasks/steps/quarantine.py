@@ -15,7 +15,8 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
-from perennial.state.store import ROW_ID, ROW_TIME, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.intake.judging import Judged, NamedRows, id_name, judge_batch, learn_coding, refuse_truths, suite_refusals
 from tasks.intake.quarantine import (
     BY_ROW,

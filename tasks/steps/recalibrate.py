@@ -23,7 +23,7 @@ from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, score_array, score_column
 from perennial.state.registry import Reign, Version
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.calibration.fit import Recalibrator
 from tasks.calibration.maps import base_version

@@ -26,7 +26,7 @@ from perennial.model.features import feature_frame
 from perennial.model.scores import constant_scores
 from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
-from perennial.state.store import ROW_ID, ROW_TIME, ROW_TRUTH
+from perennial.state.tables import ROW_ID, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
 from tasks.calibration.fit import carried_strength
 from tasks.calibration.maps import judged_note, judged_score, reigned_maps

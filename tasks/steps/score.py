@@ -29,7 +29,8 @@ from perennial.model.known import Unknown, frame_as_known, known_categories, nea
 from perennial.model.scores import is_many, likeliest, score_arrow
 from perennial.model.truth import Classes, declared_classes
 from perennial.state.registry import Registry, Version
-from perennial.state.store import ROW_ID, ROW_TIME, Store, between
+from perennial.state.store import Store, between
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.compute.cluster import Shared, open_cluster
 from tasks.learning.fitting import predict_score
 from tasks.rows.files import read_in_chunks

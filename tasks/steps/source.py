@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.truth import code_truth
-from perennial.state.store import ROW_ID, ROW_TIME, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.intake.quarantine import BY_ROW, RefusedRows, entries, entry_lines, held_back, supersede, without_known
 from tasks.intake.readable import read_rows, truth_rule
 from tasks.intake.refusals import Refusals

@@ -19,7 +19,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
 from perennial.model.scores import score_array, score_column
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
 from tasks.measures.metrics import metric_table

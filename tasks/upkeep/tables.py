@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.serving.log.shipper import SHADOW
 from perennial.state.storage import Objects
-from perennial.state.store import LAYOUT, Store
+from perennial.state.store import Store
+from perennial.state.tables import LAYOUT
 from tasks.intake.quarantine import DISCARDED, OPEN, entries
 from tasks.upkeep.freed import Freed
 

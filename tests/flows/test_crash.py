@@ -16,7 +16,7 @@ import pytest
 from small_model import add, day, define, retrain, rows
 
 from perennial.settings import PROJECT_ROOT
-from perennial.state.store import LAYOUT
+from perennial.state.tables import LAYOUT
 from perennial.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -35,7 +35,7 @@ _SHOWN_WEEKS = 12
 def demo(weeks: int, fresh: bool, as_json: bool) -> None:
     """Replay the flights that left New York in 2013 through the real flows, week by week."""
     from perennial.settings import load_settings
-    from perennial.state.locks import exclusive
+    from perennial.state.files import exclusive
 
     home = load_settings().home_path / "demo"
     with exclusive(home.parent / "locks", "demo", wait_seconds=0, busy=f"a demo is running in {home}"):

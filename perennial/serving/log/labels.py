@@ -21,8 +21,9 @@ from perennial.serving.log.spool import Segments, Spool, read_segment, segment_k
 from perennial.serving.log.waiting import Label, WaitingLabels, new_steps
 from perennial.serving.protocol.codec import id_rule, parse_json, refuse_strangers, take_id
 from perennial.serving.protocol.problems import Problem, shown
-from perennial.state.locks import exclusive
-from perennial.state.store import ROW_ID, Store, among
+from perennial.state.files import exclusive
+from perennial.state.store import Store, among
+from perennial.state.tables import ROW_ID
 
 LOG = logging.getLogger("perennial.serving")
 _TIME = pa.timestamp("us", tz="UTC")

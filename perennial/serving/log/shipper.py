@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from perennial.errors import PerennialError
 from perennial.serving.log.entries import TIME, Entry, prediction_table
 from perennial.serving.log.spool import Segments, read_segment, segment_key
-from perennial.state.locks import exclusive
+from perennial.state.files import exclusive
 from perennial.state.store import Store, among
 
 LOG = logging.getLogger("perennial.serving")

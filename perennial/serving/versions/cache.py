@@ -19,8 +19,7 @@ from urllib.parse import unquote, urlparse
 
 from perennial.errors import RegistryError
 from perennial.model.artifacts import folder_digest
-from perennial.state.files import sync_tree, write_whole
-from perennial.state.locks import exclusive
+from perennial.state.files import exclusive, sync_tree, write_whole
 from perennial.surroundings import child_environment, python_command
 
 Manifest = Mapping[str, Any]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from perennial.definition import Monitoring
 from perennial.errors import DataError
 from perennial.model.scores import known_scores, own_scores, score_array
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.check.estimate import estimates
 from tasks.check.estimate import record as estimate_record
 from tasks.check.estimate.estimates import Floats, LossEstimate

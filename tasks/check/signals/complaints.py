@@ -11,7 +11,7 @@ import pandas as pd
 
 from perennial.definition import Monitoring
 from perennial.model.scores import known_scores, score_array
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.check import health
 from tasks.check.complaints.complaint import Complaint, read_complaints
 from tasks.check.complaints.course import follow

@@ -23,7 +23,8 @@ from perennial.model.truth import Classes
 from perennial.review.desk import Desk
 from perennial.review.events import Reviews, read_reviews, write_events
 from perennial.state.registry import Version
-from perennial.state.store import ROW_ID, Store, among
+from perennial.state.store import Store, among
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.review.choosing import Floats, Pool, choose, unfamiliarity
 from tasks.rows.classes import known_coding

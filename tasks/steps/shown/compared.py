@@ -21,7 +21,8 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError
 from perennial.model.scores import is_many, of_truth
 from perennial.state.registry import Version
-from perennial.state.store import ROW_ID, ROW_TIME, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_TIME
 from perennial.workspace import Workspace
 from tasks.measures.metrics import CURVE_POINTS, curves, iterate_slices, metric_table
 from tasks.measures.quality import additive_loss, mean_loss, row_losses

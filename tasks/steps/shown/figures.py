@@ -18,7 +18,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError
 from perennial.model.scores import score_array, score_column
 from perennial.state.registry import Version
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.check.decision import Decision
 from tasks.measures.metrics import iterate_slices

@@ -15,7 +15,7 @@ from perennial.definition import ModelDefinition
 from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.state.registry import Registry, Reign, Version
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version
 from tasks.check.history import rollback_row

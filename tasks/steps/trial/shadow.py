@@ -17,7 +17,8 @@ from perennial.definition import ModelDefinition
 from perennial.model.scores import known_scores, own_scores, score_array, score_column
 from perennial.serving.log.shipper import SHADOW
 from perennial.state.registry import Version
-from perennial.state.store import ROW_ID, ROW_TIME, between
+from perennial.state.store import between
+from perennial.state.tables import ROW_ID, ROW_TIME
 from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version, same_model
 from tasks.check.complaints.complaint import read_complaints

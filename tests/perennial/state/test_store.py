@@ -20,17 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import ConflictError, DataError, NotFoundError
-from perennial.state.store import (
-    LAYOUT,
-    ROW_BATCH,
-    ROW_ID,
-    ROW_INGESTED_AT,
-    ROW_TIME,
-    Store,
-    among,
-    between,
-    read_table,
-)
+from perennial.state.store import Store, among, between, read_table
+from perennial.state.tables import LAYOUT, ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")

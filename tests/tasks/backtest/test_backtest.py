@@ -18,7 +18,7 @@ from backtest_world import day
 
 from perennial.definition import ModelDefinition, Monitoring, Triggers
 from perennial.errors import DataError
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.backtest.advice import advise
 from tasks.backtest.comparison import BASELINES, Backtest, run_backtest

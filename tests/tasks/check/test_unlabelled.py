@@ -13,7 +13,7 @@ from decision_world import START, WEEK, as_regression, make_frame, make_inputs, 
 from scipy.special import expit, logit
 
 from perennial.definition import Monitoring, Triggers
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.calibration.fit import Recalibrator
 from tasks.check.decision import CheckInputs, Decision, check
 from tasks.check.estimate.record import past_rows

@@ -19,7 +19,8 @@ from small_model import NUMERIC, RAW, START, day, define, merge, rows, write_sou
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError, NotFoundError
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH
 from perennial.workspace import Workspace
 from tasks.rows.frames import is_known, known_labels, labelled_rows, window_rows
 from tasks.rows.normal_form import batch_digest, normalise, row_ids, time_column

@@ -12,7 +12,8 @@ from small_model import NUMERIC, add, day, define, rows, suite, write_source
 
 from perennial.definition import ModelDefinition
 from perennial.model.truth import Classes
-from perennial.state.store import ROW_ID, ROW_INGESTED_AT, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID, ROW_INGESTED_AT
 from perennial.workspace import Workspace
 from tasks.intake.quarantine import entries
 from tasks.rows.classes import known_coding

@@ -16,7 +16,8 @@ from small_model import add, day, define, rows, suite, write_source
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
-from perennial.state.store import ROW_ID, Store
+from perennial.state.store import Store
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.intake.quarantine import entries, entry_name, overview, row_lines, rows_of
 from tasks.intake.twins import CONTRADICTS_DELIVERY, CONTRADICTS_STORED

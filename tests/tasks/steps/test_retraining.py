@@ -16,7 +16,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError
 from perennial.model.truth import Classes
 from perennial.settings import PROJECT_ROOT
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.backtest.past import load_past
 from tasks.check.complaints.complaint import Complaint

@@ -21,7 +21,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import DataError, NotFoundError
 from perennial.review.desk import Desk
 from perennial.review.events import Answer, read_reviews, write_events
-from perennial.state.store import ROW_ID
+from perennial.state.tables import ROW_ID
 from tasks.check.text import render_text
 from tasks.learning.fitting import fit_pipeline
 from tasks.rows.frames import known_labels, label_steps

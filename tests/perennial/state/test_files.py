@@ -12,12 +12,12 @@ import pytest
 
 from perennial.errors import ConflictError
 from perennial.settings import PROJECT_ROOT
-from perennial.state.locks import exclusive
+from perennial.state.files import exclusive
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from perennial.state.locks import exclusive
+from perennial.state.files import exclusive
 with exclusive(Path(sys.argv[1]), "m", wait_seconds=5, busy="busy"):
     print("held", flush=True)
     time.sleep(60)
