@@ -101,3 +101,9 @@ def test_the_command_lines_import_is_light() -> None:
     loaded = set(json.loads(run.stdout))
     assert "perennial" in loaded
     assert loaded & {*HEAVY, "pandas", "sklearn", "fastapi", "deltalake", "tasks", "flows", "deployments"} == set()
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """pytest imports them by that name alone, and in one process refuses a second of it."""
+    names = Counter(path.name for path in (PROJECT_ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
