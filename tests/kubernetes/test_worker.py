@@ -61,6 +61,7 @@ with Path("{note}").open("a") as note:
 environment |= {{"PATH": "{path}", "PYTHONPATH": "{flows}", "PREFECT_HOME": "{home}", "HOME": "{flows}"}}
 if not environment.get("PREFECT_API_AUTH_STRING"):  # the fake API has no Secrets
     environment.pop("PREFECT_API_AUTH_STRING", None)
+os.chdir("{flows}")  # the run copies its working folder, as in the image's /app: never a checkout with its packages
 os.execvpe(rest[image + 1], rest[image + 1:], environment)
 """
 IMAGE = "perennial-worker:test"

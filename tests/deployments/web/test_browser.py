@@ -23,7 +23,6 @@ from deployments.register import register
 from deployments.web.acts import environment_of
 from deployments.web.settings import WebSettings, new_token
 from perennial.operate.servers import prefect_environment
-from perennial.settings import PROJECT_ROOT
 from perennial.workspace import Workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -127,7 +126,9 @@ def test_releasing_a_refused_row(tab: Any) -> None:
     expect(tab.locator(".note.done")).to_contain_text("1 stay in quarantine")
 
 
-def test_a_started_check_arrives_by_itself(tab: Any, with_prefect: Storied, prefect_url: str) -> None:
+def test_a_started_check_arrives_by_itself(
+    tab: Any, with_prefect: Storied, prefect_url: str, tmp_path: Path
+) -> None:
     """The run that the page asks Prefect for is executed as the runner does it; the open page tells, without reload."""
     from playwright.sync_api import expect
 
@@ -149,7 +150,7 @@ def test_a_started_check_arrives_by_itself(tab: Any, with_prefect: Storied, pref
     }
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "flow-run", "execute", run["id"]],
-        cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=240,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,  # it copies its working folder
     )  # fmt: skip
     entries = with_prefect.workspace.ledger("digits").entries()
     assert len(entries) == before + 1, done.stdout[-3000:] + done.stderr[-3000:]
