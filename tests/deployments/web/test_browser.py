@@ -126,9 +126,7 @@ def test_releasing_a_refused_row(tab: Any) -> None:
     expect(tab.locator(".note.done")).to_contain_text("1 stay in quarantine")
 
 
-def test_a_started_check_arrives_by_itself(
-    tab: Any, with_prefect: Storied, prefect_url: str, tmp_path: Path
-) -> None:
+def test_a_started_check_arrives_by_itself(tab: Any, with_prefect: Storied, prefect_url: str, tmp_path: Path) -> None:
     """The run that the page asks Prefect for is executed as the runner does it; the open page tells, without reload."""
     from playwright.sync_api import expect
 
