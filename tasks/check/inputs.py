@@ -151,10 +151,12 @@ def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:
     """The greatest share of labels that one of the newest windows of the past has by now; 0 where none is known."""
     if past is None:
         return 0.0
-    age = ((past["time"].max() - past["time"]) // policy.window).to_numpy()
-    rows = past["truth"].notna().groupby(age).agg(["mean", "size"])
-    whole = rows[(rows["size"] >= policy.minimum_rows) & (rows.index < RECENT_WINDOWS)]
-    return float(whole["mean"].max()) if len(whole) else 0.0
+    age = ((past["time"].max() - past["time"]) // policy.window).to_numpy(dtype=np.int64)
+    recent = age < RECENT_WINDOWS
+    rows = np.bincount(age[recent], minlength=RECENT_WINDOWS)
+    labelled = np.bincount(age[recent & past["truth"].notna().to_numpy()], minlength=RECENT_WINDOWS)
+    enough = rows >= max(policy.minimum_rows, 1)
+    return float((labelled[enough] / rows[enough]).max(initial=0.0))
 
 
 def newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> Floats:

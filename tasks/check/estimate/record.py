@@ -146,12 +146,13 @@ def realise(
     """
     found = []
     times = past["time"].to_numpy(dtype="datetime64[us]")
-    versions = past["version"].astype(str).to_numpy(dtype=object)
+    codes, names = pd.factorize(past["version"].astype(str), use_na_sentinel=False)
     raw, truth = score_array(past["raw_score"]), past["truth"].to_numpy(dtype=np.float64)
+    scored = known_scores(raw)
     for row in rows:
         told = row["evidence"]["estimate"]
         start, end = (np.datetime64(edge.replace(tzinfo=None), "us") for edge in past_span(row))
-        inside = (times >= start) & (times < end) & np.isin(versions, told["versions"]) & known_scores(raw)
+        inside = (times >= start) & (times < end) & names.isin(told["versions"])[codes] & scored
         known = inside & np.isfinite(truth)
         if known.sum() < minimum_rows or known.sum() < minimum_coverage * inside.sum():
             continue

@@ -196,11 +196,11 @@ def _known_losses(inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame)
     if inputs.mature_features is not None and _usable(policy, known):
         labelled = joined[known]
         features = inputs.mature_features.drop_duplicates(ROW_ID)
-        at = pd.Index(labelled["id"].astype("str")).get_indexer(pd.Index(features[ROW_ID].astype("str")))
-        features, labelled = features[at >= 0], labelled.iloc[at[at >= 0]]
+        at = _first_positions(features[ROW_ID], labelled["id"])
+        features, at = features[at >= 0], at[at >= 0]
         if len(features) >= policy.minimum_rows:
             chosen = estimates.sample_ids(features[ROW_ID], estimates.FEATURE_ROWS)
-            rows = labelled.iloc[chosen]
+            rows = labelled.iloc[at[chosen]]
             return _losses(inputs, features.iloc[chosen], rows["truth"], rows["score"].to_numpy(dtype=np.float64))
     held = None if inputs.holdout is None else inputs.holdout.dropna(subset=["_score", "_truth"])
     if held is None or len(held) < policy.minimum_rows:
@@ -222,15 +222,27 @@ def _window_inputs(inputs: CheckInputs, mine: pd.DataFrame) -> Floats | None:
     if features is None or any(name not in features for name in wanted):
         return None
     features = features.drop_duplicates(ROW_ID)
-    answers = mine[mine["id"].isin(features[ROW_ID])].drop_duplicates("id")
-    at = pd.Index(answers["id"].astype("str")).get_indexer(pd.Index(features[ROW_ID].astype("str")))
+    at = _first_positions(features[ROW_ID], mine["id"])
     features, at = features[at >= 0], at[at >= 0]
     if not len(features):
         return None
     chosen = estimates.sample_ids(features[ROW_ID], estimates.FEATURE_ROWS)
-    features, raw = features.iloc[chosen], answers["raw_score"].to_numpy(dtype=np.float64)[at[chosen]]
+    features, raw = features.iloc[chosen], mine["raw_score"].to_numpy(dtype=np.float64)[at[chosen]]
     score = inputs.recalibrator.apply(raw) if inputs.recalibrator else raw
     try:
         return estimates.loss_inputs(features, score, reference)
     except DataError:  # what is wrong with the columns is the health signals' to say
         return None
+
+
+def _first_positions(wanted: pd.Series[Any], ids: pd.Series[Any]) -> NDArray[np.intp]:
+    """Where each wanted id is found first, -1 for none; only the few wanted are hashed, not the whole window."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    few, many = (pa.array(item.astype("str"), type=pa.large_string()) for item in (wanted, ids))
+    found = pc.index_in(many, value_set=few).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(np.isfinite(found))  # no match is a NaN
+    positions = np.full(len(wanted), -1, dtype=np.intp)
+    positions[found[rows][::-1].astype(np.intp)] = rows[::-1]
+    return positions
