@@ -211,3 +211,55 @@ def test_a_skip_is_undone_too(client: httpx.Client) -> None:
     assert f"{name}: taken back" in text
     assert row_of(text) == name
     assert "Undo the last answer" not in text
+
+
+def png_of(shade: int) -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    made = BytesIO()
+    Image.new("L", (40, 30), shade).save(made, "PNG")
+    return made.getvalue()
+
+
+def add_pictures(workspace: Workspace) -> None:
+    """Every row of the model's gets a picture of 40 × 30 points; every tenth is no image at all."""
+    import pyarrow as pa
+    from deltalake import DeltaTable, write_deltalake
+
+    path = str(Path(workspace.settings.tables) / "digits" / "batches")
+    parts = DeltaTable(path).metadata().partition_columns
+    rows = workspace.store.read("digits", "batches")
+    pictures = [b"no image" if place % 10 == 0 else png_of(place % 256) for place in range(rows.num_rows)]
+    rows = rows.append_column("picture", pa.array(pictures, pa.binary()))
+    write_deltalake(path, rows, mode="overwrite", schema_mode="overwrite", partition_by=parts or None)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_rows_image_is_shown(trained: World, tmp_path: Path, browser: Any) -> None:
+    workspace = make(trained, tmp_path)
+    add_pictures(workspace)
+    raw = json.loads((tmp_path / "models" / "digits.yaml").read_text())
+    raw["features"] |= {"image": ["picture"]}
+    (tmp_path / "models" / "digits.yaml").write_text(json.dumps(raw))
+    with page(workspace, clock=Clock()) as client:
+        tab = browser.new_context(base_url=str(client.base_url), viewport={"width": 390, "height": 800}).new_page()
+        tab.set_default_timeout(200_000)
+        tab.goto(PATH)
+        tab.keyboard.type("anna")
+        tab.keyboard.press("Enter")
+        shown = tab.locator("img.review")
+        sizes = []
+        for _ in range(11):
+            shown.wait_for(state="attached")
+            assert shown.get_attribute("alt").startswith("picture of r")
+            shown.evaluate("image => image.complete || new Promise(done => image.onload = image.onerror = done)")
+            sizes.append(shown.evaluate("image => [image.naturalWidth, image.naturalHeight]"))
+            with tab.expect_navigation():
+                tab.keyboard.press("1")
+        tab.screenshot(path=tmp_path / "picture.png", full_page=True)
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert [40, 30] in sizes
+    assert all(size in ([40, 30], [0, 0]) for size in sizes)
