@@ -223,12 +223,12 @@ def png_of(shade: int) -> bytes:
     return made.getvalue()
 
 
-def add_pictures(workspace: Workspace) -> None:
+def add_pictures(workspace: Workspace, tables: Path) -> None:
     """Every row of the model's gets a picture of 40 × 30 points; every tenth is no image at all."""
     import pyarrow as pa
     from deltalake import DeltaTable, write_deltalake
 
-    path = str(Path(workspace.settings.tables) / "digits" / "batches")
+    path = str(tables / "digits" / "batches")
     parts = DeltaTable(path).metadata().partition_columns
     rows = workspace.store.read("digits", "batches")
     pictures = [b"no image" if place % 10 == 0 else png_of(place % 256) for place in range(rows.num_rows)]
@@ -240,7 +240,7 @@ def add_pictures(workspace: Workspace) -> None:
 @pytest.mark.slow
 def test_a_rows_image_is_shown(trained: World, tmp_path: Path, browser: Any) -> None:
     workspace = make(trained, tmp_path)
-    add_pictures(workspace)
+    add_pictures(workspace, tmp_path / "tables")
     raw = json.loads((tmp_path / "models" / "digits.yaml").read_text())
     raw["features"] |= {"image": ["picture"]}
     (tmp_path / "models" / "digits.yaml").write_text(json.dumps(raw))
