@@ -130,3 +130,23 @@ def test_two_apis_answer_behind_the_proxy_and_are_both_watched() -> None:
 def test_replicas_share_a_folder_but_not_their_counters() -> None:
     assert "api:/var/lib/perennial" in SERVICES["api"]["volumes"]
     assert not {"ipc", "shm_size"} & set(SERVICES["api"])  # counters are in /dev/shm, each container's own
+
+
+def test_prefect_forgets_after_the_same_times_everywhere(tmp_path: Path) -> None:
+    """Under compose and Kubernetes as under `perennial up` with the settings' defaults."""
+    from perennial.operate.servers import prefect_service
+    from perennial.settings import Settings
+
+    names = ("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD",
+             "PREFECT_SERVER_EVENTS_RETENTION_PERIOD")  # fmt: skip
+    own = prefect_service(Settings(home=tmp_path)).environment
+    compose = SERVICES["prefect"]["environment"]
+    pods = [
+        part["spec"]["template"]["spec"]["containers"][0]["env"]
+        for part in yaml.safe_load_all((DOCKER / "kubernetes" / "base" / "prefect.yaml").read_text())
+        if part["kind"] in ("Deployment", "StatefulSet")
+    ]
+    (pod,) = pods
+    cluster = {item["name"]: item.get("value") for item in pod}
+    for name in names:
+        assert own[name] == compose[name] == cluster[name], name
