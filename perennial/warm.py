@@ -7,6 +7,7 @@ is open when it does, so that a child starts as a fresh process would. The calle
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -22,7 +23,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from perennial.cli import main as run_command
 from perennial.operate.handover import bind, code_stamp, place_stamp
@@ -124,7 +125,24 @@ def _attend(connection: socket.socket, stamps: list[str]) -> None:
     connection.sendall(b"+")
     threading.Thread(target=_obey, args=(connection,), name="perennial-signals", daemon=True).start()
     sys.argv = ["perennial", *request["arguments"]]
-    sys.exit(run_command(request["arguments"]))
+    try:
+        status = run_command(request["arguments"])
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """End as the interpreter does, up to the libraries' own C++ objects.
+
+    Some are threads that the fork left behind, and their end would abort the process after all was done.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # joins what is no daemon, as at any end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(status)
 
 
 def _request(connection: socket.socket, stamps: list[str]) -> dict[str, Any] | None:
