@@ -124,6 +124,7 @@ class Pages:
             "sparks": sparks,
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
+            "examples": reading.examples_of(self.workspace, entry),
             "prefect": f"{self.neighbours.prefect.ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",
             "mlflow": f"{self.neighbours.mlflow.url}/#/models/{name}/versions/",
             "deliveries": self._reported(name, entry),

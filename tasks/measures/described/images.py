@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -62,6 +64,16 @@ def describe_image(raw: bytes | None) -> tuple[float, ...] | None:
     brightness = float(counts @ levels / counts.sum())
     contrast = float(np.sqrt(max(0.0, counts @ levels**2 / counts.sum() - brightness**2)))
     return brightness, contrast, _sharpness(grey), float(width), float(height), _colour(image)
+
+
+def readable_images(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows with images that can't be read as missing, so that a model which refuses such answers the rows."""
+    return rows.assign(
+        **{
+            name: rows[name].map(lambda value: value if describe_image(content(value)) is not None else None)
+            for name in columns
+        }
+    )
 
 
 def digest(raw: bytes) -> int:
