@@ -194,7 +194,7 @@ def check_columns(
             found += _missing(column, reference, summary, recent, column.name)
         if column.kind == "categorical":
             found += _unseen(column, reference, facts, summary, recent)
-        else:
+        elif owned is None or not owned.is_share:  # a share has no unit, and can't leave its range
             found += _unit(column, reference, facts, summary, recent)
         found += _stuck(column, reference, facts, summary, recent)
     return tuple(found)

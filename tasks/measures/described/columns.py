@@ -20,6 +20,7 @@ from tasks.measures.profiles import Column, Counts
 DescribedKind = Literal["text", "image", "text before"]
 
 EMPTY, UNREADABLE, REPEATED = "empty", "unreadable", "repeated"
+SHARES = ("unknown words", "non-letters", "colour")
 FLAGS = (EMPTY, UNREADABLE, REPEATED)
 DIGEST = "_digest of "
 REPEAT_ROWS = 1_000
@@ -97,6 +98,10 @@ class Owned:
     @property
     def is_flag(self) -> bool:
         return self.what in FLAGS
+
+    @property
+    def is_share(self) -> bool:
+        return self.what in SHARES
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ def _of_texts(item: Described, values: NDArray[np.object_], known: frozenset[str
     blank = np.array([isinstance(value, str) and not value.strip() for value in values], dtype=np.float64)
     made: dict[str, Any] = {item.names[what]: numbers[:, place] for place, what in enumerate(texts.NUMBERS)}
     made[item.names[EMPTY]] = np.where(present, blank, np.nan)
-    made[item.names[texts.SCRIPT]] = np.array(scripts, dtype=object)
+    made[item.names[texts.SCRIPT]] = pd.array(scripts, dtype="str")
     made[f"{DIGEST}{item.feature}"] = np.array([hash(value) for value in values], dtype=np.int64)
     return made
 

@@ -86,10 +86,14 @@ def thumbnail(value: object, side: int = THUMBNAIL) -> bytes | None:
     picture = _read(content(value), side)
     if picture is None:
         return None
-    image = picture[0].convert("RGB")
-    image.thumbnail((side, side))
+    from PIL import Image
+
+    small = picture[0].convert("RGB")
+    small.thumbnail((side, side))
+    anew = Image.new("RGB", small.size)  # a copy would keep comments, places and profiles
+    anew.paste(small)
     made = io.BytesIO()
-    image.save(made, "JPEG", quality=75)
+    anew.save(made, "JPEG", quality=75)
     return made.getvalue()
 
 
