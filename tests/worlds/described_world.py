@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from sklearn.datasets import (
     load_breast_cancer,
@@ -62,3 +63,12 @@ def unspaced(locale: str, seed: int, part: slice = slice(None)) -> str:
     """Words of Faker's list for a language that puts no spaces between them, or of a part of that list."""
     rng = np.random.default_rng(seed)
     return "".join(rng.choice(_words(locale)[part], int(rng.integers(8, 25))))
+
+
+def described(frame: pd.DataFrame, *, level: float = 120.0, seed: int = 0) -> pd.DataFrame:
+    """Rows with a column of comments and one of pictures, whose mean grey lies near `level`."""
+    seeds = seed + np.arange(len(frame))
+    return frame.assign(
+        comment=pd.Series([english(number) for number in seeds], index=frame.index, dtype="str"),
+        photo=pd.Series([picture(number, level=level) for number in seeds], index=frame.index, dtype=object),
+    )
