@@ -87,9 +87,9 @@ def _moved(reference: Reference, summary: RunSummary, counts: Counts, item: Colu
     texts = owned.kind != "image"
     who = f"the {'texts' if texts else 'pictures'} of {owned.feature}"
     if abs(item.missing) / item.missing_limit >= item.distance / item.limit:
-        before = _missing_before(reference, item.name)
+        share = _missing_before(reference, item.name)
         told = f"{who}: {owned.what} can be told of {'fewer' if item.missing > 0 else 'more'} of them than before"
-        return Moved(item.name, owned.feature, owned.what, owned.kind, before, before + item.missing, told, gone=True)
+        return Moved(item.name, owned.feature, owned.what, owned.kind, share, share + item.missing, told, gone=True)
     if owned.what == SCRIPT:
         return _of_script(reference, counts, item.name, owned, who)
     more, less, unit = (_TEXTS if texts else _IMAGES)[owned.what]

@@ -177,5 +177,5 @@ def _sentences(points: NDArray[np.uint32], kinds: NDArray[np.uint8], owners: Cou
 def _scripts(letters: Counts) -> list[str | None]:
     if not letters.shape[1]:
         return [None] * len(letters)
-    most, some = letters.argmax(axis=1), letters.any(axis=1)
-    return [_characters.scripts[place] if is_any else None for place, is_any in zip(most, some, strict=True)]
+    most, known = letters.argmax(axis=1), letters.sum(axis=1)
+    return [_characters.scripts[place] if count else None for place, count in zip(most, known, strict=True)]

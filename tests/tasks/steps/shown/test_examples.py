@@ -169,9 +169,7 @@ def test_a_broken_picture_kills_no_check(world: World, tmp_path: Path) -> None:
     rows = described(small_model.rows(13, 14), seed=9_000)
     rows.loc[rows.index[:3], "photo"] = pd.Series([b"broken", picture(1)[:60], b""], index=rows.index[:3], dtype=object)
     small_model.add(world.workspace, world.definition, rows, as_of=day(14))
-    logged = pd.DataFrame(
-        {"id": rows["row"], "time": rows["when"], "score": 0.5, "raw_score": 0.5, "version": 7}
-    )
+    logged = pd.DataFrame({"id": rows["row"], "time": rows["when"], "score": 0.5, "raw_score": 0.5, "version": 7})
     champion = world.training.version
     answers = monitor.champion_answers(world.workspace, world.definition, champion, logged, as_of=day(14))
     assert (answers["version"] == champion.number).all()
