@@ -90,6 +90,19 @@ def ordinary_range(reference: bytes | None, column: str) -> dict[str, tuple[floa
     return found
 
 
+def stands_for(reference: bytes | None, column: str) -> tuple[str, str] | None:
+    """The text or image that a column stands for, and what it says of it; None of any other column.
+
+    Args:
+        reference: As of `ordinary_range`.
+    """
+    for item in [] if reference is None else json.loads(reference).get("watched", []):
+        for what, name in item["names"].items():
+            if name == column:
+                return item["feature"], what
+    return None
+
+
 def deliveries(store: Store, model: str, *, most: int = 8) -> list[dict[str, Any]]:
     """The newest deliveries, newest first."""
     columns = ["batch_id", "ingested_at", "source", "verdict", "rows", "kept", "quarantined", "labels"]
