@@ -19,6 +19,7 @@ from described_world import english, picture, unspaced
 from perennial.definition import Monitoring
 from perennial.errors import DataError
 from tasks.check.decision import Decision, check
+from tasks.check.estimate.estimates import loss_inputs
 from tasks.check.plain import summary
 from tasks.check.reference import Reference
 from tasks.check.text import render_text
@@ -231,6 +232,23 @@ def test_a_window_in_parts_says_what_the_whole_says() -> None:
             np.testing.assert_array_equal(facts.counts, parts.columns[name].counts)
     shuffled = read_facts(_reference(), window.sample(frac=1, random_state=0), "time")
     assert shuffled.summary(_reference().columns).columns == whole.summary(_reference().columns).columns
+
+
+def test_a_model_of_the_loss_reads_what_each_row_tells() -> None:
+    window = _window()
+    raw = loss_inputs(window, np.zeros(len(window)), _reference())
+    assert raw.shape == (len(window), len(_reference().columns) - 2 + 1)  # without what a row repeats, with the score
+    described = loss_inputs(_reference().described(window), np.zeros(len(window)), _reference())
+    np.testing.assert_array_equal(raw, described)
+
+
+def test_stretches_without_rows_are_no_matter() -> None:
+    window = _window().sort_values("time", ignore_index=True)
+    parts = [_reference().described(part) for part in (window[:50], window[:0], window[50:])]
+    together = read_facts(_reference(), pd.concat(parts, ignore_index=True), "time")
+    assert together.summary(_reference().columns) == read_facts(_reference(), window, "time").summary(
+        _reference().columns
+    )
 
 
 def test_rows_are_repeated_with_text_and_picture_only() -> None:
