@@ -298,7 +298,7 @@ def build_reference(
     frame = frame.iloc[order].reset_index(drop=True)
     times = microseconds(frame[time])
     stretches = (times - times[-1] - 1) // int(window_seconds * 1e6)
-    learned = learn(frame, text=text, image=image, taken=list(frame), starts=stretches)
+    learned = learn(frame, text=text, image=image, taken=[str(name) for name in frame], starts=stretches)
     watched, features = learned.watched, learned.frame
     numbers = [*numeric, *(name for item in watched for name in item.numeric)]
     names = [*categorical, *(name for item in watched for name in item.categorical)]

@@ -168,7 +168,7 @@ class _Parts:
     definition: ModelDefinition
     reference: Reference
     as_of: datetime
-    version: int
+    version: int | None
     rows: int
 
 
