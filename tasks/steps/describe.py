@@ -161,6 +161,7 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
         numeric=definition.features.numeric,
         categorical=definition.features.categorical,
         text=definition.features.text,
+        image=definition.features.image,
         scores=scores,
         classes=classes.names if classes is not None and classes.many else (),
         truth=prepared.frame[definition.data.target].to_numpy(dtype=np.float64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from perennial.model.scores import is_many, score_array
 from perennial.workspace import Workspace
 from tasks.check.decision import Decision
 from tasks.steps.monitor import check_rows, reference_sample
+from tasks.steps.shown.examples import file_name, read_examples, render_html
 
 _log = logging.getLogger(__name__)
 _SCORE = "prediction"
@@ -39,10 +41,22 @@ def write_report(workspace: Workspace, definition: ModelDefinition, decision: De
         classes = json.loads(version.tag("classes") or "[]")
         reference, current = (_by_class(frame, classes) for frame in (reference, current))
         render(reference, current, definition, target)
+        _add_examples(target, decision)
     except Exception as error:  # noqa: BLE001 - whatever a report library throws, the decision is made
         _log.warning("no report for decision %s: %s: %s", decision.decision_id, type(error).__name__, error)
         return None
     return str(target)
+
+
+def _add_examples(target: Path, decision: Decision) -> None:
+    """Put examples of what moved, where the check has kept any, before all else that the page shows."""
+    kept = target.parent / file_name(decision.to_dict())
+    if kept.exists():
+        page = target.read_text(encoding="utf-8")
+        told = render_html(read_examples(kept))
+        staged = target.with_suffix(".part")
+        staged.write_text(re.sub(r"<body[^>]*>", lambda match: match[0] + told, page, count=1), encoding="utf-8")
+        staged.replace(target)
 
 
 def _by_class(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
