@@ -18,8 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perennial.model.features import feature_frame
+
 if TYPE_CHECKING:
     from PIL import Image
+
+    from perennial.definition import Features
 
 Floats = NDArray[np.float64]
 
@@ -68,12 +72,22 @@ def describe_image(raw: bytes | None) -> tuple[float, ...] | None:
 
 def readable_images(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The rows with images that can't be read as missing, so that a model which refuses such answers the rows."""
+    if not columns:
+        return rows
     return rows.assign(
         **{
             name: rows[name].map(lambda value: value if describe_image(content(value)) is not None else None)
             for name in columns
         }
     )
+
+
+def stored_features(rows: pd.DataFrame, features: Features) -> pd.DataFrame:
+    """The feature frame of rows that are kept: what can't be read any more is missing, and a check tells its share.
+
+    Rows that somebody sends to be answered are refused for it by name instead.
+    """
+    return feature_frame(readable_images(rows, features.image), features)
 
 
 def digest(raw: bytes) -> int:
