@@ -9,6 +9,7 @@ from typing import Any
 from tasks.check.complaints.complaint import Complaint, read_complaints
 from tasks.check.decision import Decision
 from tasks.check.signal import Signal
+from tasks.check.signals.intervention import warning
 
 NOTICED = 0.005  # a change of less is told as none
 _SHARES = ((0.9, "all"), (0.6, "most"), (0.35, "about half"), (0.0, "a part"))
@@ -25,7 +26,7 @@ _FAULTS = {
 def summary(decision: Decision) -> tuple[str, ...]:
     """How the predictions do, what is wrong or has moved, and what follows: a sentence each."""
     signals = {signal.name: signal for signal in decision.signals}
-    lines = [_quality(decision)]
+    lines = [_quality(decision), *_acted_on(decision)]
     lines += _doubts(decision)
     if decision.verdict == "recalibrate":
         lines.append(_correction(decision))
@@ -50,6 +51,11 @@ def _quality(decision: Decision) -> str:
     if signal is None or not signal.fired:
         return f"Predictions are {_percent(change)} worse than {since}, which chance alone would explain."
     return f"Predictions have become {_percent(change)} worse than {since}."
+
+
+def _acted_on(decision: Decision) -> list[str]:
+    known = decision.evidence.get("intervention")
+    return warning(known, (decision.evidence.get("loss") or {}).get("name", "the loss")) if known else []
 
 
 def _correction(decision: Decision) -> str:
