@@ -62,6 +62,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "installation.doctor",
         "Look for what is wrong with this installation, and name each remedy.",
     ),
+    "upgrade-check": (
+        "installation.upgrade_check",
+        "See which predictions other packages would change, before they are installed.",
+    ),
     "backup": ("installation.backup", "Copy everything that is ours into a new folder, while it runs."),
     "restore": ("installation.backup", "Put a backup into an empty home."),
     "migrate": (

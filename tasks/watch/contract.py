@@ -143,7 +143,7 @@ def export_contract(definition: ModelDefinition, columns: Contract) -> str:
         properties.append(
             SchemaProperty(
                 name=name,
-                logicalType=_LOGICAL.get(known["type"] or ""),
+                logicalType=_LOGICAL.get(known["type"] or "", "object"),
                 physicalType=None if known["type"] in _LOGICAL else known["type"],
                 required=not known["nullable"],
                 primaryKey=True if key else None,
