@@ -30,9 +30,9 @@ def beside_naive(
         report: Judged on the rows that were left alone.
         truth, challenger, champion: Of all rows of the holdout's time, in order of time; each model's own scores.
         blocks: As in `Evidence`.
-        acted_on: How many of them were acted on.
+        acted_on: How many of them could be acted on.
     """
-    left = f"{acted_on:,} of {len(truth):,} rows were acted on, and judge nothing"
+    left = f"{acted_on:,} of {len(truth):,} rows could be acted on, and judge nothing"
     if bad_scores(challenger, report.task) or bad_scores(champion, report.task):  # type: ignore[arg-type]
         return _with(report, Check(NAIVE, None, detail=f"{left}.", blocking=False))
     found = paired_improvement(

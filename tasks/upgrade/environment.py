@@ -69,7 +69,8 @@ def read_lock(path: Path) -> Lock:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the lock {path} can't be read: {error}", "Name a requirements file") from error
-    pins, options = {}, []
+    pins: dict[str, Pin] = {}
+    options: list[str] = []
     for lines in _logical(text):
         if lines.lstrip().startswith("-"):
             options.append(_absolute(lines.strip(), path.parent))

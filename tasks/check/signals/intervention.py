@@ -69,7 +69,7 @@ def told_of(known: Mapping[str, Any] | None, loss: str) -> list[str]:
         return []
     weighted = known["weighted"]
     left = known["control"] + known["without_group"]
-    line = f"{known['acted_on']} of {known['rows']} mature rows with truth were acted on, {left} were left alone"
+    line = f"{known['acted_on']} of {known['rows']} mature rows with truth could be acted on, {left} were left alone"
     line += f" ({known['control']} of the control group, {known['without_group']} without a group)"
     line += f", worth {weighted['effective_rows']:.0f} by their weights"
     line += "; they alone judge quality, calibration and the truth's mean" if known["judges"] else _too_few(known)
@@ -77,7 +77,7 @@ def told_of(known: Mapping[str, Any] | None, loss: str) -> list[str]:
     if known["unknown"]:
         lines.append(
             f"{known['unknown']} rows since the first group have none, and the log is a sample (serving.log_share): "
-            "they may have been acted on, and judge nothing"
+            "they may have been acted on, too, and judge nothing"
         )
     if known["rows"]:
         lines.append(f"left alone, by weight: {_figures(weighted, loss)}")
