@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+import pandas as pd
+
 from perennial.definition import ModelDefinition, duration_text
 from perennial.definition.review import Review
 from perennial.review.desk import Desk
@@ -27,8 +29,10 @@ def review_queue(store: Store, definition: ModelDefinition, *, at: datetime) -> 
         return ()
     found = Desk(store, definition, None).recent(at)
     asked = [name for name, item in found.items() if item.waits or item.state == "expired"]
-    labels = known_labels(store, definition.name, as_of=at)["id"] if asked else []
-    return queue_items(found, set(asked) & set(labels), definition.name, definition.review, at=at)
+    known: set[str] = set()
+    if asked:
+        known = set(known_labels(store, definition.name, as_of=at, ids=pd.Series(asked, dtype="str"))["id"])
+    return queue_items(found, known, definition.name, definition.review, at=at)
 
 
 def queue_items(

@@ -9,7 +9,6 @@ from typing import Any
 from tasks.check.complaints.complaint import Complaint, read_complaints
 from tasks.check.decision import Decision
 from tasks.check.signal import Signal
-from tasks.check.signals.intervention import warning
 
 NOTICED = 0.005  # a change of less is told as none
 _SHARES = ((0.9, "all"), (0.6, "most"), (0.35, "about half"), (0.0, "a part"))
@@ -54,8 +53,8 @@ def _quality(decision: Decision) -> str:
 
 
 def _acted_on(decision: Decision) -> list[str]:
-    known = decision.evidence.get("intervention")
-    return warning(known, (decision.evidence.get("loss") or {}).get("name", "the loss")) if known else []
+    warning = (decision.evidence.get("intervention") or {}).get("warning")
+    return [warning] if warning else []
 
 
 def _correction(decision: Decision) -> str:

@@ -9,7 +9,6 @@ from tasks.check.complaints.complaint import read_complaints
 from tasks.check.decision import Decision
 from tasks.check.plain import summary
 from tasks.check.signal import Signal
-from tasks.check.signals.intervention import told_of
 from tasks.review.basis import sentences
 
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
@@ -69,7 +68,7 @@ def evidence_lines(decision: Decision) -> list[str]:
     lines = [
         f"{known['rows']} rows in the window from {_day(known['window_start'])}",
         _labels_line(known),
-        *told_of(known.get("intervention"), (known.get("loss") or {}).get("name", "loss")),
+        *(known.get("intervention") or {}).get("told", ()),
         *sentences(known.get("review")),
         f"{known['labelled_rows']} labelled rows are at hand; the champion was trained on {known['trained_rows']}, "
         f"until {_day(known['trained_until'])}",

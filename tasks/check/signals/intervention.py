@@ -18,7 +18,8 @@ import pandas as pd
 from perennial.definition import Monitoring
 from perennial.model.scores import known_scores, score_array
 from tasks.check.inputs import CheckInputs, join_with_past
-from tasks.measures.propensity import Figure, Floats, differ, figure
+from tasks.measures.propensity import Figure, differ, figure
+from tasks.measures.quality import Floats
 
 
 def beside_naive(
@@ -31,7 +32,7 @@ def beside_naive(
         judged: Whether it was enough to judge by.
 
     Returns:
-        JSON's own types; None of a model without an experiment.
+        JSON's own types, with `told`, the same as sentences, and `warning`; None of a model without an experiment.
     """
     experiment = inputs.experiment
     if experiment is None:
@@ -47,7 +48,7 @@ def beside_naive(
     treated = whole[~whole["alone"]]
     acted_on = _figure(inputs, treated)
     apart = {"loss": differ(acted_on.loss, weighted.loss), "seen": differ(acted_on.seen, weighted.seen)}
-    return {
+    found = {
         "rows": len(whole),
         "acted_on": int(treated["id"].isin(experiment.treated).sum()),
         "unknown": int((~treated["id"].isin(experiment.treated)).sum()),
@@ -59,14 +60,14 @@ def beside_naive(
         "naive": naive.to_dict(),
         "control_group": control.to_dict(),
         "weighted": weighted.to_dict(),
-        "differs": [name for name, found in apart.items() if found],
+        "differs": [name for name, surely in apart.items() if surely],
     }
+    loss = inputs.reference.loss
+    return found | {"told": _told_of(found, loss), "warning": _warning(found, loss)}
 
 
-def told_of(known: Mapping[str, Any] | None, loss: str) -> list[str]:
+def _told_of(known: Mapping[str, Any], loss: str) -> list[str]:
     """The same for people, beside what else a decision rests on."""
-    if known is None:
-        return []
     weighted = known["weighted"]
     left = known["control"] + known["without_group"]
     line = f"{known['acted_on']} of {known['rows']} mature rows with truth could be acted on, {left} were left alone"
@@ -87,10 +88,10 @@ def told_of(known: Mapping[str, Any] | None, loss: str) -> list[str]:
     return lines
 
 
-def warning(known: Mapping[str, Any] | None, loss: str) -> list[str]:
-    """One sentence for those who own the product, where acting changes the figures by more than chance."""
-    if known is None or not known["differs"]:
-        return []
+def _warning(known: Mapping[str, Any], loss: str) -> str:
+    """One sentence for those who own the product, where acting changes the figures by more than chance; else empty."""
+    if not known["differs"]:
+        return ""
     naive, weighted = known["naive"], known["weighted"]
     changed = []
     if "seen" in known["differs"]:
@@ -100,7 +101,7 @@ def warning(known: Mapping[str, Any] | None, loss: str) -> list[str]:
         changed.append(f"{loss} is {_number(weighted['loss'][0])} where nobody acted, "
                        f"{_number(naive['loss'][0])} over all rows")  # fmt: skip
     said = "what was left alone counts" if known["judges"] else "too little was left alone to judge by"
-    return [f"Acting on predictions changes what happens: {'; '.join(changed)}; {said}."]
+    return f"Acting on predictions changes what happens: {'; '.join(changed)}; {said}."
 
 
 def _known(joined: pd.DataFrame, edges: tuple[datetime, datetime]) -> pd.DataFrame:
