@@ -14,6 +14,7 @@ from acted_on import PREVENTED, Served, define, served_world
 
 from perennial.definition import ModelDefinition
 from perennial.workspace import Workspace
+from tasks.backtest.run import _left_out
 from tasks.check.decision import Decision, check
 from tasks.check.plain import summary
 from tasks.check.text import render_markdown, render_text
@@ -221,3 +222,9 @@ def test_later_looks_are_at_rows_left_alone_too(served: Served) -> None:
     whole = rows_of_both(served.workspace, without, champion, champion, as_of=served.now)
     assert len(whole) == len(served.rows)
     assert "weight" not in whole
+
+
+def test_a_backtest_says_that_its_figures_are_naive(served: Served) -> None:
+    (note,) = _left_out(define(served.workspace))
+    assert "naive figures" in note
+    assert _left_out(define(served.workspace, serving={})) == []
