@@ -26,6 +26,7 @@ from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError
 from perennial.events import REFUSED, decision_event
 from perennial.workspace import Workspace, open_workspace
+from tasks.alerts.queue import review_queue
 from tasks.alerts.standing import standing
 from tasks.check.decision import Decision, is_news
 from tasks.check.text import render_markdown
@@ -135,7 +136,7 @@ def _alert(workspace: Workspace, definition: ModelDefinition, decision: Decision
         f"The check's verdict: {decision.verdict}. {decision.next_step}",
         f"Decision {decision.decision_id}: perennial ledger {decision.model}",
     ]
-    items = standing(decision, definition.monitoring)
+    items = (*standing(decision, definition.monitoring), *review_queue(workspace.store, definition, at=decision.as_of))
     tell_people(
         workspace, definition, items, source="check", at=decision.as_of, footer=footer, decision_id=decision.decision_id
     )

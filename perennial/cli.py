@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("lifecycle.records", "List the decisions with reasons and outcomes."),
     "history": ("lifecycle.records", "List who was champion when, and why."),
     "watch": ("looking.watch", "Look at the packages, sources and APIs that the models stand on."),
+    "contract": ("looking.contract", "Show the source's contract, and write it as an ODCS document."),
     "card": ("looking.card", "Show what is known of a version, as people read it."),
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
@@ -60,6 +61,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": (
         "installation.doctor",
         "Look for what is wrong with this installation, and name each remedy.",
+    ),
+    "upgrade-check": (
+        "installation.upgrade_check",
+        "See which predictions other packages would change, before they are installed.",
     ),
     "backup": ("installation.backup", "Copy everything that is ours into a new folder, while it runs."),
     "restore": ("installation.backup", "Put a backup into an empty home."),

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from perennial.definition.values import Duration, Section
 
-AlertKind = Literal["data", "quality", "drift", "labels", "watch"]
-_ALL: tuple[AlertKind, ...] = ("data", "quality", "drift", "labels", "watch")
+AlertKind = Literal["data", "quality", "drift", "labels", "reviews", "watch"]
+_ALL: tuple[AlertKind, ...] = ("data", "quality", "drift", "labels", "reviews", "watch")
 
 
 class Alerts(Section):
@@ -21,7 +21,8 @@ class Alerts(Section):
     about: tuple[AlertKind, ...] = Field(
         _ALL,
         min_length=1,
-        description="data: broken; quality: surely fallen; drift: that persists; labels: that stopped coming; watch: "
+        description="data: broken; quality: surely fallen; drift: that persists; labels: that stopped coming; reviews: "
+        "a queue that people don't keep up with; watch: "
         "what `perennial watch` found.",
     )
     recovered: bool = Field(True, description="Whether to tell, too, when something is over.")

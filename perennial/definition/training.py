@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -52,6 +52,12 @@ class Training(Section):
         None,
         description="A column that names what must not be parted: rows of one group are never on both sides of a "
         "split, and the gate's intervals draw whole groups.",
+    )
+    intervention: Literal["ignore", "control", "weighted"] = Field(
+        "ignore",
+        description="Of rows on whose predictions the application acted, while serving.control_group was set: ignore "
+        "learns from their outcomes as from any; control leaves them out; weighted does, too, and lets each row of the "
+        "control group count for as many as it stands for.",
     )
     tuning: Tuning = Tuning()
     seed: int = 0

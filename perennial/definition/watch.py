@@ -35,6 +35,11 @@ class Watch(Section):
 
     schedule: Cron | None = Field(None, description="Before the ingestion's, so that people know before it.")
     packages: Packages | None = None
+    contract: str | None = Field(
+        None, description="The source's contract, an ODCS v3 document: an http(s) address or a file, relative to this "
+        "one. Columns, types, missing values and units are held against it.",
+    )  # fmt: skip
+    contract_table: str | None = Field(None, description="Which schema of the contract, where it has several.")
     source: bool = Field(True, description="The source's columns, their types, and whether values are missing.")
     openapi: str | None = Field(
         None, description="The OpenAPI document of the API behind the source: an http(s) address or a file, "

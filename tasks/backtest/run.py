@@ -122,6 +122,11 @@ def _left_out(definition: ModelDefinition) -> list[str]:
         notes.append("trainings by retraining.schedule are not replayed; the policy `schedule` shows what age brings")
     if definition.gate.approval == "human":
         notes.append("gate.approval is human: here whom the gate lets in is approved at once")
+    if definition.serving.control_group:
+        notes.append(
+            "serving.control_group is set, and the log is not replayed: rows that were acted on judge and teach here "
+            "as any, so these are naive figures"
+        )
     return notes
 
 

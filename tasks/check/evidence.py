@@ -11,6 +11,7 @@ from tasks.check.history import History
 from tasks.check.inputs import CheckInputs, join_with_past, require_columns
 from tasks.check.signal import Signal
 from tasks.check.signals.columns import drift_signals, label_shift_signals, look
+from tasks.check.signals.intervention import beside_naive
 from tasks.check.signals.maps import map_signals, map_test
 from tasks.check.signals.quality import (
     age_signals,
@@ -61,6 +62,7 @@ def gather(
         *maps,
     )
     reviews = facts(inputs.review, joined)
+    acted_on = beside_naive(inputs, policy, joined, as_of, judged=judged)
     evidence: dict[str, Any] = {
         "rows": window.rows,
         "window": summary.to_dict() if summary else None,
@@ -81,5 +83,6 @@ def gather(
         "trained_until": inputs.reference.trained_until.isoformat(),
         **({} if reviews is None else {"review": reviews}),
         **({"moved": [item.to_dict() for item in moved]} if moved else {}),
+        **({} if acted_on is None else {"intervention": acted_on}),
     }
     return signals, evidence

@@ -22,6 +22,7 @@ from tasks.check.history import RECENT_WINDOWS, read_history
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import microseconds
+from tasks.measures.propensity import Experiment
 from tasks.measures.quality import AGES, complete_ages
 from tasks.review.basis import ReviewBasis, on_random_share
 
@@ -64,6 +65,8 @@ class CheckInputs:
             that truth could judge is confirmed when its time is up.
         review: What was drawn at random for people's review; None of a model without reviews. Labels that are known
             only because their row was chosen for review are not in `labels`.
+        experiment: Which rows were acted on while a control group was set; None of a model without one. Those judge
+            nothing.
         gate: By which a new map would be judged.
         metric: The gate's; empty for the task's proper loss.
         seed: Of the gate's resampling.
@@ -92,6 +95,7 @@ class CheckInputs:
     holdout: pd.DataFrame | None = None
     suspects: pd.DataFrame | None = None
     review: ReviewBasis | None = None
+    experiment: Experiment | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -125,10 +129,11 @@ def join_with_past(
     truth = newest_truth(both["id"], known["id"], known["truth"].to_numpy(dtype=np.float64))
     doubted = is_refused(both["time"], read_complaints(read_history(inputs.ledger, as_of).decisions))
     both = both.assign(raw_score=raw, truth=truth, refused=doubted)
-    past = None if inputs.past is None else both.iloc[len(mine) :]
+    past = None if inputs.past is None else left_alone(both.iloc[len(mine) :], inputs.experiment)
     joined = both.iloc[: len(mine)].sort_values("time", kind="stable", ignore_index=True)
+    joined = left_alone(joined, inputs.experiment)
     joined = on_random_share(joined, inputs.review, policy.minimum_coverage, policy.minimum_rows)
-    if past is not None and "weight" in joined.columns:
+    if past is not None and "drawn" in joined.columns:
         past = on_random_share(past, inputs.review, policy.minimum_coverage, 0)
     raw = joined["raw_score"]
     score = raw
@@ -145,6 +150,17 @@ def join_with_past(
     )
     joined = joined.assign(score=score, labelled=labelled, truth=joined["truth"].where(complete))
     return joined, past
+
+
+def left_alone(rows: pd.DataFrame, experiment: Experiment | None) -> pd.DataFrame:
+    """Of predictions those on which nobody acted, with `weight`, for how many each stands; all without a control group.
+
+    Outcomes of the others are what acting made of them, and say nothing of how good the prediction was.
+    """
+    if experiment is None:
+        return rows
+    weights = experiment.weights(rows["id"], rows["time"])
+    return rows.assign(weight=weights)[weights > 0].reset_index(drop=True)
 
 
 def _reached(past: pd.DataFrame | None, policy: Monitoring) -> float:

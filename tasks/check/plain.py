@@ -29,7 +29,7 @@ _FAULTS = {
 def summary(decision: Decision) -> tuple[str, ...]:
     """How the predictions do, what is wrong or has moved, and what follows: a sentence each."""
     signals = {signal.name: signal for signal in decision.signals}
-    lines = [_quality(decision)]
+    lines = [_quality(decision), *_acted_on(decision)]
     lines += _doubts(decision)
     lines += [f"{_sentence(str(item['told']))}." for item in decision.evidence.get("moved", ())[:TOLD_MOVED]]
     if decision.verdict == "recalibrate":
@@ -55,6 +55,11 @@ def _quality(decision: Decision) -> str:
     if signal is None or not signal.fired:
         return f"Predictions are {_percent(change)} worse than {since}, which chance alone would explain."
     return f"Predictions have become {_percent(change)} worse than {since}."
+
+
+def _acted_on(decision: Decision) -> list[str]:
+    warning = (decision.evidence.get("intervention") or {}).get("warning")
+    return [warning] if warning else []
 
 
 def _correction(decision: Decision) -> str:

@@ -70,6 +70,7 @@ def evidence_lines(decision: Decision) -> list[str]:
     lines = [
         f"{known['rows']} rows in the window from {_day(known['window_start'])}",
         _labels_line(known),
+        *(known.get("intervention") or {}).get("told", ()),
         *sentences(known.get("review")),
         f"{known['labelled_rows']} labelled rows are at hand; the champion was trained on {known['trained_rows']}, "
         f"until {_day(known['trained_until'])}",

@@ -25,12 +25,14 @@ from perennial.model.scores import score_array
 from tasks.calibration.fit import Task, carried_strength, fair_answers
 from tasks.gate.evidence import bad_scores
 from tasks.measures.bootstrap import Interval, is_ahead, loss_value, paired_improvement
+from tasks.measures.propensity import effective_rows
 
 MODEL_PROMOTIONS = ("promote", "approve")
 # Who ends a probation, or a wait, in the history: a check, before it judges.
 PROBATION, EVIDENCE = "probation", "evidence"
 
 
+_ROUNDING = 1e-6
 _TIGHTEST_DAYS = 14  # where the boundary is closest: the middle of an ordinary probation
 
 
@@ -75,8 +77,10 @@ class Bout:
         """The newcomer's improvement, as a share of the other's loss, by blocks of days.
 
         Args:
-            rows: time, truth, score (the newcomer's) and shadow (the other's), in order of time.
+            rows: time, truth, score (the newcomer's) and shadow (the other's), in order of time; `weight`, for how
+                many each stands, where these are not alike.
         """
+        weights = _weights(rows)
         truth = rows["truth"].to_numpy(dtype=np.float64)
         ours, theirs = (score_array(rows[name]) for name in ("score", "shadow"))
         if self.strength is not None and not (bad_scores(ours, self.task) or bad_scores(theirs, self.task)):
@@ -84,9 +88,9 @@ class Bout:
         days = rows["time"].dt.floor("D").astype("int64").to_numpy()
         found = paired_improvement(
             self.metric, truth, ours, theirs,
-            blocks=days, confidence=confidence, resamples=self.policy.resamples, seed=self.seed,
+            blocks=days, weights=weights, confidence=confidence, resamples=self.policy.resamples, seed=self.seed,
         )  # fmt: skip
-        scale = loss_value(self.metric, truth, theirs, np.ones(len(truth)))
+        scale = loss_value(self.metric, truth, theirs, weights)
         by = scale if math.isfinite(scale) and scale > 0 else 1.0
         return replace(found, estimate=found.estimate / by, low=found.low / by, high=found.high / by)
 
@@ -188,10 +192,14 @@ def judge_waiting(rows: pd.DataFrame, bout: Bout, *, version: int, former: int, 
     return replace(found, verdict="wait")
 
 
+def _weights(rows: pd.DataFrame) -> np.ndarray:
+    return rows["weight"].to_numpy(dtype=np.float64) if "weight" in rows.columns else np.ones(len(rows))
+
+
 def _look(rows: pd.DataFrame, bout: Bout, version: int, former: int, does: str) -> ProbationReport:
     rows = rows.sort_values("time", kind="stable")
     policy = bout.policy
-    if len(rows) < policy.minimum_rows:
+    if effective_rows(_weights(rows)) < policy.minimum_rows - _ROUNDING:
         reason = f"{len(rows)} rows have their truth since version {version} {does}, {policy.minimum_rows} are needed"
         return ProbationReport("too early", version, former, len(rows), None, reason)
     days = rows["time"].dt.floor("D").nunique()

@@ -167,25 +167,30 @@ def metric_interval(
     score: npt.ArrayLike,
     *,
     blocks: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """One score's metric in its own unit with its interval, made as `paired_improvement` makes a difference's.
 
+    Args:
+        weights: Shape (n,), above zero.
+
     Raises:
         DataError: As of `paired_improvement`.
     """
     values, scores = (np.asarray(each, dtype=np.float64) for each in (truth, score))
-    codes, weights = block_codes(len(values), blocks), np.ones(len(values))
+    codes = block_codes(len(values), blocks)
+    row_weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not len(values):
         return Interval(math.nan, math.nan, math.nan, confidence, 0, 0, "no rows")
     if metric == "median_absolute_error":
         codes, resamples = _joined(codes, _LOOP_BLOCKS), min(resamples, _LOOP_RESAMPLES)
-        draw = _median_differences(np.zeros(len(values)), np.abs(values - scores), weights, codes)
+        draw = _median_differences(np.zeros(len(values)), np.abs(values - scores), row_weights, codes)
     else:
-        draw = _smooth_value(_statistic(metric, values, scores, weights), codes)
-    block_weights: FloatArray = np.bincount(codes, weights=weights).astype(np.float64)
+        draw = _smooth_value(_statistic(metric, values, scores, row_weights), codes)
+    block_weights: FloatArray = np.bincount(codes, weights=row_weights).astype(np.float64)
     found = _interval(draw, block_weights, confidence, resamples, np.random.default_rng(seed))
     low, high = max(found.low, 0.0) if found.known else found.low, found.high  # no loss is below nothing
     if metric not in GREATER_IS_BETTER:

@@ -37,7 +37,8 @@ def on_random_share(
         minimum_rows: So many truths of drawn rows there must be for them to judge instead.
 
     Returns:
-        Rows with `weight`, for how many each stands, only where the drawn ones judge.
+        Rows with `drawn`, and with `weight`, for how many each stands, only where the drawn ones judge. A weight that
+        rows have already is multiplied.
     """
     if basis is None or not len(rows) or rows["truth"].notna().mean() >= minimum_coverage:
         return rows
@@ -45,14 +46,15 @@ def on_random_share(
     drawn = weights.notna()
     if int((drawn & rows["truth"].notna()).sum()) < minimum_rows:
         return rows
-    return rows[drawn].assign(weight=weights[drawn].astype(np.float64)).reset_index(drop=True)
+    stand_for = weights[drawn].astype(np.float64) * (rows["weight"][drawn] if "weight" in rows.columns else 1.0)
+    return rows[drawn].assign(weight=stand_for, drawn=True).reset_index(drop=True)
 
 
 def facts(basis: ReviewBasis | None, rows: pd.DataFrame) -> dict[str, Any] | None:
     """For the record: what judged, and how many labels were left out; None of a model without reviews."""
     if basis is None:
         return None
-    judges = "weight" in rows.columns
+    judges = "drawn" in rows.columns
     return {"random_share_judges": judges, "drawn": len(rows) if judges else 0, "left_out": basis.left_out}
 
 

@@ -121,7 +121,8 @@ def without_judges(split: Split, barred: npt.NDArray[np.bool_]) -> Split:
         for fold in split.folds
     )
     holdout = split.holdout
-    return replace(split, folds=folds, holdout=holdout[~barred[holdout]], aside=holdout[barred[holdout]])
+    aside = np.concatenate([split.aside, holdout[barred[holdout]]])
+    return replace(split, folds=folds, holdout=holdout[~barred[holdout]], aside=aside)
 
 
 def _groups(frame: pd.DataFrame, definition: ModelDefinition) -> np.ndarray | None:

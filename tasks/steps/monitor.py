@@ -6,7 +6,7 @@ What a signal is and what verdict it leads to is in tasks.check.evidence and tas
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -37,8 +37,10 @@ from tasks.compute.cluster import open_cluster
 from tasks.gate.probation import EVIDENCE, PROBATION
 from tasks.intake.quarantine import RELEASES
 from tasks.measures.described.images import readable_images
+from tasks.measures.propensity import Experiment
 from tasks.review.basis import ReviewBasis
 from tasks.rows.classes import require_settled
+from tasks.rows.experiment import STANDS_FOR, read_experiment, untreated
 from tasks.rows.frames import known_labels, require_known_rows, window_rows
 from tasks.rows.reviewed import reviewed
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
@@ -93,6 +95,7 @@ def gather_inputs(
         lambda first, last: _predictions(store, model, first, last, as_of),
     )
     suspects = _suspects(store, definition, history, mature_end, as_of)
+    experiment = _experiment(store, definition, (mature, past), as_of)
     judged = [mature["id"], *([] if past is None else [past["id"]]), *([] if suspects is None else [suspects[ROW_ID]])]
     judged_ids = pd.concat(judged, ignore_index=True)
     by_people = reviewed(store, model, as_of=as_of)
@@ -126,7 +129,17 @@ def gather_inputs(
         holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
         suspects=suspects,
         review=None if by_people is None else ReviewBasis(by_people.drawn, int(left_out.sum())),
+        experiment=experiment,
     )
+
+
+def _experiment(
+    store: Store, definition: ModelDefinition, logged: Sequence[pd.DataFrame | None], as_of: datetime
+) -> Experiment | None:
+    """Which of the logged rows were acted on; what was asked before its event is found a window earlier."""
+    oldest = min((frame["time"].min() for frame in logged if frame is not None and len(frame)), default=None)
+    start = None if oldest is None else oldest.to_pydatetime() - definition.monitoring.window
+    return read_experiment(store, definition, as_of=as_of, start=start)
 
 
 def _suspects(
@@ -138,7 +151,8 @@ def _suspects(
         return None
     answers = _predictions(store, definition.name, *span, known_at)[["id", "score"]].drop_duplicates("id")
     rows = window_rows(store, definition, start=span[0], end=span[1], known_at=known_at)
-    rows = rows.iloc[sample_ids(rows[ROW_ID], FEATURE_ROWS)]
+    rows = untreated(store, definition, rows, ids=ROW_ID, times=ROW_TIME, as_of=known_at)
+    rows = rows.drop(columns=STANDS_FOR, errors="ignore").iloc[sample_ids(rows[ROW_ID], FEATURE_ROWS)]
     scores = rows[ROW_ID].map(answers.set_index("id")["score"])
     return rows.assign(_score=scores).reset_index(drop=True)
 
@@ -274,15 +288,25 @@ def reference_sample(registry: Registry, champion: Version) -> pd.DataFrame:
 def count_labelled(store: Store, definition: ModelDefinition, champion: Version, *, as_of: datetime) -> int:
     """How many labelled rows there are since the champion's oldest; of a model without a window, all there are.
 
-    A sliding window would hide growth: its training always has about as many rows.
+    A sliding window would hide growth: its training always has about as many rows. What a training would leave out,
+    since it was acted on, is not new either.
     """
     start = datetime.fromisoformat(champion.tag("trained_from")) if definition.training.window else None
+    found = None
+    if definition.training.intervention != "ignore":
+        found = read_experiment(store, definition, as_of=as_of)
     # In Arrow's columns throughout: this reads all of history, and text as Python objects is what costs.
     inside = between(ROW_TIME, start, as_of) & (pc.field(ROW_INGESTED_AT) <= as_of)
-    rows = store.read(definition.name, "batches", columns=[ROW_ID], where=inside)[ROW_ID]
+    rows = store.read(
+        definition.name, "batches", columns=[ROW_ID, *([ROW_TIME] if found else [])], where=inside
+    )  # fmt: skip
     columns = ["id", "truth", "labelled_at"]
     labelled = standing(store.read(definition.name, "labels", columns=columns, where=pc.field("labelled_at") <= as_of))
-    return int(pc.sum(pc.is_in(rows, value_set=labelled)).as_py() or 0)
+    known = pc.is_in(rows[ROW_ID], value_set=labelled)
+    if found is None:
+        return int(pc.sum(known).as_py() or 0)
+    kept = rows.filter(known).to_pandas()
+    return int((found.weights(kept[ROW_ID], kept[ROW_TIME]) > 0).sum())
 
 
 def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> Freshness:

@@ -36,13 +36,16 @@ from tasks.check.history import outcome_row, read_history
 from tasks.compute.cluster import tuning_executor
 from tasks.gate.court import judge
 from tasks.gate.evidence import Evidence, behind_fair_maps
+from tasks.gate.intervention import beside_naive
 from tasks.gate.report import GateReport
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.measures.described.images import stored_features
 from tasks.measures.leakage import separations, shared_rows
+from tasks.measures.propensity import Experiment
 from tasks.rows.classes import known_coding, of_codes, require_every_class, settle
+from tasks.rows.experiment import read_experiment
 from tasks.rows.frames import LabelledRows, labelled_rows
 from tasks.rows.normal_form import batch_digest
 from tasks.rows.reviewed import ROW_WEIGHT, Reviewed, reviewed, training_weights
@@ -64,6 +67,9 @@ class Prepared:
         classes: What the codes mean in the target; None for regression.
         refused: The complaints of the data as they stood; rows that they refuse as a whole are not in the frame.
         reviewed_rows: How many of its rows have their truth from people's reviews alone.
+        experiment: Which rows were acted on while a control group was set; None of a model without one.
+        acted_on_rows: How many rows that leaves out of what is learned from.
+        acted_on: Rows of the holdout's time that judge nothing, since they were acted on.
     """
 
     definition: ModelDefinition
@@ -77,6 +83,9 @@ class Prepared:
     classes: Classes | None = None
     refused: tuple[Complaint, ...] = ()
     reviewed_rows: int = 0
+    experiment: Experiment | None = None
+    acted_on_rows: int = 0
+    acted_on: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     def rows(self, index: np.ndarray) -> pd.DataFrame:
         return self.frame.iloc[index]
@@ -135,6 +144,9 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     data = _sound(labelled_rows(workspace.store, definition, as_of=as_of), refused)
     by_people = reviewed(workspace.store, definition.name, as_of=as_of)
     data = data if by_people is None else _weighted(data, by_people, definition.review.most_weight)
+    experiment = read_experiment(workspace.store, definition, as_of=as_of)
+    labelled = len(data.frame)
+    data = data if experiment is None else _left_alone(data, experiment, definition)
     key = training_key(definition, data.digest, as_of, definition.training.seed)
     champion = None if again else _champion_to_beat(workspace, definition.name, key, as_of)
     _require_two_for_cost(definition, coding.classes)
@@ -146,11 +158,18 @@ def prepare(workspace: Workspace, definition: ModelDefinition, *, as_of: datetim
     if by_people is not None:
         split = without_judges(split, frame[ROW_ID].isin(list(by_people.chosen)).to_numpy())
         rows_reviewed = int(frame[ROW_ID].isin(list(by_people.only)).sum())
+    acted_on = np.zeros(0, dtype=np.intp)
+    if experiment is not None:
+        treated = experiment.weights(frame[ROW_ID], frame[definition.data.time]) == 0
+        acted_on = split.holdout[treated[split.holdout]]
+        split = without_judges(split, treated)
+        _require_left_alone(split, acted_on)
     split = without_refused_holdout(split, frame, encoded, refused)
     require_every_class(frame[definition.data.target].iloc[split.learning], coding.classes, definition.name)
     return Prepared(
-        definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused, rows_reviewed
-    )
+        definition, encoded, as_of, key, data, frame, split, champion, coding.classes, refused, rows_reviewed,
+        experiment, labelled - len(frame), acted_on,
+    )  # fmt: skip
 
 
 def without_refused_holdout(
@@ -189,6 +208,34 @@ def _weighted(data: LabelledRows, by_people: Reviewed, most: float) -> LabelledR
     if (weights == 1.0).all():
         return data
     frame = data.frame.assign(**{ROW_WEIGHT: weights})
+    return replace(data, frame=frame, digest=batch_digest(frame))
+
+
+def _require_left_alone(split: Split, acted_on: np.ndarray) -> None:
+    if not len(split.holdout):
+        raise DataError(
+            f"all {len(acted_on)} labelled rows from {split.holdout_from:%Y-%m-%d %H:%M} on were acted on, or may have "
+            "been: nothing is left to judge by",
+            "Raise serving.control_group, log all that is answered (serving.log_share), or widen gate.holdout_window",
+        )
+
+
+def _left_alone(data: LabelledRows, experiment: Experiment, definition: ModelDefinition) -> LabelledRows:
+    """By `training.intervention`, without what was acted on, or with each of the rest as many as it stands for.
+
+    Weights are 1 on average; the digest says what is learned from.
+    """
+    if definition.training.intervention == "ignore":
+        return data
+    weights = experiment.weights(data.frame[ROW_ID], data.frame[ROW_TIME])
+    kept = weights > 0
+    frame = data.frame[kept].reset_index(drop=True)
+    weights = weights[kept] / weights[kept].mean() if kept.any() else weights[kept]
+    if definition.training.intervention == "weighted" and not np.allclose(weights, 1.0):
+        before = frame[ROW_WEIGHT].to_numpy(dtype=np.float64) if ROW_WEIGHT in frame.columns else 1.0
+        frame = frame.assign(**{ROW_WEIGHT: weights * before})
+    elif kept.all():
+        return data
     return replace(data, frame=frame, digest=batch_digest(frame))
 
 
@@ -244,9 +291,33 @@ def judge_challenger(workspace: Workspace, prepared: Prepared, challenger: Fitte
         note = judged_note(maps, prepared.split.holdout_from)
     until = datetime.fromisoformat(champion.tag("trained_until"))
     prior = warning(read_history(workspace.ledger(definition.name).rows(as_of=prepared.as_of), prepared.as_of))
-    return judge_measured(
+    judged = judge_measured(
         prepared, measured, champion_score=score, champion_until=until, champion_note=note, prior=prior
     )
+    if not len(prepared.acted_on):
+        return judged
+    return _beside_naive(prepared, judged, challenger, load_version(workspace.registry, champion, definition))
+
+
+def _beside_naive(prepared: Prepared, judged: Judged, challenger: FittedModel, champion: Any) -> Judged:
+    """With what the gate would have seen over all rows, acted on or not, told and not judged by.
+
+    Both models by their own scores, before any map.
+    """
+    definition = prepared.definition
+    rows = prepared.rows(np.sort(np.concatenate([prepared.split.holdout, prepared.acted_on])))
+    features = feature_frame(rows.reset_index(drop=True), definition.features)
+    report = beside_naive(
+        judged.report,
+        truth=rows[definition.data.target].to_numpy(dtype=np.float64),
+        challenger=predict_score(challenger.pipeline, features, definition.task),
+        champion=raw_score(champion, features, definition),
+        blocks=_blocks(rows, definition),
+        policy=definition.gate,
+        seed=definition.training.seed,
+        acted_on=len(prepared.acted_on),
+    )
+    return replace(judged, report=report)
 
 
 def judged_again(workspace: Workspace, judged: Judged, model: str, *, promote: bool) -> Judged:
@@ -315,6 +386,7 @@ def judge_measured(
         baseline=constant_scores(measured.baseline, len(truth)),
         overlap_rows=shared_rows(holdout[ROW_ID], learning_ids),
         blocks=_blocks(holdout, definition),
+        weights=_judging_weights(prepared, holdout),
         slices={name: features[name].to_numpy() for name in definition.gate.slices} | _class_slices(prepared, truth),
         latency_ms=measured.latency_ms,
         size_mb=measured.size_mb,
@@ -340,6 +412,14 @@ def _require_two_for_cost(definition: ModelDefinition, classes: Classes | None) 
             "likeliest is the label",
             "Leave it out",
         )
+
+
+def _judging_weights(prepared: Prepared, holdout: pd.DataFrame) -> np.ndarray | None:
+    """For how many rows each of the holdout stands, shape (n,); None where all stand for themselves."""
+    if prepared.experiment is None:
+        return None
+    weights = prepared.experiment.weights(holdout[ROW_ID], holdout[prepared.definition.data.time])
+    return None if not len(weights) or np.allclose(weights, weights[0]) else weights
 
 
 def _blocks(holdout: pd.DataFrame, definition: ModelDefinition) -> np.ndarray:
@@ -390,6 +470,8 @@ def record_outcome(
     body = training_outcome(prepared, judged.report, decision_id)
     if prepared.reviewed_rows:
         body |= {"reviewed_rows": prepared.reviewed_rows}
+    if prepared.experiment is not None:
+        body |= {"left_out_acted_on": prepared.acted_on_rows, "not_judged_acted_on": len(prepared.acted_on)}
     outcome = body | {"version": version, "reasons": list(judged.report.reasons[:3])}
     key = f"{decision_id or ''}:{prepared.key}"
     workspace.ledger(prepared.definition.name).close(outcome, by, key=key, recorded_at=datetime.now(UTC))

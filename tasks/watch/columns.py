@@ -58,7 +58,7 @@ def changes(before: Contract, now: Contract, definition: ModelDefinition) -> Ite
             detail = f"{where} has no column {name} any more" + (f", the model's {role}" if role else "")
             to_do = "Ask who feeds it, before the next ingestion" if role else "Nothing: the model does not use it"
             yield _item(f"gone: {name}", "a column is gone", detail, to_do, grave=role not in (None, "target"))
-        elif "empty" not in (old["type"], now[name]["type"]) and not _alike(old["type"], now[name]["type"]):
+        elif "empty" not in (old["type"], now[name]["type"]) and not alike(old["type"], now[name]["type"]):
             detail = f"{name} was {old['type']} and is {now[name]['type']}"
             to_do = "Look at its values before the next ingestion: they may be refused, or mean something else"
             yield _item(f"type: {name}", "a column's type changed", detail, to_do, grave=role is not None)
@@ -70,7 +70,8 @@ def changes(before: Contract, now: Contract, definition: ModelDefinition) -> Ite
         yield _item("new columns", "there are new columns", detail, "Nothing; one may be worth a feature", tuple(new))
 
 
-def _alike(old: str, new: str) -> bool:
+def alike(old: str, new: str) -> bool:
+    """Whether values of one type are read as those of the other."""
     return old == new or (old, new) in _WIDENS
 
 

@@ -27,7 +27,8 @@ from perennial.workspace import Workspace
 from tasks.alerts.item import Item
 from tasks.rows.source import read_source
 from tasks.watch.advisories import Weakness, weaknesses
-from tasks.watch.columns import changes, contract_of
+from tasks.watch.columns import Contract, changes, contract_of
+from tasks.watch.contract import broken, contract_changes, read_contract
 from tasks.watch.openapi import breaking, operations
 
 _ASK_SECONDS = 20.0
@@ -43,7 +44,7 @@ def look_around(workspace: Workspace, definition: ModelDefinition, *, at: dateti
         return []
     looks = {
         "packages": policy.packages and (lambda: _packages(workspace, definition, policy.packages)),
-        "source": policy.source and (lambda: _source(workspace, definition, at)),
+        "source": (policy.source or policy.contract) and (lambda: _source(workspace, definition, at)),
         "openapi": policy.openapi and (lambda: _openapi(workspace, definition, at)),
     }
     found: list[Item] = []
@@ -175,12 +176,42 @@ def _files_of(answer: Any, version: str) -> list[Any]:
 
 
 def _source(workspace: Workspace, definition: ModelDefinition, at: datetime) -> Iterator[Item]:
-    frame = read_source(definition, at - definition.monitoring.window, at)
-    if not len(frame):
+    """Against the contract, and against what stood when the champion came: one thing that is both is told once."""
+    policy = definition.watch
+    assert policy is not None
+    contract = named_contract(definition)
+    if contract is not None:
+        yield from contract_changes(keep(workspace, definition.name, "contract", contract, at=at), contract, definition)
+    now = source_columns(definition, at=at)
+    if now is None:
         return
-    now = contract_of(frame)
-    before = keep(workspace, definition.name, "source", now, at=at)
-    yield from changes(before, now, definition)
+    found = [] if contract is None else list(broken(contract, now, definition))
+    yield from found
+    if policy.source:
+        told = {item.key.removeprefix("watch:contract:") for item in found}
+        before = keep(workspace, definition.name, "source", now, at=at)
+        yield from (
+            item for item in changes(before, now, definition) if item.key.removeprefix("watch:source:") not in told
+        )
+
+
+def named_contract(definition: ModelDefinition) -> Contract | None:
+    """The columns of the contract that the definition names; None where it names none.
+
+    Raises:
+        DataError: It is absent, or no contract.
+    """
+    policy = definition.watch
+    if policy is None or policy.contract is None:
+        return None
+    document = _document(definition, policy.contract, None, key="watch.contract")
+    return read_contract(document, redact(policy.contract), policy.contract_table)
+
+
+def source_columns(definition: ModelDefinition, *, at: datetime) -> dict[str, dict[str, Any]] | None:
+    """The columns of the source in the newest window; None where it has no row."""
+    frame = read_source(definition, at - definition.monitoring.window, at)
+    return contract_of(frame) if len(frame) else None
 
 
 def _openapi(workspace: Workspace, definition: ModelDefinition, at: datetime) -> Iterator[Item]:
@@ -191,7 +222,9 @@ def _openapi(workspace: Workspace, definition: ModelDefinition, at: datetime) ->
     yield from breaking(keep(workspace, definition.name, "openapi", now, at=at), now)
 
 
-def _document(definition: ModelDefinition, address: str, token_env: str | None) -> Any:
+def _document(
+    definition: ModelDefinition, address: str, token_env: str | None, key: str = "watch.openapi"
+) -> Any:  # fmt: skip
     import httpx
     import yaml
 
@@ -203,16 +236,16 @@ def _document(definition: ModelDefinition, address: str, token_env: str | None) 
         with httpx.Client(timeout=_ASK_SECONDS, follow_redirects=True, headers=headers) as client:
             text = _get(client, address, "application/json, application/yaml")
         if text is None:
-            raise DataError(f"there is no document at {redact(address)}", "Correct watch.openapi in the definition")
+            raise DataError(f"there is no document at {redact(address)}", f"Correct {key} in the definition")
     else:
         path = definition.folder / os.path.expandvars(address)
         if not path.exists():
-            raise DataError(f"there is no file {path}", "Correct watch.openapi in the definition")
+            raise DataError(f"there is no file {path}", f"Correct {key} in the definition")
         text = path.read_text(encoding="utf-8")
     try:
         return yaml.safe_load(text)  # of which JSON is a part
     except yaml.YAMLError as error:
-        raise DataError(f"{redact(address)} is neither JSON nor YAML", "Correct watch.openapi") from error
+        raise DataError(f"{redact(address)} is neither JSON nor YAML", f"Correct {key}") from error
 
 
 def _get(client: Any, url: str, accept: str) -> str | None:

@@ -22,16 +22,21 @@ from tasks.check.reference import Reference, is_prediction
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.persistence import persists
 from tasks.measures.profiles import microseconds
+from tasks.measures.propensity import effective_rows
 from tasks.measures.quality import Coverage, MeanLoss, coverage, mean_loss, row_losses
 
 ALIKE_SHARE = 0.99
 LEAST_ALIKE_ROWS = 30
+_ROUNDING = 1e-6
 
 
 def newest_mature(
     inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame, as_of: datetime
 ) -> tuple[MeanLoss, Coverage, bool]:
-    """The champion's loss on the newest mature window, its labels' coverage, and whether that suffices to judge."""
+    """The champion's loss on the newest mature window, its labels' coverage, and whether that suffices to judge.
+
+    Rows of unequal weight count as the fewer that they are worth.
+    """
     end = pd.Timestamp(as_of - inputs.label_delay)
     start = end - policy.window
     part = joined[(joined["time"] >= start) & (joined["time"] < end)]
@@ -44,7 +49,8 @@ def newest_mature(
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
     labelled = (part["labelled"] & known_scores(score)).to_numpy()
     covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
-    judged = loss.rows >= policy.minimum_rows and covered.share >= policy.minimum_coverage
+    worth = loss.rows if weights is None else effective_rows(weights)
+    judged = worth >= policy.minimum_rows - _ROUNDING and covered.share >= policy.minimum_coverage
     return loss, covered, judged
 
 
@@ -69,7 +75,7 @@ def quality_signals(
     source = f"{sigmas:.2g} standard errors above the loss at promotion"
     source += ", lowered by persistent drift" if drifting else ""
     if not judged or np.isnan(reference.holdout_loss):
-        reason = "no loss is known from its promotion" if judged else _why_unjudged(loss, covered, policy)
+        reason = "no loss is known from its promotion" if judged else _why_unjudged(inputs, loss, covered, policy)
         return (Signal("loss", "quality", finite(loss.mean), None, source, False, False, f"quality: {reason}"),)
     own = 0.0 if np.isnan(reference.holdout_error) else reference.holdout_error
     error = float(np.hypot(loss.standard_error, own))
@@ -89,12 +95,13 @@ def quality_signals(
     return (Signal("loss", "quality", loss.mean, limit, source, fired, persistent and (tried or not mended), detail),)
 
 
-def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
+def _why_unjudged(inputs: CheckInputs, loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
+    which = "" if inputs.experiment is None else " on which nobody acted"
     if covered.predictions == 0:
-        return "this version has no mature prediction yet"
+        return f"this version has no mature prediction{which} yet"
     if covered.share < policy.minimum_coverage:
         return (
-            f"{covered.labelled} of {covered.predictions} mature predictions have labels ({covered.share:.0%}); "
+            f"{covered.labelled} of {covered.predictions} mature predictions{which} have labels ({covered.share:.0%}); "
             f"{policy.minimum_coverage:.0%} are needed to judge"
         )
     if loss.rows < covered.labelled:
@@ -102,7 +109,9 @@ def _why_unjudged(loss: MeanLoss, covered: Coverage, policy: Monitoring) -> str:
             f"{covered.labelled} mature rows have labels, {loss.rows} of an age at which all labels have come; "
             f"{policy.minimum_rows} of those are needed to judge"
         )
-    return f"{loss.rows} mature rows have labels; {policy.minimum_rows} are needed to judge"
+    return f"{loss.rows} mature rows{which} have labels; {policy.minimum_rows} are needed to judge" + (
+        ", counted by what they are worth" if which and loss.rows >= policy.minimum_rows else ""
+    )
 
 
 def is_blind(

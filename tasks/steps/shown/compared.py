@@ -26,6 +26,7 @@ from perennial.state.tables import ROW_ID, ROW_TIME
 from perennial.workspace import Workspace
 from tasks.measures.metrics import CURVE_POINTS, curves, iterate_slices, metric_table
 from tasks.measures.quality import additive_loss, mean_loss, row_losses
+from tasks.rows.experiment import STANDS_FOR, untreated
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, score_rows
@@ -151,6 +152,8 @@ def compare_versions(
 def newest_judged(store: Store, definition: ModelDefinition, *, as_of: datetime) -> pd.DataFrame:
     """`_id`, `_time`, features and `truth` of the newest rows whose truth is due and known, in order of time.
 
+    Not of those that were acted on.
+
     Raises:
         DataError: There are too few.
     """
@@ -168,6 +171,8 @@ def newest_judged(store: Store, definition: ModelDefinition, *, as_of: datetime)
         if len(rows) and len(truths):
             named = truths[["id", "truth"]].rename(columns={"id": ROW_ID})
             joined = rows.drop_duplicates(ROW_ID).merge(named, on=ROW_ID, how="inner")
+            joined = untreated(store, definition, joined, ids=ROW_ID, times=ROW_TIME, as_of=as_of)
+            joined = joined.drop(columns=STANDS_FOR, errors="ignore")
         if len(joined) >= max(least, 1):
             ordered = joined.sort_values([ROW_TIME, ROW_ID], kind="stable", ignore_index=True)
             return ordered.tail(MOST_ROWS).reset_index(drop=True)

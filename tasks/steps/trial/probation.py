@@ -29,6 +29,7 @@ from tasks.gate.probation import (
 )
 from tasks.learning.fitting import predict_score
 from tasks.measures.described.images import stored_features
+from tasks.rows.experiment import STANDS_FOR, untreated
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, predictions_between
@@ -122,6 +123,8 @@ def _answered(
     logged = logged[logged["version"] == reign.version]
     truth = judging_labels(store, model, as_of=as_of, ids=logged["id"])[["id", "truth"]]
     known = logged.merge(truth, on="id", how="inner")
+    known = untreated(store, definition, known, ids="id", times="time", as_of=as_of)
+    known = known.rename(columns={STANDS_FOR: "weight"})
     if not len(known):
         return pd.DataFrame({"time": pd.to_datetime([], utc=True), "truth": [], "score": [], "shadow": []})
     rows = window_rows(store, definition, start=known["time"].min().to_pydatetime(), end=as_of, known_at=as_of)

@@ -23,6 +23,7 @@ from perennial.workspace import Workspace
 from tasks.calibration.maps import base_version, same_model
 from tasks.check.complaints.complaint import read_complaints
 from tasks.check.complaints.masks import is_refused
+from tasks.rows.experiment import STANDS_FOR, untreated
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, log_predictions, score_rows
@@ -36,13 +37,14 @@ def rows_of_both(
 ) -> pd.DataFrame:  # fmt: skip
     """Mature rows since both versions' training, with what the models themselves say, before any map.
 
-    Of a row that one of them has answered live, that answer counts. Rows that a complaint stands against are left out.
+    Of a row that one of them has answered live, that answer counts. Rows that a complaint stands against are left out,
+    and those that were acted on.
 
     Args:
         until: Only rows before it; all that are mature by default.
 
     Returns:
-        time, truth, score (the newcomer's) and shadow (the former's), in order of time.
+        time, truth, score (the newcomer's) and shadow (the former's), in order of time; with a control group `weight`.
     """
     learned = max(datetime.fromisoformat(version.tag("trained_until")) for version in (newcomer, former))
     start, end = learned + _INSTANT, as_of - definition.data.label_delay
@@ -55,9 +57,12 @@ def rows_of_both(
     rows = rows.merge(truth, left_on=ROW_ID, right_on="id", how="inner")
     newest = workspace.ledger(definition.name).newest(as_of=as_of)
     rows = rows[~is_refused(rows[ROW_TIME], read_complaints([newest] if newest else []))].reset_index(drop=True)
+    rows = untreated(workspace.store, definition, rows, ids=ROW_ID, times=ROW_TIME, as_of=as_of)
     if not len(rows):
         return nothing
-    found = rows[[ROW_TIME, "truth"]].rename(columns={ROW_TIME: "time"})
+    kept = [name for name in (ROW_TIME, "truth", STANDS_FOR) if name in rows.columns]
+    found = rows[kept].rename(columns={ROW_TIME: "time", STANDS_FOR: "weight"})
+    rows = rows.drop(columns=STANDS_FOR, errors="ignore")
     for name, version in (("score", newcomer), ("shadow", former)):
         found[name] = score_column(_own_scores(workspace, definition, version, rows, start, as_of), found.index)
     return found.sort_values("time", kind="stable", ignore_index=True)

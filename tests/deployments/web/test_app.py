@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from small_model import day
 from web_world import HOSTILE, Storied, form_of, page
 
 from deployments.web.settings import WebSettings, new_token
+from perennial.state.ledger import Ledger
 from perennial.workspace import Workspace
 
 
@@ -89,6 +91,25 @@ def test_a_decision_is_told_whole(client: httpx.Client, story: Storied) -> None:
         assert sentence.replace("'", "&#39;").split("`")[0] in text
     # Its first letters suffice, as they do for the commands.
     assert client.get(f"/models/digits/decisions/{decision.decision_id[:8]}").status_code == 200
+
+
+def test_a_decision_tells_what_acting_does(
+    client: httpx.Client, story: Storied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, told = f"/models/digits/decisions/{story.decisions[-1].decision_id}", "Where predictions are acted on"
+    assert told not in client.get(address).text
+    as_it_is = Ledger.entry
+
+    def acted_on(self: Ledger, *given: Any, **named: Any) -> dict[str, Any]:
+        found = as_it_is(self, *given, **named)
+        found["evidence"]["intervention"] = {"warning": "Acting changes <it>.", "told": ["12 of 30 could be acted on"]}
+        return found
+
+    monkeypatch.setattr(Ledger, "entry", acted_on)
+    text = client.get(address).text
+    assert told in text
+    assert "Acting changes &lt;it&gt;." in text
+    assert "<li>12 of 30 could be acted on</li>" in text
 
 
 def test_a_column_is_shown_with_its_statistics(client: httpx.Client, story: Storied) -> None:
