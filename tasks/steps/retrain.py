@@ -306,7 +306,7 @@ def _beside_naive(prepared: Prepared, judged: Judged, challenger: FittedModel, c
     """
     definition = prepared.definition
     rows = prepared.rows(np.sort(np.concatenate([prepared.split.holdout, prepared.acted_on])))
-    features = feature_frame(rows.reset_index(drop=True), definition.features)
+    features = stored_features(rows.reset_index(drop=True), definition.features)
     report = beside_naive(
         judged.report,
         truth=rows[definition.data.target].to_numpy(dtype=np.float64),
