@@ -71,7 +71,9 @@ class ModelDefinition(Section):
             raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
         if clash := sorted(reserved & {name for name in (self.training.weights, self.training.groups) if name}):
             raise ValueError(f"id, time and target can't be training.weights or training.groups: {', '.join(clash)}")
-        if self.training.weights in (*self.features.categorical, *self.features.text, *self.features.image):
+        features = self.features
+        others = (*features.categorical, *features.text, *features.image, *features.boolean, *features.datetime)
+        if self.training.weights in others:
             raise ValueError(f"training.weights must hold numbers: {self.training.weights}")
         if self.review.tolerance and self.task != "regression":
             raise ValueError("review.tolerance belongs to task: regression")

@@ -157,7 +157,7 @@ def _features_of(
         return None
     sample = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
     rows = window_rows(store, definition, start=start, end=end, known_at=known_at, ids=sample)
-    return reference.described(rows.drop(columns=ROW_TIME))
+    return reference.described(rows).drop(columns=ROW_TIME)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ def entry_of(
     columns = columns if kept is None else [columns[index] for index in kept]
     logged = rows if whole else pick(rows, chosen)
     cells: list[list[Any]]
+    if schema.retold:
+        logged = _retold(logged, model)
     if by_column := isinstance(logged, Columns):
         cells = logged.plain(kept)
     else:
@@ -86,6 +88,21 @@ def entry_of(
         columns=columns, rows=cells, by_column=by_column,
         raw_scores=None if scores[0] is scores[1] else chosen_of(scores[0]),
     )  # fmt: skip
+
+
+def _retold(rows: Rows, model: LoadedModel) -> Rows:
+    """The same rows with truth values and moments as people read them, and as they may be read again."""
+    schema = model.schema
+    if isinstance(rows, Columns):
+        cells = list(rows.cells)
+        for column in schema.retold:
+            cells[column] = [schema.told(column, cell) for cell in cells[column]]
+        return Columns(cells)
+    made = [list(row) for row in rows]
+    for row in made:
+        for column in schema.retold:
+            row[column] = schema.told(column, row[column])
+    return made
 
 
 def prediction_table(entries: Sequence[Entry]) -> pa.Table:

@@ -1,8 +1,9 @@
 """The Open Inference Protocol v2: tensors to rows, scores to tensors, in JSON and in its binary form. Scores nothing.
 
-One input tensor for each feature, named as it, of shape [n] or [n, 1]; the rows' ids may come as one more, named as the
-id column: the request's `id` is only given back. Outputs are
-`probability` and `label`, or `prediction` for regression, and `id`, `version`, `control` beside them.
+One input tensor for each feature, named as it, of shape [n] or [n, 1]: truth values are BOOL (or BYTES, which know a
+missing one), moments BYTES in ISO 8601 or the INT64 that the definition gives a unit. The rows' ids may come as one
+more, named as the id column: the request's `id` is only given back. Outputs are `probability` and `label`, or
+`prediction` for regression, and `id`, `version`, `control` beside them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 _BYTES = "BYTES"
 DATATYPES = (*_TYPES, _BYTES)
-_KIND_TYPES = {"numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES}
+_KIND_TYPES = {
+    "numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES, "boolean": "BOOL", "datetime": _BYTES,
+}  # fmt: skip
 
 
 class Inference:
