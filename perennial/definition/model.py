@@ -86,6 +86,8 @@ class ModelDefinition(Section):
             raise ValueError("classes and positive belong to task: classification")
         if self.task != "classification" and self.serving.cost is not None:
             raise ValueError("serving.cost belongs to task: classification")
+        if self.task == "classification" and self.serving.interval is not None:
+            raise ValueError("serving.interval belongs to task: regression")
         if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
             raise ValueError(f"classes: {', '.join(twice)} is named twice")
         if len(self.classes) == 1 or len(self.classes) > MOST_CLASSES:

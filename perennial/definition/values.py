@@ -73,6 +73,9 @@ def _parse_percent(value: object) -> object:
 Percent = Annotated[float, BeforeValidator(_parse_percent), Field(ge=0, le=1)]
 
 
+Coverage = Annotated[float, BeforeValidator(_parse_percent), Field(gt=0, lt=1)]
+
+
 class Section(BaseModel):
     """The base of every part of a definition: unknown keys are errors, values are frozen."""
 

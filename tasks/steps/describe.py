@@ -17,6 +17,7 @@ import pandas as pd
 
 from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
+from perennial.model.answers.intervals import make_intervals
 from perennial.model.scores import is_many, score_column
 from perennial.state.tables import ROW_ID
 from tasks.check.reference import Reference, build_reference
@@ -67,6 +68,7 @@ def describe(
         "beaten_version": str(prepared.champion.number) if prepared.champion else "",
         **report.tags(),
         **threshold_tag(definition, judged.truth, judged.challenger),
+        **interval_tag(definition, judged.truth, judged.challenger),
     }
     metrics = report.flat_metrics()
     slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
@@ -115,6 +117,13 @@ def threshold_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndar
     """The threshold of a version whose mistakes have a price, chosen on rows that it has not learned from."""
     cost = definition.serving.cost
     return {} if cost is None else {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
+
+
+def interval_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndarray) -> dict[str, str]:
+    """The intervals of a version, made on rows that it has not learned from; none where those are too few."""
+    coverage = definition.serving.interval
+    made = None if coverage is None else make_intervals(truth, score, coverage)
+    return {} if made is None else {"interval": made.tag()}
 
 
 def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:

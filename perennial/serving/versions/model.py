@@ -19,6 +19,7 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import RegistryError
+from perennial.model.answers.intervals import Intervals, read_intervals
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated
 from perennial.model.canonical import spelled
@@ -40,6 +41,11 @@ _PROBES = 200
 def _classes_of(told: str) -> Classes:
     """Of a manifest; asked for at each request."""
     return Classes(*json.loads(told))
+
+
+@lru_cache(maxsize=64)
+def _intervals_of(told: str, coverage: float) -> Intervals | None:
+    return read_intervals(told, coverage)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,12 @@ class LoadedModel:
         # Chosen for other costs than the definition has by now, it says nothing.
         same = all(told.get(name) == value for name, value in serving.cost.model_dump().items())
         return float(told["value"]) if told and same else serving.cost.calibrated_threshold
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """What a regression's answers are given on both sides; None where none is asked for, or none is had."""
+        coverage = self.definition.serving.interval
+        return None if coverage is None else _intervals_of(str(self.manifest.get("interval") or ""), coverage)
 
     @property
     def many(self) -> Classes | None:
