@@ -24,10 +24,18 @@ def in_normal_form(suite: Suite, definition: ModelDefinition) -> Suite:
 
 def _spelled(item: Expectation, named: set[str], truths: set[str]) -> Expectation:
     kwargs = item.kwargs
-    column, values = kwargs.get("column"), kwargs.get("value_set")
-    if column not in named | truths or not isinstance(values, list):
+
+    def as_rows_are(column: Any, value: Any) -> Any:
+        return _truth(value) if column in truths else _word(value) if column in named else value
+
+    column, values, pairs = kwargs.get("column"), kwargs.get("value_set"), kwargs.get("value_pairs_set")
+    if column in named | truths and isinstance(values, list):
+        kwargs["value_set"] = [as_rows_are(column, value) for value in values]
+    elif isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        one, other = kwargs.get("column_A"), kwargs.get("column_B")
+        kwargs["value_pairs_set"] = [[as_rows_are(one, left), as_rows_are(other, right)] for left, right in pairs]
+    else:
         return item
-    kwargs["value_set"] = [_truth(value) if column in truths else _word(value) for value in values]
     return replace(item, arguments=json.dumps(kwargs, sort_keys=True))
 
 
