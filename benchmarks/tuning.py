@@ -4,8 +4,8 @@
         [--baseline optuna] [--seed 0] [--half known|held-out] [--install] [--json FILE]
 
 Each table is in order of time: the first four fifths are searched and learned from, the newest fifth is the holdout, of
-which no search knows. Every stack reads the same encoded matrix, searches scikit-learn's HistGradientBoosting, fits what
-it found on all that may be learned from, and is judged by its loss on the holdout (log loss; squared error for a
+which no search knows. Every stack reads the same encoded matrix, searches scikit-learn's HistGradientBoosting, fits
+what it found on all that may be learned from, and is judged by its loss on the holdout (log loss; squared error for a
 regression). `default` is our starting point without a search. `flaml_lightgbm` lets FLAML search LightGBM instead: not
 the same estimator, for who wants to know what that would bring.
 
