@@ -1,7 +1,7 @@
 """Our search for hyperparameters beside FLAML, plain Optuna TPE and HalvingRandomSearch, on the same CPU seconds.
 
     python benchmarks/tuning.py [--seconds 20] [--tables bank,stops] [--stacks ours,flaml,optuna,halving,default]
-        [--baseline optuna] [--seed 0] [--half known|held-out] [--install] [--json FILE]
+        [--baseline optuna] [--seed 0] [--half chosen-on|held-out] [--install] [--json FILE]
 
 Each table is in order of time: the first four fifths are searched and learned from, the newest fifth is the holdout, of
 which no search knows. Every stack reads the same encoded matrix, searches scikit-learn's HistGradientBoosting, fits
@@ -39,8 +39,8 @@ from prequential.sets import HOME, DriftingSet, load_set
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 # On the first half the search's own choices may be made; the second is what is reported.
-HALVES = {"known": ("bike", "elec2", "employment", "pm25"), "held-out": ("bank", "births", "stops", "taxi")}
-TABLES = tuple(sorted((*HALVES["known"], *HALVES["held-out"])))
+HALVES = {"chosen-on": ("bike", "elec2", "employment", "pm25"), "held-out": ("bank", "births", "stops", "taxi")}
+TABLES = tuple(sorted((*HALVES["chosen-on"], *HALVES["held-out"])))
 STACKS = ("ours", "flaml", "optuna", "halving", "default")
 HOLDOUT_SHARE = 0.2
 VALIDATION_SHARE = 0.2
