@@ -150,8 +150,8 @@ def _of_texts(name: str, column: pd.Series[Any]) -> Look:
         return Look(name, "none", f"is {known.iloc[0]!r} in every row", values)
     truths, wrong = truth_values(known)
     if not wrong.any() and {0.0, 1.0} <= set(truths):
-        words = sorted(known.unique())
-        written = "" if words == ["False", "True"] else f", written as {', '.join(words[:4])}"
+        spellings = sorted(known.unique())
+        written = "" if spellings == ["False", "True"] else f", written as {', '.join(spellings[:4])}"
         return Look(name, "boolean", f"true or false{written}", values)
     if known.str.lower().str.endswith(_IMAGES).mean() > 0.9:
         return Look(name, "image", "paths of images", values)
