@@ -14,7 +14,15 @@ from flows.recording import moment, step, tell, title_run
 from perennial.definition import ModelDefinition
 from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
-from tasks.steps.score import Strangers, load_version, log_predictions, require_champion, score_file, score_unscored
+from tasks.steps.score import (
+    Strangers,
+    load_version,
+    log_predictions,
+    require_champion,
+    score_file,
+    score_unscored,
+    version_intervals,
+)
 
 
 @flow(name="score", flow_run_name="score {model}", retries=0)
@@ -42,8 +50,9 @@ def score(
     pipeline = step("load-champion", load_version)(workspace.registry, champion, definition)
     strangers = Strangers(pipeline)
     rows = step("score", score_unscored)(
-        workspace.store, definition, pipeline, version=champion.number, as_of=at, see=strangers.see
-    )
+        workspace.store, definition, pipeline, version=champion.number, as_of=at, see=strangers.see,
+        intervals=version_intervals(champion, definition),
+    )  # fmt: skip
     title_run(f"score {model}: {rows:,} rows by v{champion.number}")
     return {"rows": rows, "version": champion.number, "warnings": _warnings(strangers)}
 
@@ -53,9 +62,15 @@ def _score_file(
 ) -> tuple[int, list[dict[str, Any]]]:
     """The number of rows, and what training never saw in them."""
     pipeline = load_version(workspace.registry, champion, definition)
-    record = partial(_log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name)
+    intervals = version_intervals(champion, definition)
+    record = partial(
+        _log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name, intervals=intervals
+    )
     classes = json.loads(champion.tag("classes") or "[]")
-    chunks = score_file(pipeline, definition, source, target, version=champion.number, classes=classes, record=record)
+    chunks = score_file(
+        pipeline, definition, source, target, version=champion.number, classes=classes, record=record,
+        intervals=intervals,
+    )  # fmt: skip
     count, strangers = 0, Strangers(pipeline)
     for rows, _, _ in chunks:
         count += len(rows)

@@ -225,7 +225,7 @@ def _data(facts: Facts) -> list[str]:
     if version.tag("definition_hash") not in ("", definition.hash):
         lines += ["The definition has changed since: what stands here of it is of the newer one.", ""]
     lines += [_row(["", ""]), _row(["---", "---"])]
-    for kind in ("numeric", "categorical", "text", "image"):
+    for kind in ("numeric", "categorical", "text", "image", "boolean", "datetime"):
         if names := getattr(definition.features, kind):
             more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
             lines.append(_row([f"{kind} features", escape(", ".join(names[:_MOST_COLUMNS])) + more]))

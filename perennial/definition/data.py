@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -76,10 +78,22 @@ class Features(Section):
     categorical: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     image: tuple[str, ...] = Field((), description="Columns of image paths or bytes.")
+    boolean: tuple[str, ...] = Field(
+        (), description="Columns of truth values: true, yes, t or 1, and false, no, f or 0, in any case."
+    )
+    datetime: tuple[str, ...] = Field(
+        (), description="Columns of dates or times in ISO 8601; the model reads their parts, also as cycles."
+    )
+    epoch_units: Mapping[str, Literal["s", "ms", "us", "ns"]] = Field(
+        default_factory=dict, description="What the numbers in a datetime column count since 1970."
+    )
+    timezone: str = Field(
+        "UTC", description="The zone in whose hours, days and weekdays datetime features are told, such as Europe/Rome."
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.numeric + self.categorical + self.text + self.image
+        return self.numeric + self.categorical + self.text + self.image + self.boolean + self.datetime
 
     @model_validator(mode="after")
     def _distinct(self) -> Features:
@@ -90,6 +104,9 @@ class Features(Section):
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise ValueError(f"each feature has one kind; named twice: {', '.join(twice)}")
+        if strange := sorted(set(self.epoch_units) - set(self.datetime)):
+            raise ValueError(f"epoch_units must name datetime features: {', '.join(strange)}")
+        _require_zone(self.timezone)
         folded: dict[str, str] = {}
         for name in self.columns:
             if (other := folded.setdefault(name.casefold(), name)) != name:
@@ -98,3 +115,10 @@ class Features(Section):
                     "rename one in the data and here"
                 )
         return self
+
+
+def _require_zone(name: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"timezone: {name!r} is no zone of the IANA database, such as UTC or Europe/Rome") from None

@@ -71,7 +71,9 @@ class ModelDefinition(Section):
             raise ValueError(f"id, time and target can't be features: {', '.join(clash)}")
         if clash := sorted(reserved & {name for name in (self.training.weights, self.training.groups) if name}):
             raise ValueError(f"id, time and target can't be training.weights or training.groups: {', '.join(clash)}")
-        if self.training.weights in (*self.features.categorical, *self.features.text, *self.features.image):
+        features = self.features
+        others = (*features.categorical, *features.text, *features.image, *features.boolean, *features.datetime)
+        if self.training.weights in others:
             raise ValueError(f"training.weights must hold numbers: {self.training.weights}")
         if self.review.tolerance and self.task != "regression":
             raise ValueError("review.tolerance belongs to task: regression")
@@ -84,6 +86,8 @@ class ModelDefinition(Section):
             raise ValueError("classes and positive belong to task: classification")
         if self.task != "classification" and self.serving.cost is not None:
             raise ValueError("serving.cost belongs to task: classification")
+        if self.task == "classification" and self.serving.interval is not None:
+            raise ValueError("serving.interval belongs to task: regression")
         if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
             raise ValueError(f"classes: {', '.join(twice)} is named twice")
         if len(self.classes) == 1 or len(self.classes) > MOST_CLASSES:

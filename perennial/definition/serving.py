@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from perennial.definition.values import Percent, Section
+from perennial.definition.values import Coverage, Percent, Section
 
 
 class Cost(Section):
@@ -32,6 +32,10 @@ class Serving(Section):
     threshold: float = Field(0.5, gt=0, lt=1, description="From this probability on the label is 1.")
     cost: Cost | None = Field(
         None, description="Instead of threshold: what mistakes cost; each version chooses its threshold by it."
+    )
+    interval: Coverage | None = Field(
+        None,
+        description="Of a regression: the share of truths that the answered interval, lower to upper, is to hold.",
     )
     output: Literal["probability", "label", "both", "word"] = Field(
         "probability", description="What requests get by default; `word` is the class as the data writes it."

@@ -73,6 +73,21 @@ def _parse_percent(value: object) -> object:
 Percent = Annotated[float, BeforeValidator(_parse_percent), Field(ge=0, le=1)]
 
 
+Coverage = Annotated[
+    float,
+    BeforeValidator(_parse_percent),
+    Field(gt=0, lt=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"},
+            ]
+        }
+    ),
+]
+
+
 class Section(BaseModel):
     """The base of every part of a definition: unknown keys are errors, values are frozen."""
 

@@ -1,7 +1,8 @@
 """The one form in which models see their features, in training, batch scoring and the API. No fitting, no encoding.
 
 Numeric columns are float64 with NaN for missing; categorical and text columns are pandas' `str` with NaN, spelled as
-`canonical` says; image columns are objects (path or bytes) with None.
+`canonical` says; image columns are objects (path or bytes) with None. Boolean columns are float64: 1, 0 and NaN.
+Datetime columns are datetime64[us] in UTC without a zone, NaT for missing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pandas as pd
 
 from perennial.errors import DataError
 from perennial.model.canonical import spelled_column
+from perennial.model.cells.moments import moment_rule, moments
+from perennial.model.cells.truths import RULE, truth_values
 from perennial.model.numbers import numbers
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ def feature_frame(frame: pd.DataFrame, features: Features) -> pd.DataFrame:
     columns |= {name: spelled_column(frame[name]) for name in features.categorical}
     columns |= {name: spelled_column(frame[name], free_text=True) for name in features.text}
     columns |= {name: _image_values(frame[name]) for name in features.image}
+    columns |= {name: boolean_values(frame[name]) for name in features.boolean}
+    columns |= {name: datetime_values(frame[name], features.epoch_units.get(name)) for name in features.datetime}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)), copy=False)
 
 
@@ -59,6 +64,42 @@ def numeric_values(series: pd.Series[Any]) -> np.ndarray:
             "Give a finite number, or leave it missing",
         )
     return values
+
+
+def boolean_values(series: pd.Series[Any]) -> np.ndarray:
+    """float64 of shape (n,): 1, 0, and NaN where missing.
+
+    Raises:
+        DataError: A value is neither true nor false; row and value are named.
+    """
+    values, wrong = truth_values(series)
+    if wrong.any():
+        raise _refused(series, wrong, "is neither true nor false", f"Give {RULE}; or leave it missing")
+    return values
+
+
+def datetime_values(series: pd.Series[Any], unit: str | None = None) -> np.ndarray:
+    """datetime64[us] of shape (n,) in UTC, NaT where missing.
+
+    Args:
+        unit: What numbers count since 1970; None where they are no moments.
+
+    Raises:
+        DataError: A value is no moment; row and value are named.
+    """
+    found, wrong = moments(series, unit)
+    if wrong.any():
+        raise _refused(series, wrong, "is no moment", f"Give {moment_rule(unit, str(series.name))}")
+    return found.view("datetime64[us]")
+
+
+def _refused(series: pd.Series[Any], wrong: np.ndarray, what: str, remedy: str) -> DataError:
+    row = int(wrong.argmax())
+    return DataError(
+        f"column {series.name!r}, row {row} (counted from 0): {_short(series.iloc[row])} {what}; "
+        f"{int(wrong.sum())} of {len(series)} values are not",
+        remedy,
+    )
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.model.canonical import STR, Unspellable, spelled
+from perennial.model.cells.truths import spelled_truths
 from perennial.model.features import feature_frame
 
 if TYPE_CHECKING:
@@ -74,14 +75,18 @@ def frame_as_known(features: pd.DataFrame, known: Mapping[str, frozenset[str]]) 
     """A feature frame in the words that the model knows; the same frame where nothing differs."""
     changed = {}
     for name, categories in known.items():
-        if name not in features.columns or features[name].dtype != STR:
+        if name not in features.columns:
+            continue
+        column = features[name]
+        if column.dtype == np.float64:  # a truth value by now, which the model learned as a category
+            column = changed[name] = spelled_truths(column).set_axis(column.index)
+        if column.dtype != STR:
             continue
         renamed = {
-            value: word for value in _strangers(features[name], categories)
-            if (word := as_known(value, categories)) != value
-        }  # fmt: skip
+            value: word for value in _strangers(column, categories) if (word := as_known(value, categories)) != value
+        }
         if renamed:
-            changed[name] = features[name].replace(renamed).astype(STR)
+            changed[name] = column.replace(renamed).astype(STR)
     return features.assign(**changed) if changed else features
 
 

@@ -89,6 +89,7 @@ class About:
                 "largest_difference": proof.largest_difference if proof.rows else None, "reason": proof.reason,
             },
             "golden_difference": champion.golden_difference,
+            **_told_interval(champion),
             "inputs": [
                 {"name": name, "kind": kind}
                 for name, kind in zip(champion.schema.columns, champion.schema.kinds, strict=True)
@@ -147,3 +148,11 @@ class About:
 def no_table_facts(reason: str) -> dict[str, Any]:
     """What is told where the tables can't be read."""
     return {"last_check": None, "labels": None, "tables": reason}
+
+
+def _told_interval(champion: LoadedModel) -> dict[str, Any]:
+    """What is promised of a regression's intervals, where the definition asks for them."""
+    coverage, made = champion.definition.serving.interval, champion.intervals
+    if coverage is None:
+        return {}
+    return {"interval": {"coverage": coverage, "rows": 0 if made is None else made.rows, "answered": made is not None}}

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from perennial.errors import PerennialError
 from perennial.model.scores import is_many
 from perennial.serving.about import About, no_table_facts
@@ -40,12 +42,38 @@ LOG = logging.getLogger("perennial.serving")
 _SHADOW_QUEUE = 1000
 _TABLES_SECONDS, _TABLES_REST_SECONDS, _TABLES_THREADS = 5.0, 10.0, 4
 T = TypeVar("T")
+Bounds = tuple[list[float], list[float]]
 Answers = list[Any]  # a number for each row, or of many classes a list of one for each
 
 
 def _told(scores: Floats, answers: Answers) -> Answers:
     """What metrics count of answers: of many classes the likeliest one's probability."""
     return scores.max(axis=1).tolist() if is_many(scores) else answers
+
+
+def _bounds(
+    champion: LoadedModel, candidate: LoadedModel | None, scores: Answers, versions: list[int] | None
+) -> Bounds | None:
+    """The ends of each answer's interval, by the version that gave it; None where no version has any."""
+    models = [champion] if versions is None or candidate is None else [champion, candidate]
+    if all(model.intervals is None for model in models):
+        return None
+    values = np.array(scores, dtype=np.float64)
+    lower, upper = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    for model in models:
+        if (intervals := model.intervals) is not None:
+            own = slice(None) if versions is None else np.array(versions) == model.version
+            lower[own], upper[own] = intervals.bounds(values[own])
+    return lower.tolist(), upper.tolist()
+
+
+def _no_interval(champion: LoadedModel) -> dict[str, Any]:
+    coverage = champion.definition.serving.interval
+    return {
+        "problem": "no interval",
+        "told": f"version {champion.version} was made without intervals of {coverage:g}: a training or a recalibration "
+        "makes them",
+    }
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,7 @@ class Scored:
         scores: Numbers, or of many classes lists of one for each.
         versions: The version that scored each row; all the champion's without a canary.
         control: Whether each row is in the control group; None where the model has none.
+        bounds: Lower and upper ends of a regression's intervals; None where the model has none.
     """
 
     ids: list[str]
@@ -63,6 +92,7 @@ class Scored:
     version: int
     versions: list[int] | None
     control: list[bool] | None
+    bounds: Bounds | None = None
 
 
 class Service:
@@ -195,10 +225,13 @@ class Service:
         control = None
         if serving.control_group:
             control = [in_share(item, serving.control_group, salt, "control") for item in ids]
-        self._remember(champion, request, rows, ids, (raw, scores), versions, control, arrived_ns)
+        bounds = None if serving.interval is None else _bounds(champion, candidate, scores, versions)
+        if serving.interval is not None and bounds is None:
+            request.warnings = [*request.warnings, _no_interval(champion)]
+        self._remember(champion, request, rows, ids, (raw, scores), versions, control, arrived_ns, bounds)
         if candidate is not None and serving.shadow:
             self._cast_shadow(candidate, request, rows, ids, versions, salt)
-        return Scored(ids, scores, champion.version, versions, control)
+        return Scored(ids, scores, champion.version, versions, control, bounds)
 
     async def _scores(
         self, champion: LoadedModel, candidate: LoadedModel | None, rows: Rows, ids: list[str], salt: str
@@ -302,7 +335,7 @@ class Service:
     def _remember(
         self, champion: LoadedModel, request: Request, rows: Rows, ids: list[str],
         scores: tuple[Answers, Answers], versions: list[int] | None, control: list[bool] | None,
-        arrived_ns: int,
+        arrived_ns: int, bounds: Bounds | None,
     ) -> None:  # fmt: skip
         serving = champion.definition.serving
         latency_us = (time.perf_counter_ns() - arrived_ns) // 1000
@@ -317,7 +350,7 @@ class Service:
                 parts[number] = mine
         for version, chosen in parts.items():
             role = "champion" if version == champion.version else "canary"
-            entry = entry_of(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen)
+            entry = entry_of(champion, role, version, latency_us, request, rows, ids, scores, groups, chosen, bounds)
             self.spool.append(champion.name, entry, len(chosen))
 
     def _cast_shadow(

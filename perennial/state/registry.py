@@ -385,7 +385,7 @@ class Registry:
             "run_id": version.run_id, "model_uri": source,
             "run_uri": self.client.get_run(version.run_id).info.artifact_uri,
             "definition_hash": version.tag("definition_hash"), "classes": version.tag("classes"),
-            "threshold": version.tag("threshold"),
+            "threshold": version.tag("threshold"), "interval": version.tag("interval"),
             "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate.verdict"),
         }  # fmt: skip
 

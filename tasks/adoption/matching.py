@@ -70,8 +70,15 @@ def _columns(model: Any, definition: ModelDefinition) -> tuple[list[str], bool]:
 def _require_kinds(model: Any, definition: ModelDefinition) -> None:
     """Refuse encoders that learned numbers of a column which the definition spells as text: they would know nothing."""
     text = {*definition.features.categorical, *definition.features.text}
+    truths = set(definition.features.boolean)
     for encoder, columns in _encoders(model):
         for column, values in zip(columns, encoder.categories_, strict=False):
+            if column in truths and np.asarray(values).dtype.kind not in "iufb":
+                raise DataError(
+                    f"the model learned {column} as text, and the definition gives truth values as 1 and 0: it would "
+                    "know neither",
+                    f"Make {column} a categorical feature, or fit the model on truth values",
+                )
             if column in text and np.asarray(values).dtype.kind in "iufb":
                 raise DataError(
                     f"the model learned {column} as numbers or truth values, and the definition spells categories as "

@@ -240,7 +240,7 @@ class Walker:
         if self.definition.task == "classification" or not len(rows):
             return None
         frame = self.past.frame.iloc[rows]
-        return frame.iloc[sample_ids(frame[ROW_ID], FEATURE_ROWS)].drop(columns=ROW_TIME)
+        return frame.iloc[sample_ids(frame[ROW_ID], FEATURE_ROWS)]
 
     def _predicted(self, rows: Positions) -> Positions:
         return rows[self.version_log[rows] > 0]

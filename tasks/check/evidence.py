@@ -11,6 +11,7 @@ from tasks.check.history import History
 from tasks.check.inputs import CheckInputs, join_with_past, require_columns
 from tasks.check.signal import Signal
 from tasks.check.signals.columns import drift_signals, label_shift_signals, look
+from tasks.check.signals.intervals import interval_signals
 from tasks.check.signals.intervention import beside_naive
 from tasks.check.signals.maps import map_signals, map_test
 from tasks.check.signals.quality import (
@@ -56,6 +57,7 @@ def gather(
         *data,
         *quality,
         *alike_signals(inputs, joined),
+        *interval_signals(inputs, policy, joined),
         *await_truth((estimated.signal, *drift, *growth_signals(inputs, policy, history)), inputs, history, since),
         *label_shift_signals(inputs.reference, joined),
         *age_signals(inputs, policy, as_of),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from perennial.definition import GatePolicy, Monitoring
 from perennial.errors import DataError
+from perennial.model.answers.intervals import Intervals
 from perennial.model.scores import known_scores, own_scores, score_array, score_column
 from tasks.calibration.fit import Recalibrator
 from tasks.check.complaints.complaint import read_complaints
@@ -56,6 +57,7 @@ class CheckInputs:
         ledger: Earlier rows, oldest first (tasks.check.history).
         past: As `mature`, but as they were logged, of the windows whose estimates have met their labels
             (tasks.check.estimate.record.past_windows); a sample per window will do. Without it, no estimate is trusted.
+        intervals: What the champion's intervals promise; None where it answers none.
         window_features, mature_features: `_id` and features of a sample of the champion's predictions and of the
             mature ones, for the estimate of a regression's loss; a class needs none.
         holdout: A sample of what the champion was judged on before its promotion: features, `_score`, `_truth`.
@@ -90,6 +92,7 @@ class CheckInputs:
     metric: str = ""
     seed: int = 0
     past: pd.DataFrame | None = None
+    intervals: Intervals | None = None
     window_features: pd.DataFrame | None = None
     mature_features: pd.DataFrame | None = None
     holdout: pd.DataFrame | None = None

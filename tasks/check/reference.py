@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from perennial.errors import DataError
 from perennial.model.scores import shares
 from tasks.check.drift import Null, measure_null
+from tasks.measures.dates import Dates, date_columns, describe_dates, spread_over
 from tasks.measures.described.columns import REPEATED, Described, Owned, describe, flag_column, learn, owners
 from tasks.measures.profiles import SAMPLE_ROWS, Column, Profile, column_codes, make_columns, microseconds, profile
 
@@ -115,7 +116,8 @@ class Reference:
         window_seconds: The window's length.
         importance: Per column, any positive scale; empty when unknown.
         watched: The texts and images that a window must hold, and the columns that stand for them.
-        numeric, categorical: The other columns that a window must hold.
+        numeric, categorical: The other columns that a window must hold; truth values are categories.
+        dates: The columns of moments, which are watched by hour, weekday and age.
         trained_rows: Labelled rows the champion was trained on.
         trained_until: The end of its training data.
         holdout_loss, holdout_error, holdout_rows: Its mean loss when it was promoted, on rows that it had not seen,
@@ -141,10 +143,16 @@ class Reference:
     holdout_rows: int = 0
     target_runs: tuple[float, ...] | tuple[tuple[float, ...], ...] = ()
     classes: tuple[str, ...] = ()
+    dates: Dates = field(default_factory=Dates)
 
     def described(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows as they are watched: plain values in place of each text and image, but not whether a row repeats one."""
-        return describe(frame, self.watched)
+        """Rows as they are watched: plain values in place of each text and image, but not whether a row repeats one;
+        hour, weekday and age in place of each moment.
+
+        Raises:
+            DataError: A moment is none, or the rows' own time is missing.
+        """
+        return describe_dates(describe(frame, self.watched), self.dates)
 
     def novelty(self, name: str) -> float:
         """The greatest share of values of a category, in one run, that no run before it had; 0 with less than two.
@@ -176,6 +184,12 @@ class Reference:
     def owners(self) -> Mapping[str, Owned]:
         """By column whose it is; features that stand for themselves are not in it."""
         return owners(self.watched)
+
+    @cached_property
+    def features(self) -> Mapping[str, str]:
+        """By column that stands for a part of a text, an image or a moment, the feature."""
+        parts = {part: name for name in self.dates.columns for part in date_columns(name)}
+        return {name: owned.feature for name, owned in self.owners.items()} | parts
 
     @cached_property
     def apart(self) -> frozenset[str]:
@@ -216,6 +230,7 @@ class Reference:
             "holdout_rows": self.holdout_rows,
             "target_runs": list(self.target_runs),
             **({"classes": list(self.classes)} if self.classes else {}),
+            **({"dates": self.dates.to_dict()} if self.dates.columns else {}),
         }
 
     @classmethod
@@ -249,6 +264,7 @@ class Reference:
             holdout_rows=int(raw["holdout_rows"]),
             target_runs=tuple(tuple(run) if isinstance(run, list) else run for run in raw["target_runs"]),
             classes=tuple(raw.get("classes", ())),
+            dates=Dates.from_dict(raw["dates"]) if "dates" in raw else Dates(),
         )
 
 
@@ -270,6 +286,7 @@ def build_reference(
     holdout_error: float = float("nan"),
     holdout_rows: int = 0,
     classes: Sequence[str] = (),
+    dates: Dates | None = None,
 ) -> Reference:
     """Profile a champion's training rows (its holdout included).
 
@@ -286,11 +303,13 @@ def build_reference(
         importance: Per feature; a text's or an image's is shared by its columns.
         holdout_loss, holdout_error, holdout_rows: From the gate (`tasks.measures.quality.mean_loss`).
         classes: Of more than two classes their names, in order.
+        dates: The features that hold moments.
 
     Raises:
         DataError: No rows, or a column that is missing or not of its kind.
     """
-    missing = [name for name in (time, *numeric, *categorical, *text, *image) if name not in frame]
+    dates = dates or Dates()
+    missing = [name for name in (time, *numeric, *categorical, *text, *image, *dates.columns) if name not in frame]
     if missing or not len(frame):
         problem = f"the reference lacks {', '.join(missing)}" if missing else "the reference has no rows"
         raise DataError(problem, "Give the champion's training rows with all features and the time")
@@ -299,9 +318,11 @@ def build_reference(
     times = microseconds(frame[time])
     stretches = (times - times[-1] - 1) // int(window_seconds * 1e6)
     learned = learn(frame, text=text, image=image, taken=[str(name) for name in frame], starts=stretches)
-    watched, features = learned.watched, learned.frame
-    numbers = [*numeric, *(name for item in watched for name in item.numeric)]
+    watched, features = learned.watched, describe_dates(learned.frame, dates)
+    parts = [date_columns(name) for name in dates.columns]
+    numbers = [*numeric, *(name for item in watched for name in item.numeric), *(days for _, _, days in parts)]
     names = [*categorical, *(name for item in watched for name in item.categorical)]
+    names += [part for hour, weekday, _ in parts for part in (hour, weekday)]
     if scores is not None and np.isfinite(np.asarray(scores)).any():
         answers = prediction_values(np.asarray(scores, dtype=np.float64)[order], classes)
         features = features.assign(**answers)
@@ -327,13 +348,14 @@ def build_reference(
         categorical=tuple(categorical),
         trained_rows=len(frame) if truth is None else int(np.isfinite(truth).sum()),
         trained_until=datetime.fromtimestamp(times[-1] / 1e6, UTC),
-        importance=_spread(importance or {}, watched),
+        importance=spread_over(_spread(importance or {}, watched), dates.columns),
         watched=watched,
         holdout_loss=holdout_loss,
         holdout_error=holdout_error,
         holdout_rows=holdout_rows,
         target_runs=targets,
         classes=tuple(classes),
+        dates=dates,
     )
 
 

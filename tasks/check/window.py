@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.check.reference import QUANTILES, ColumnSummary, Reference, RunSummary, row_digests
+from tasks.measures.dates import date_columns
 from tasks.measures.described.columns import has, with_repeats
 from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, microseconds
 
@@ -73,7 +74,7 @@ class WindowFacts:
     Attributes:
         rows: How many.
         missing: Columns that the reference has and the rows lack.
-        kinds: Of columns that should hold numbers and do not: what they hold, and a value of theirs.
+        kinds: Of columns that should hold numbers or moments and do not: what they hold, and a value of theirs.
         columns: Facts by column; empty where something is missing or of another kind, or there are no rows.
         repeated: How many rows repeat another one in every column and in time.
         hours: Rows by hour of the day, 24 numbers.
@@ -129,10 +130,15 @@ def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_r
         for name in reference.numeric
         if name in window and not pd.api.types.is_numeric_dtype(window[name])
     }
+    kinds |= {
+        name: (str(window[name].dtype), next(iter(window[name].dropna().iloc[:1]), None))
+        for name in reference.dates.columns
+        if name in window and not pd.api.types.is_datetime64_any_dtype(window[name])
+    }
     if missing or kinds or not len(window):
         return WindowFacts(len(window), missing, kinds)
     columns, features, times = reference.columns, window, microseconds(window[time])
-    if reference.watched:
+    if reference.watched or reference.dates.columns:
         order = np.argsort(times, kind="stable")
         times = times[order]
         features = reference.described(window.iloc[order].reset_index(drop=True))
@@ -154,6 +160,7 @@ def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_r
 def missing_features(reference: Reference, frame: pd.DataFrame) -> tuple[str, ...]:
     """The champion's features that a frame lacks."""
     absent = [name for name in (*reference.numeric, *reference.categorical) if name not in frame]
+    absent += [name for name in reference.dates.columns if name not in frame and date_columns(name)[0] not in frame]
     return (*absent, *(item.feature for item in reference.watched if not has(frame, item)))
 
 

@@ -18,7 +18,7 @@ from perennial.model.truth import code_truth
 from tasks.intake.refusals import Refusals
 from tasks.rows.classes import Coding
 from tasks.rows.files import require_columns
-from tasks.rows.normal_form import moments_where_readable, normalise, unusable_numbers
+from tasks.rows.normal_form import moments_where_readable, normalise, unusable_cells
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def read_rows(frame: pd.DataFrame, definition: ModelDefinition) -> Readable:
     except DataError:
         _look_closely(frame, refused, definition)
         rows = _readable(frame, refused, definition)
-    for row, reason in unusable_numbers(rows, definition).items():
-        refused.add(int(rows.index[row]), f"{reason.split(':', 1)[0]}: no finite number", reason)
+    for row, cell in unusable_cells(rows, definition).items():
+        refused.add(int(rows.index[row]), cell.rule, cell.reason)
     if len(refused) > len(frame) - len(rows):
         rows = _readable(frame, refused, definition)
     return Readable(rows, refused)

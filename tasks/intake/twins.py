@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.model.canonical import spelled_column
+from perennial.model.cells.moments import moment_column
+from perennial.model.cells.truths import spelled_truths
 from perennial.model.numbers import numbers
 from perennial.state.store import Store, among
 from perennial.state.tables import ROW_BATCH, ROW_ID, ROW_TIME
@@ -139,6 +141,10 @@ def _comparable(rows: pd.DataFrame, stored: pd.DataFrame, definition: ModelDefin
             continue
         if name in definition.features.numeric:
             stored[name] = numbers(stored[name])[0]
+        elif name in definition.features.boolean:
+            stored[name] = spelled_truths(stored[name])
+        elif name in definition.features.datetime:
+            stored[name] = moment_column(stored[name], definition.features.epoch_units.get(name))
         else:
             stored[name] = spelled_column(stored[name], free_text=name in definition.features.text)
     return rows

@@ -32,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from perennial.definition import ModelDefinition
 from perennial.errors import DefinitionError, PerennialError
 from perennial.model.plugins import find_attribute, line_of, load_attribute, split_spec
-from perennial.model.transformers import EmptyColumns, ImageStatistics, TextVectors
+from perennial.model.transformers import DateParts, EmptyColumns, ImageStatistics, TextVectors
 from tasks.learning.foreign import build_class, estimator_file, is_class, stored_pipeline, takes_gaps, takes_sparse
 
 Parameters = Mapping[str, Any]
@@ -229,7 +229,7 @@ def _estimator(definition: ModelDefinition, parameters: dict[str, Any], seed: in
 def _preprocessing(
     definition: ModelDefinition, seed: int, *, whole: bool | None = None, sparse: bool = True
 ) -> ColumnTransformer:
-    """Numeric, categorical, text and image columns, in this order.
+    """Numeric, categorical, text, image, boolean and datetime columns, in this order.
 
     Args:
         whole: Whether gaps are filled, numbers scaled and categories parted into columns; by default for `linear`.
@@ -248,6 +248,11 @@ def _preprocessing(
     for column in features.image:
         numbers = make_pipeline(ImageStatistics(), _scaled() if linear else EmptyColumns())
         steps.append((f"image_{column}", numbers, column))
+    if features.boolean:
+        steps.append(("boolean", _scaled() if linear else EmptyColumns(), list(features.boolean)))
+    if features.datetime:
+        parts = make_pipeline(DateParts(timezone=features.timezone), _scaled() if linear else EmptyColumns())
+        steps.append(("datetime", parts, list(features.datetime)))
     return ColumnTransformer(steps, remainder="drop", verbose_feature_names_out=False)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from perennial.errors import DataError
 from perennial.model.canonical import Unspellable, spelled_column
+from perennial.model.cells.truths import truth_values
 from perennial.model.numbers import MISSING_NUMBERS, numbers
 from tasks.rows.normal_form import moments_where_readable
 
@@ -20,7 +21,6 @@ _WORDS_OF_TEXT = 4.0
 _FEW = 20
 _NAMING_SHARE = 0.5
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-_TRUTHS = frozenset({"True", "False"})
 _LOCAL_DATE = r"^\s*\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 
 
@@ -148,8 +148,11 @@ def _of_texts(name: str, column: pd.Series[Any]) -> Look:
     distinct = known.nunique()
     if distinct == 1 and len(known) == len(values):
         return Look(name, "none", f"is {known.iloc[0]!r} in every row", values)
-    if set(known.unique()) <= _TRUTHS:
-        return Look(name, "boolean", "true or false", values)
+    truths, wrong = truth_values(known)
+    if not wrong.any() and {0.0, 1.0} <= set(truths):
+        spellings = sorted(known.unique())
+        written = "" if spellings == ["False", "True"] else f", written as {', '.join(spellings[:4])}"
+        return Look(name, "boolean", f"true or false{written}", values)
     if known.str.lower().str.endswith(_IMAGES).mean() > 0.9:
         return Look(name, "image", "paths of images", values)
     words = float(known.head(5000).str.split().map(len).mean())

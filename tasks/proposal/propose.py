@@ -14,6 +14,7 @@ import pandas as pd
 from perennial.definition import ModelDefinition, duration_text
 from perennial.definition.values import class_word
 from perennial.errors import DataError
+from perennial.model.cells.moments import MISSING, moments
 from tasks.measures.leakage import separations
 from tasks.proposal.looks import Look, look_at
 from tasks.proposal.roles import (
@@ -290,7 +291,9 @@ class _Proposing:
         for name in self.answers.without:
             self.table.require(name, "columns left out")
         leaks = self._leaks([look for look in may_be_features(self.table.looks, taken) if look.kind != "none"])
-        kinds: dict[str, list[str]] = {"numeric": [], "categorical": [], "text": [], "image": []}
+        kinds: dict[str, list[str]] = {
+            "numeric": [], "categorical": [], "text": [], "image": [], "boolean": [], "datetime": [],
+        }  # fmt: skip
         left_out: list[str] = []
         told: list[str] = []
         for look in may_be_features(self.table.looks, taken):
@@ -298,17 +301,22 @@ class _Proposing:
                 left_out.append(f"{look.name} (names that start with an underscore are ours)")
             elif look.name in leaks:
                 left_out.append(f"{look.name} (it tells {self.target} by itself: is it known only afterwards?)")
-            elif look.kind in ("none", "datetime"):
-                why = "a time; make a number of it, such as the hour" if look.kind == "datetime" else look.why
+            elif look.kind == "none":
+                left_out.append(f"{look.name} ({look.why})")
+            elif look.kind == "datetime" and (why := self._unfit_moments(look)):
                 left_out.append(f"{look.name} ({why})")
             elif look.unique and look.whole and _counts_rows(look):
                 left_out.append(f"{look.name} (it counts the rows)")
             else:
-                kinds["categorical" if look.kind == "boolean" else look.kind].append(look.name)
+                kinds[look.kind].append(look.name)
                 if look.doubtful or "if they" in look.why:
                     told.append(f"{look.name}: {look.why}")
                 if look.doubtful:
                     self.doubts.append(f"{look.name}: {look.why}")
+                if look.kind == "datetime" and (rows := self._later_rows(look)):
+                    self.doubts.append(
+                        f"{look.name} lies after {self.time} in {rows:,} rows: is it known when the model is asked?"
+                    )
         self.doubts += [f"left out: {text}" for text in left_out if text.split(" ", 1)[0] not in taken]
         if not any(kinds.values()):
             raise DataError("no column can be a feature", "Give a table with columns to learn from")
@@ -320,14 +328,34 @@ class _Proposing:
         self.comments["features",] = _sentence(". ".join(parts))
         return {name: kind for kind, names in kinds.items() for name in names}
 
+    def _unfit_moments(self, look: Look) -> str:
+        """Why a column of times can be no feature; empty where it can."""
+        if look.distinct == 1 and not look.missing:
+            return f"is {look.values.iloc[0]} in every row"
+        wrong = moments(self.frame[look.name])[1]
+        if wrong.any():
+            shown = self.frame[look.name][wrong].iloc[0]
+            return f"{int(wrong.sum()):,} cells such as {str(shown)!r} are no ISO 8601 times with dashes"
+        return ""
+
+    def _later_rows(self, look: Look) -> int:
+        own = self.table.looks.get(self.time)
+        return 0 if own is None else int((look.values > own.values).sum())
+
     def _leaks(self, looks: Sequence[Look]) -> list[str]:
         """Columns that tell the truth by themselves: of classes, whether the most frequent one is told."""
         known = self.look.values.notna().to_numpy()
         rows = np.flatnonzero(known)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _PROBE_ROWS)).astype(np.int64)]
-        frame = pd.DataFrame(
-            {look.name: look.values.iloc[rows].to_numpy() for look in looks if look.kind in ("numeric", "categorical")}
-        )
+        probed = {
+            look.name: look.values.iloc[rows].to_numpy()
+            for look in looks
+            if look.kind in ("numeric", "categorical", "boolean")
+        }
+        for look in (look for look in looks if look.kind == "datetime"):
+            counted, _ = moments(look.values.iloc[rows])
+            probed[look.name] = np.where(counted == MISSING, np.nan, counted)
+        frame = pd.DataFrame(probed)
         if self.raw["task"] == "regression":
             truth = self.look.values.iloc[rows].to_numpy(dtype=np.float64)
         else:

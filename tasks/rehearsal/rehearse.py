@@ -208,8 +208,10 @@ def _times(found: _File, as_of: datetime) -> Iterator[Line]:
 
 def _kinds(found: _File, definition: ModelDefinition) -> Iterator[Line]:
     features = definition.features
-    kinds = ("numeric", "categorical", "text", "image")
-    yield Line("kinds", ", ".join(f"{len(getattr(features, kind))} {kind}" for kind in kinds))
+    kinds = ("numeric", "categorical", "text", "image", "boolean", "datetime")
+    counts = {kind: len(getattr(features, kind)) for kind in kinds}
+    told = [f"{count} {kind}" for kind, count in counts.items() if count or kind in kinds[:4]]
+    yield Line("kinds", ", ".join(told))
     for name in features.columns:
         column = found.spool.take([name])[name]
         missing = int(column.isna().sum())
@@ -221,6 +223,8 @@ def _kinds(found: _File, definition: ModelDefinition) -> Iterator[Line]:
                 yield Line("kinds", f"{name}: {distinct:,} categories in {len(column):,} rows; is it an id or a text?")
         elif name in features.numeric and column.nunique() == 1 and not missing:
             yield Line("kinds", f"{name}: {column.iloc[0]:g} in every row")
+        elif name in (*features.boolean, *features.datetime) and column.nunique() == 1 and not missing:
+            yield Line("kinds", f"{name}: {column.iloc[0]} in every row")
         if 0 < missing < len(column):
             yield Line("kinds", f"{name}: {missing:,} values missing ({missing / len(column):.1%})")
 

@@ -2,8 +2,8 @@
 
 What a file's format knows beyond the definition is kept (a parquet file's integers stay integers beside a missing
 value), and what it doesn't know is not guessed: in CSV, ids, categories and texts stay as they are written, so that
-007 is not 7 and NA is a category; only an empty cell of them is missing. In numeric columns NA and its like are
-missing. Columns that the definition doesn't name are texts there.
+007 is not 7 and NA is a category; only an empty cell of them is missing. In columns of numbers, truth values and
+moments NA and its like are missing. Columns that the definition doesn't name are texts there.
 """
 
 from __future__ import annotations
@@ -193,6 +193,10 @@ def typed_frame(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
             values = _spelled(values, free_text=name in definition.features.text)
         elif name in definition.features.numeric and pa.types.is_decimal(values.type):
             values = values.cast(pa.float64())
+        elif name in definition.features.datetime and (
+            pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)
+        ):
+            values = values.cast(pa.string())  # pandas would make floats of integers beside a missing value
         columns[name] = values
     frame: pd.DataFrame = pa.table(columns).to_pandas(ignore_metadata=True)
     return frame
@@ -236,7 +240,8 @@ def _frames(path: str | Path, definition: ModelDefinition, rows: int | None) -> 
                 cells = {name: [record.get(name) for record in records] for name in names}
                 yield pd.DataFrame({name: _from_values(name, values, definition) for name, values in cells.items()})
         else:
-            used = {*_named_columns(definition), *_number_columns(definition), definition.data.time}
+            read = (*definition.features.boolean, *definition.features.datetime)
+            used = {*_named_columns(definition), *_number_columns(definition), *read, definition.data.time}
             for table in csv_tables(stream, rows, used):
                 yield _from_texts(table, definition)
 
@@ -255,7 +260,8 @@ def _from_texts(table: pa.Table, definition: ModelDefinition) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name, values in zip(table.column_names, table.columns, strict=True):
         numeric = name in _number_columns(definition)
-        missing = pa.array(("", *MISSING_NUMBERS) if numeric else ("",))
+        read = numeric or name in definition.features.boolean or name in definition.features.datetime
+        missing = pa.array(("", *MISSING_NUMBERS) if read else ("",))
         texts = pa.chunked_array([_without(part, missing) for part in values.chunks], pa.string())
         columns[name] = _from_numerals(texts) if numeric else texts
     frame: pd.DataFrame = pa.table(columns).to_pandas()

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import spelled_column
+from perennial.model.cells.moments import moment_column
+from perennial.model.cells.truths import spelled_truths
 from perennial.state.store import Store, among, between
 from perennial.state.tables import ROW_ID, ROW_INGESTED_AT, ROW_TIME, ROW_TRUTH
 from tasks.rows.normal_form import batch_digest
@@ -130,10 +132,17 @@ def window_rows(
     frame = store.frame(definition.name, "batches", columns=[ROW_ID, ROW_TIME, *wanted], where=where, version=version)
     for name in (name for name in wanted if name not in frame.columns):
         numeric = name in definition.features.numeric or name == definition.training.weights
-        frame[name] = np.nan if numeric else pd.Series(pd.NA, frame.index, dtype="str")
+        kind = "datetime64[us, UTC]" if name in definition.features.datetime else "str"
+        frame[name] = np.nan if numeric else pd.Series(pd.NaT if kind != "str" else pd.NA, frame.index, dtype=kind)
     # Rows that were ingested before spellings were one say 3.0 where newer ones say 3.
     for name in (name for name in wanted if name in definition.features.categorical):
         frame[name] = spelled_column(frame[name]).set_axis(frame.index)
+    # And rows from when the feature was of another kind.
+    for name in (name for name in wanted if name in definition.features.boolean):
+        frame[name] = spelled_truths(frame[name]).set_axis(frame.index)
+    for name in (name for name in wanted if name in definition.features.datetime):
+        unit = definition.features.epoch_units.get(name)
+        frame[name] = moment_column(frame[name], unit).set_axis(frame.index)
     return frame
 
 

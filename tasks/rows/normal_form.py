@@ -1,14 +1,16 @@
 """The one form in which rows are kept: ids, times, features. No reading, no validation.
 
 The normal form: `_id` as `str`, `_time` (the event's) as UTC microseconds, then the features under their own
-names: numeric ones as float64 with NaN for missing, categorical and text ones as pandas `str`; last the
-target as it came, where it came. Ids, categories and texts are spelled as `perennial.model.canonical` says.
+names: numeric ones as float64 with NaN for missing, categorical and text ones as pandas `str`, boolean ones as
+"True" and "False", datetime ones as UTC microseconds; last the target as it came, where it came. Ids, categories and
+texts are spelled as `perennial.model.canonical` says.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ import pyarrow.compute as pc
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.canonical import joined_columns, parted, spelled_column
+from perennial.model.cells.moments import moment_column, moment_rule, moments
+from perennial.model.cells.truths import RULE, spelled_truths, truth_values
 from perennial.model.numbers import numbers
 from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.rows.files import require_columns
@@ -29,7 +33,8 @@ _TIMES_REMEDY = "Give ISO 8601 times"
 def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features: bool = True) -> pd.DataFrame:
     """The frame in the normal form; columns that the definition doesn't name are dropped.
 
-    A numeric cell that is no number stays: its column keeps its text, so that validation can point at it.
+    A cell that is no number, no truth value or no moment, where it should be one, stays: its column keeps its text, so
+    that validation can point at it.
 
     Raises:
         DataError: A needed column is missing, or a time can't be read; rows and values are named.
@@ -45,6 +50,10 @@ def normalise(frame: pd.DataFrame, definition: ModelDefinition, *, with_features
             made[name] = spelled_column(frame[name], free_text=name in features.text)
         for name in features.image:
             made[name] = frame[name].to_numpy()
+        for name in features.boolean:
+            made[name] = spelled_truths(frame[name])
+        for name in features.datetime:
+            made[name] = moment_column(frame[name], features.epoch_units.get(name))
         for name in definition.carried:
             if name in frame.columns:  # who only asks for a score has none
                 weights = name == definition.training.weights
@@ -183,16 +192,36 @@ def _numbers(column: pd.Series[Any]) -> Any:
     return column.astype("str").reset_index(drop=True) if wrong.any() else values
 
 
-def unusable_numbers(rows: pd.DataFrame, definition: ModelDefinition) -> dict[int, str]:
-    """By row of the normal form, why its numbers can be no model's: cells that are no numbers, or infinite."""
-    found: dict[int, list[str]] = {}
+@dataclass(frozen=True)
+class Unusable:
+    """Why a row can be no model's: the rule that its first bad cell breaks, and all of them in words."""
+
+    rule: str
+    reason: str
+
+
+def unusable_cells(rows: pd.DataFrame, definition: ModelDefinition) -> dict[int, Unusable]:
+    """By row of the normal form: numbers that are none or infinite, truth values and moments that are none."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for name, wrong, rule in _wrong_cells(rows, definition):
+        for row in np.flatnonzero(wrong):
+            reason = f"{name}: {str(rows[name].iloc[row])[:60]!r} is no {rule}"
+            found.setdefault(int(row), []).append((f"{name}: no {rule.partition(' (')[0]}", reason))
+    return {row: Unusable(cells[0][0], "; ".join(reason for _, reason in cells)) for row, cells in found.items()}
+
+
+def _wrong_cells(rows: pd.DataFrame, definition: ModelDefinition) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Of each column its name, which cells are not what they should be, and what that is."""
+    features = definition.features
     weights = [name for name in definition.carried if name == definition.training.weights and name in rows.columns]
-    for name in (*definition.features.numeric, *weights):
+    for name in (*features.numeric, *weights):
         values, wrong = numbers(rows[name])
-        for row in np.flatnonzero(wrong | np.isinf(values)):
-            reason = f"{name}: {str(rows[name].iloc[row])[:60]!r} is no finite number"
-            found.setdefault(int(row), []).append(reason)
-    return {row: "; ".join(reasons) for row, reasons in found.items()}
+        yield name, wrong | np.isinf(values), "finite number"
+    for name in features.boolean:
+        yield name, truth_values(rows[name])[1], f"truth value ({RULE})"
+    for name in features.datetime:
+        unit = features.epoch_units.get(name)
+        yield name, moments(rows[name], unit)[1], f"moment ({moment_rule(unit, name)})"
 
 
 def row_ids(frame: pd.DataFrame, definition: ModelDefinition, *, complete: bool = True) -> pd.Series[Any]:

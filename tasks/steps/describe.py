@@ -17,6 +17,7 @@ import pandas as pd
 
 from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
+from perennial.model.answers.intervals import make_intervals
 from perennial.model.scores import is_many, score_column
 from perennial.state.tables import ROW_ID
 from tasks.check.reference import Reference, build_reference
@@ -26,6 +27,7 @@ from tasks.gate.report import render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
+from tasks.measures.dates import Dates
 from tasks.measures.described.images import stored_features
 from tasks.measures.evaluation import evaluate
 from tasks.measures.metrics import class_table, curves, permutation_importance, slice_table
@@ -66,6 +68,7 @@ def describe(
         "beaten_version": str(prepared.champion.number) if prepared.champion else "",
         **report.tags(),
         **threshold_tag(definition, judged.truth, judged.challenger),
+        **interval_tag(definition, judged.truth, judged.challenger),
     }
     metrics = report.flat_metrics()
     slices = {name: holdout[name].to_numpy() for name in definition.gate.slices}
@@ -116,6 +119,13 @@ def threshold_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndar
     return {} if cost is None else {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
 
 
+def interval_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndarray) -> dict[str, str]:
+    """The intervals of a version, made on rows that it has not learned from; none where those are too few."""
+    coverage = definition.serving.interval
+    made = None if coverage is None else make_intervals(truth, score, coverage)
+    return {} if made is None else {"interval": made.tag()}
+
+
 def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
     """What the version's card tells of its quality on the holdout."""
     definition = prepared.definition
@@ -127,7 +137,9 @@ def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
         loss=definition.loss,
         blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
         slices={name: holdout[name].to_numpy() for name in definition.gate.slices},
-        features=holdout[[*definition.features.numeric, *definition.features.categorical]],
+        features=holdout[
+            [*definition.features.numeric, *definition.features.categorical, *definition.features.boolean]
+        ],
         minimum_rows=definition.gate.slice_minimum_rows,
         confidence=definition.gate.confidence,
         seed=definition.training.seed,
@@ -159,9 +171,10 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
         loss=loss,
         window_seconds=definition.monitoring.window.total_seconds(),
         numeric=definition.features.numeric,
-        categorical=definition.features.categorical,
+        categorical=(*definition.features.categorical, *definition.features.boolean),
         text=definition.features.text,
         image=definition.features.image,
+        dates=watched_dates(definition),
         scores=scores,
         classes=classes.names if classes is not None and classes.many else (),
         truth=prepared.frame[definition.data.target].to_numpy(dtype=np.float64),
@@ -170,6 +183,12 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
         holdout_error=promised.standard_error,
         holdout_rows=promised.rows,
     )
+
+
+def watched_dates(definition: ModelDefinition) -> Dates:
+    """The moments that checks watch, and the zone and the time by which they do."""
+    features = definition.features
+    return Dates(features.datetime, definition.data.time, features.timezone)
 
 
 def measure_importance(prepared: Prepared, challenger: FittedModel, judged: Judged) -> dict[str, float]:

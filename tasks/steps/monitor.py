@@ -44,7 +44,7 @@ from tasks.rows.experiment import STANDS_FOR, read_experiment, untreated
 from tasks.rows.frames import known_labels, require_known_rows, window_rows
 from tasks.rows.reviewed import reviewed
 from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
-from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
+from tasks.steps.score import load_version, predictions_between, require_champion, score_rows, version_intervals
 
 PART_ROWS = 500_000
 PICTURED_ROWS = 2_000  # so many images are held at a time
@@ -121,6 +121,7 @@ def gather_inputs(
         base_versions=bases,
         recalibrator=map_in_force(champion),
         gate=definition.gate,
+        intervals=version_intervals(champion, definition),
         metric=definition.loss,
         seed=definition.training.seed,
         past=past,
@@ -171,7 +172,7 @@ def _features_of(
         return None
     sample = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
     rows = window_rows(store, definition, start=start, end=end, known_at=known_at, ids=sample)
-    return reference.described(rows.drop(columns=ROW_TIME))
+    return reference.described(rows).drop(columns=ROW_TIME)
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,11 @@ def champion_answers(
     for name in ("score", "raw_score"):
         replaced[name] = replaced[name].where(~found, answers[name])
     replaced.loc[found, "version"] = champion.number
+    if (intervals := version_intervals(champion, definition)) is not None:
+        ends = intervals.bounds(answers["score"].to_numpy(dtype=np.float64))
+        for name, values in zip(("lower", "upper"), ends, strict=True):
+            replaced[name] = logged.get(name, np.nan)
+            replaced.loc[found, name] = values
     return replaced
 
 

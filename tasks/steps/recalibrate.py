@@ -19,6 +19,7 @@ import pandas as pd
 from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
+from perennial.model.answers.intervals import make_intervals
 from perennial.model.calibrated import Recalibrated
 from perennial.model.scores import is_many, score_array, score_column
 from perennial.state.registry import Reign, Version
@@ -132,6 +133,7 @@ def describe_map(
         "decision_id": decision_id or "",
         **report.tags(),
         **_threshold(recalibration),
+        **_interval(recalibration),
     }
     return TrainingRecord(
         key=recalibration.key,
@@ -168,6 +170,16 @@ def _threshold(recalibration: Recalibration) -> dict[str, str]:
         return {}
     truth, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "challenger"))
     return {"threshold": cheapest_threshold(truth, score, cost).tag(cost)}
+
+
+def _interval(recalibration: Recalibration) -> dict[str, str]:
+    """The intervals move with the map: made of what the cross-fitted map is off by."""
+    coverage, rows = recalibration.definition.serving.interval, recalibration.rows
+    if coverage is None:
+        return {}
+    truth, score = (rows[name].to_numpy(dtype=np.float64) for name in ("truth", "challenger"))
+    made = make_intervals(truth, score, coverage)
+    return {} if made is None else {"interval": made.tag()}
 
 
 def promote_map(

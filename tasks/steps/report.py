@@ -16,6 +16,7 @@ from perennial.definition import ModelDefinition
 from perennial.model.scores import is_many, score_array
 from perennial.workspace import Workspace
 from tasks.check.decision import Decision
+from tasks.measures.dates import Dates, date_columns, describe_dates
 from tasks.steps.monitor import check_rows, reference_sample
 from tasks.steps.shown.examples import file_name, read_examples, render_html
 
@@ -78,8 +79,13 @@ def render(reference: pd.DataFrame, current: pd.DataFrame, definition: ModelDefi
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import DatasetMissingValueCount, RowCount, ValueDrift
 
-    numeric = [*definition.features.numeric, *(str(name) for name in current if str(name).startswith(_SCORE))]
-    categorical = list(definition.features.categorical)
+    features = definition.features
+    dates = Dates(features.datetime, definition.data.time, features.timezone)
+    reference, current = describe_dates(reference, dates), describe_dates(current, dates)
+    parts = [date_columns(name) for name in features.datetime]
+    numeric = [*features.numeric, *(days for _, _, days in parts)]
+    numeric += [str(name) for name in current if str(name).startswith(_SCORE)]
+    categorical = [*features.categorical, *features.boolean, *(part for found in parts for part in found[:2])]
     columns = [name for name in [*numeric, *categorical] if _usable(reference, current, name)]
     shape = DataDefinition(
         numerical_columns=[name for name in numeric if name in columns],

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError, NotFoundError
+from perennial.model.answers.intervals import Intervals, read_intervals
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
@@ -126,7 +127,7 @@ class Strangers:
 
 def score_unscored(
     store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime,
-    see: Callable[[pd.DataFrame], None] = lambda _: None,
+    see: Callable[[pd.DataFrame], None] = lambda _: None, intervals: Intervals | None = None,
 ) -> int:  # fmt: skip
     """Score and log the ingested rows that nobody predicted; their number.
 
@@ -134,6 +135,7 @@ def score_unscored(
 
     Args:
         see: Called with the rows before they are scored.
+        intervals: Of the version, to be logged beside the scores.
     """
     predicted = store.read(definition.name, "predictions", columns=["time"])["time"]
     reach = max(definition.monitoring.window, definition.data.label_delay)
@@ -151,8 +153,15 @@ def score_unscored(
     )
     found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
     scores, raw = (np.concatenate(part) for part in zip(*found, strict=True))
-    log_predictions(store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch")
+    log_predictions(
+        store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch", intervals=intervals
+    )  # fmt: skip
     return len(rows)
+
+
+def version_intervals(version: Version, definition: ModelDefinition) -> Intervals | None:
+    """The intervals that a version answers, where the definition asks for them and the version has them."""
+    return read_intervals(version.tag("interval"), definition.serving.interval)
 
 
 def score_rows(pipeline: Any, definition: ModelDefinition, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -172,9 +181,9 @@ def raw_score(pipeline: Any, features: pd.DataFrame, definition: ModelDefinition
 
 def log_predictions(
     store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, raw: np.ndarray, version: int,
-    as_of: datetime, origin: str,
+    as_of: datetime, origin: str, intervals: Intervals | None = None,
 ) -> None:  # fmt: skip
-    """Append what was predicted: one row an id, with the score, the raw one, the version and the moment."""
+    """Append what was predicted: one row an id, with the score, the raw one, the version, the moment, the interval."""
     count = len(rows)
     if not count:
         return
@@ -191,6 +200,9 @@ def log_predictions(
             "raw_score": score_arrow(raw),
         }
     )
+    if intervals is not None:
+        for name, values in zip(("lower", "upper"), intervals.bounds(score), strict=True):
+            table = table.append_column(name, pa.array(values))
     # A commit whose answer was lost is tried again: only with a key it happens once.
     store.append(model, "predictions", table, key=f"score:{uuid.uuid4().hex}")
 
@@ -206,7 +218,7 @@ def predictions_between(
 
 def score_file(
     pipeline: Any, definition: ModelDefinition, source: Path, target: Path, *, version: int,
-    classes: Sequence[str] = (), record: Record = lambda *_: None,
+    classes: Sequence[str] = (), record: Record = lambda *_: None, intervals: Intervals | None = None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:  # fmt: skip
     """Score a file into another, chunk by chunk: id, scores and version; yields each chunk's rows, scores, raw scores.
 
@@ -214,6 +226,7 @@ def score_file(
 
     Args:
         classes: Of the version, in order; without them scores of two classes or values are written.
+        intervals: Of the version; their ends are written as lower and upper.
         record: Called with what is yielded, in a thread beside the scoring; what it raises ends the scoring.
 
     Raises:
@@ -227,7 +240,7 @@ def score_file(
         try:
             written: Future[None] | None = None
             for rows, score, raw in score_chunks(pipeline, definition, _normal_chunks(source, definition)):
-                made = _answers(definition, rows[ROW_ID], score, version, classes)
+                made = _answers(definition, rows[ROW_ID], score, version, classes, intervals)
                 if written is not None:
                     written.result()
                 written = writing.submit(_keep, writer, made, partial(record, rows, score, raw))
@@ -235,7 +248,7 @@ def score_file(
             if written is not None:
                 written.result()
             else:
-                writer.write(_answers(definition, pd.Series(dtype="str"), np.empty(0), version, classes))
+                writer.write(_answers(definition, pd.Series(dtype="str"), np.empty(0), version, classes, intervals))
             writer.close()
             staged.replace(target)
         finally:
@@ -256,15 +269,18 @@ def require_target(target: Path) -> None:
 
 
 def _answers(
-    definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int, classes: Sequence[str]
-) -> pd.DataFrame:
-    """What is written of a chunk: the id's columns under their own names, then score and version.
+    definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int, classes: Sequence[str],
+    intervals: Intervals | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """What is written of a chunk: the id's columns under their own names, then score, interval and version.
 
     Of many classes the label in the user's words and a column for the probability of each, `score_WORD`, in place of
     score. Ours get an underscore where an id has their name.
     """
     columns = definition.data.id_columns
     ours: dict[str, Any] = {"score": score}
+    if intervals is not None:
+        ours |= dict(zip(("lower", "upper"), intervals.bounds(score), strict=True))
     if len(classes) > 2:
         given = score if is_many(score) else np.empty((0, len(classes)))
         labels = np.array(classes, dtype=object)[likeliest(given).astype(np.int64)]

@@ -1,6 +1,6 @@
 """Expectations that can never be met, whatever rows come: they do not fit the form in which rows are kept. No rows.
 
-Ids, categories and texts are held as text, numbers as floats, times as UTC moments.
+Ids, categories, texts and truth values ("True" and "False") are held as text, numbers as floats, times as UTC moments.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def known_columns(definition: ModelDefinition) -> set[str]:
 
 def _kinds(definition: ModelDefinition) -> dict[str, str]:
     features, data = definition.features, definition.data
-    kinds = dict.fromkeys((*data.id_columns, *features.categorical, *features.text), "text")
-    return kinds | dict.fromkeys(features.numeric, "number") | {data.time: "time"}
+    kinds = dict.fromkeys((*data.id_columns, *features.categorical, *features.text, *features.boolean), "text")
+    times = dict.fromkeys((*features.datetime, data.time), "time")
+    return kinds | dict.fromkeys(features.numeric, "number") | times
 
 
 def _problem(item: Expectation, column: str, kind: str | None, definition: ModelDefinition) -> str | None:

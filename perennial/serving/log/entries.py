@@ -23,6 +23,9 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_BOUNDS = ("lower", "upper")
+
+
 class Entry(msgspec.Struct, array_like=True):
     """One scored request as the spool holds it; the rows' parts are lists of one length.
 
@@ -35,6 +38,7 @@ class Entry(msgspec.Struct, array_like=True):
         raw_scores: Before a recalibration's map; None where they are the scores.
         columns: The names of the cells in `rows`, without those that are redacted.
         by_column: Whether `rows` has a list for each column, instead of one for each row.
+        lower, upper: The ends of a regression's intervals; None where it has none.
     """
 
     role: str
@@ -51,6 +55,8 @@ class Entry(msgspec.Struct, array_like=True):
     rows: list[list[Any]]
     raw_scores: list[Any] | None = None
     by_column: bool = False
+    lower: list[float | None] | None = None
+    upper: list[float | None] | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -59,6 +65,7 @@ _encode = msgspec.json.Encoder().encode
 def entry_of(
     model: LoadedModel, role: str, version: int, latency_us: int, request: Request, rows: Rows,
     ids: list[str], scores: tuple[list[Any], list[Any]], groups: list[str] | None, chosen: Sequence[int],
+    bounds: tuple[list[float], list[float]] | None = None,
 ) -> Entry:  # fmt: skip
     """What is written down of the chosen rows of a request: without images and what is redacted."""
     serving, schema = model.definition.serving, model.schema
@@ -70,6 +77,8 @@ def entry_of(
     columns = columns if kept is None else [columns[index] for index in kept]
     logged = rows if whole else pick(rows, chosen)
     cells: list[list[Any]]
+    if schema.retold:
+        logged = _retold(logged, model)
     if by_column := isinstance(logged, Columns):
         cells = logged.plain(kept)
     else:
@@ -85,12 +94,29 @@ def entry_of(
         groups=None if groups is None else chosen_of(groups), control_share=serving.control_group,
         columns=columns, rows=cells, by_column=by_column,
         raw_scores=None if scores[0] is scores[1] else chosen_of(scores[0]),
+        lower=None if bounds is None else chosen_of(bounds[0]), upper=None if bounds is None else chosen_of(bounds[1]),
     )  # fmt: skip
+
+
+def _retold(rows: Rows, model: LoadedModel) -> Rows:
+    """The same rows with truth values and moments as people read them, and as they may be read again."""
+    schema = model.schema
+    if isinstance(rows, Columns):
+        cells = list(rows.cells)
+        for column in schema.retold:
+            cells[column] = [schema.told(column, cell) for cell in cells[column]]
+        return Columns(cells)
+    made = [list(row) for row in rows]
+    for row in made:
+        for column in schema.retold:
+            row[column] = schema.told(column, row[column])
+    return made
 
 
 def prediction_table(entries: Sequence[Entry]) -> pa.Table:
     """Entries as rows of the table `predictions`, with our columns beside the layout's."""
-    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    with_bounds = any(entry.lower is not None for entry in entries)
+    columns: dict[str, list[Any]] = {name: [] for name in (*_COLUMNS, *(_BOUNDS if with_bounds else ()))}
     for entry in entries:
         count = len(entry.ids)
         columns["id"] += entry.ids
@@ -104,6 +130,9 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
         columns["group"] += entry.groups or _none(count)
         columns["propensity"] += [_propensity(group, entry.control_share) for group in columns["group"][-count:]]
         columns["latency_ms"] += [entry.latency_us / 1000] * count
+        if with_bounds:
+            columns["lower"] += entry.lower or _none(count)
+            columns["upper"] += entry.upper or _none(count)
         rows = zip(*entry.rows, strict=True) if entry.by_column else entry.rows
         encode_row = _inputs_of(tuple(entry.columns))
         columns["inputs"] += [encode_row(row) for row in rows]
@@ -111,7 +140,7 @@ def prediction_table(entries: Sequence[Entry]) -> pa.Table:
     score = pa.list_(pa.float64()) if many else pa.float64()
     kinds = {"id": pa.string(), "time": TIME, "version": pa.int64(), "predicted_at": TIME}
     kinds |= dict.fromkeys(("score", "raw_score"), score)
-    kinds |= {name: pa.float64() for name in ("propensity", "latency_ms")}
+    kinds |= {name: pa.float64() for name in ("propensity", "latency_ms", *_BOUNDS)}
     return pa.table({name: pa.array(cells, type=kinds.get(name, pa.string())) for name, cells in columns.items()})
 
 

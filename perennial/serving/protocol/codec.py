@@ -380,8 +380,9 @@ def _from_csv(body: bytes, charset: str, schema: Schema, most_rows: int) -> Requ
     if not lines:
         raise Problem(400, "the body is empty", rule=rule)
     check_count(len(lines) - 1, most_rows)
-    numbers = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind == "numeric"}
-    places = {index for index, name in enumerate(lines[0]) if name in numbers}
+    gaps = ("numeric", "boolean", "datetime")
+    read = {name for name, kind in zip(schema.columns, schema.kinds, strict=True) if kind in gaps}
+    places = {index for index, name in enumerate(lines[0]) if name in read}
     data = [
         [None if not cell or (cell in MISSING_NUMBERS and index in places) else cell for index, cell in enumerate(line)]
         for line in lines[1:]

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from perennial.model.cells.moments import MISSING, moment
+from perennial.model.cells.truths import truth_value
 
 Row = list[Any]
 Floats = npt.NDArray[np.float64]
 Unseen = dict[tuple[str, str], int]
 Category = Callable[[str | None, frozenset[str] | None], str | Literal[False] | None]
-# Where numbers, categories with those that training saw, texts and images are.
-Parts = tuple[tuple[int, ...], tuple[tuple[int, frozenset[str] | None], ...], tuple[int, ...], tuple[int, ...]]
 COLUMN_ROWS = 8
 _NUMBERS = frozenset({float, int, type(None)})
 _TEXTS = frozenset({str, type(None)})
@@ -27,12 +28,23 @@ _TEXTS = frozenset({str, type(None)})
 LARGEST = float(np.finfo(np.float32).max)
 
 
+class Parts(NamedTuple):
+    """Where the columns of each kind are; categories with those that training saw, moments with their numbers' unit."""
+
+    numeric: tuple[int, ...]
+    categorical: tuple[tuple[int, frozenset[str] | None], ...]
+    texts: tuple[int, ...]
+    images: tuple[int, ...]
+    truths: tuple[int, ...]
+    moments: tuple[tuple[int, str | None], ...]
+
+
 class Columns:
     """Cells by column, in a schema's order, all of one length.
 
     Attributes:
         cells: Of each column: as they came, a list or an array of any numbers; once clean, float64 with NaN for
-            numbers, and lists with None for all else.
+            numbers and truth values, and lists with None for all else.
         typed: Whether cells that came are float or None where numbers are meant, and str or None elsewhere.
     """
 
@@ -104,11 +116,11 @@ def clean_columns(
         category: One in the word that the model knows it by; False where it has no spelling.
         unseen, missing: As in `Schema.clean`; counted only where True is returned.
     """
-    numeric, categorical, texts, images = parts
+    numeric, categorical, texts, images, truths, moments = parts
     if images:
         return False
     numbers = _numbers([columns.cells[index] for index in numeric], columns.typed) if numeric else None
-    found: dict[int, list[str | None]] = {}
+    found: dict[int, list[Any]] = {}
     strangers: Unseen = {}
     gaps: dict[str, int] = {}
     if numeric and numbers is None:
@@ -138,6 +150,18 @@ def clean_columns(
             _count_missing(gaps, names[index], found[index])
         for word in {word for word in words.values() if known is not None and word is not None and word not in known}:
             strangers[names[index], word] = found[index].count(word)
+    values: dict[int, Floats] = {}
+    for index in truths:
+        if (read := _truths(columns.cells[index])) is None:
+            return False
+        values[index] = read
+        if count := int(np.isnan(read).sum()):
+            gaps[names[index]] = count
+    for index, unit in moments:
+        if (times := _moments(columns.cells[index], unit)) is None:
+            return False
+        found[index] = times
+        _count_missing(gaps, names[index], times)
     if numbers is not None:
         lacking = np.isnan(numbers)
         for place, index in enumerate(numeric):
@@ -148,6 +172,8 @@ def clean_columns(
                     gaps[names[numeric[place]]] = count
     for index, cells in found.items():
         columns.cells[index] = cells
+    for index, read in values.items():
+        columns.cells[index] = read
     unseen.update(strangers)
     missing.update(gaps)
     return True
@@ -176,6 +202,23 @@ def _numbers(columns: list[Any], typed: bool) -> Floats | None:
     return made
 
 
-def _count_missing(gaps: dict[str, int], name: str, cells: list[str | None]) -> None:
+def moments_of(cells: Sequence[int | None]) -> npt.NDArray[np.int64]:
+    """Clean moments as microseconds since 1970, NaT's number where they are missing: shape (n,)."""
+    return np.array([MISSING if cell is None else cell for cell in cells], dtype=np.int64)
+
+
+def _truths(cells: Any) -> Floats | None:
+    """1, 0 and NaN; None where a cell is no truth value."""
+    read = list(map(truth_value, cells.tolist() if isinstance(cells, np.ndarray) else cells))
+    return None if None in read else np.array(read, dtype=np.float64)
+
+
+def _moments(cells: Any, unit: str | None) -> list[int | None] | None:
+    """Clean moments; None where a cell is none."""
+    read = [moment(cell, unit) for cell in (cells.tolist() if isinstance(cells, np.ndarray) else cells)]
+    return None if None in read else [None if cell == MISSING else cell for cell in read]
+
+
+def _count_missing(gaps: dict[str, int], name: str, cells: list[Any]) -> None:
     if count := cells.count(None):
         gaps[name] = count

@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 
 from perennial.serving.protocol.columns import Columns
 
+_TYPES: Mapping[str, Any] = {"numeric": float | None, "boolean": Any, "datetime": Any}
 _FORMS = ("dataframe_records", "instances", "inputs")
 
 
@@ -25,7 +26,7 @@ class Records:
     """A body that fits.
 
     Attributes:
-        columns: The features, numbers as float or None, all else as str or None.
+        columns: The features, numbers as float or None, truth values and moments as they came, all else as str or None.
         others: The id's and the time's columns that the first record has.
         extras: What stands beside the records.
     """
@@ -45,9 +46,7 @@ def records_decoder(
         others: Columns that may be there.
     """
     beside = [name for name in dict.fromkeys(others) if name not in columns]
-    fields: list[Any] = [
-        (f"c{index}", float | None if kind == "numeric" else str | None) for index, kind in enumerate(kinds)
-    ]
+    fields: list[Any] = [(f"c{index}", _TYPES.get(kind, str | None)) for index, kind in enumerate(kinds)]
     fields += [(f"o{index}", Any, UNSET) for index in range(len(beside))]
     names = {f"c{index}": name for index, name in enumerate(columns)}
     names |= {f"o{index}": name for index, name in enumerate(beside)}

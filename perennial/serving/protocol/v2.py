@@ -1,8 +1,10 @@
 """The Open Inference Protocol v2: tensors to rows, scores to tensors, in JSON and in its binary form. Scores nothing.
 
-One input tensor for each feature, named as it, of shape [n] or [n, 1]; the rows' ids may come as one more, named as the
-id column: the request's `id` is only given back. Outputs are
-`probability` and `label`, or `prediction` for regression, and `id`, `version`, `control` beside them.
+One input tensor for each feature, named as it, of shape [n] or [n, 1]: truth values are BOOL (or BYTES, which know a
+missing one), moments BYTES in ISO 8601 or the INT64 that the definition gives a unit. The rows' ids may come as one
+more, named as the id column: the request's `id` is only given back. Outputs are `probability` and `label`, or
+`prediction` for regression (with `lower` and `upper` where the definition asks for an interval), and `id`, `version`,
+`control` beside them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 _BYTES = "BYTES"
 DATATYPES = (*_TYPES, _BYTES)
-_KIND_TYPES = {"numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES}
+_KIND_TYPES = {
+    "numeric": "FP64", "categorical": _BYTES, "text": _BYTES, "image": _BYTES, "boolean": "BOOL", "datetime": _BYTES,
+}  # fmt: skip
 
 
 class Inference:
@@ -53,7 +57,9 @@ class Inference:
 
 def output_names(definition: ModelDefinition) -> tuple[str, ...]:
     """The tensors that a model can answer with."""
-    scores = ("probability", "label", "word") if definition.task == "classification" else ("prediction",)
+    scores: tuple[str, ...] = ("probability", "label", "word")
+    if definition.task == "regression":
+        scores = ("prediction", *(() if definition.serving.interval is None else ("lower", "upper")))
     return (*scores, "id", "version", "control")
 
 
@@ -68,6 +74,8 @@ def metadata(
     kinds = {
         "probability": "FP64",
         "prediction": "FP64",
+        "lower": "FP64",
+        "upper": "FP64",
         "label": _BYTES if classes else "INT64",
         "word": _BYTES,
         "id": _BYTES,

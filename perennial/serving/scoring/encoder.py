@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from perennial.model.known import encoded_categories
-from perennial.serving.protocol.columns import Columns, Row, Rows, column_of, matrix_of
+from perennial.serving.protocol.columns import Columns, Row, Rows, column_of, matrix_of, moments_of
 from perennial.serving.protocol.schema import Schema
 
 Floats = npt.NDArray[np.float64]
@@ -74,6 +74,8 @@ def _block(step: Any, positions: list[int], single: bool) -> Block:
         return _indicators(step, positions)
     if kind == "Pipeline" and [type(part).__name__ for _, part in step.steps] == ["SimpleImputer", "StandardScaler"]:
         return _through(step, positions)
+    if kind == "Pipeline" and [type(part).__name__ for _, part in step.steps][:1] == ["DateParts"]:
+        return _moments(step, positions)
     if kind == "TextVectors" and single:
         return lambda rows: _dense(step.transform(column_of(rows, positions[0])))
     if kind == "Pipeline" and single and type(step.steps[0][1]).__name__ == "ImageStatistics":
@@ -97,14 +99,33 @@ def _dense(values: Any) -> Floats:
 
 
 def _numbers(positions: list[int], empty: npt.NDArray[np.bool_]) -> Block:
+    filled = _filling(empty)
+    return lambda rows: filled(matrix_of(rows, positions))
+
+
+def _filling(empty: npt.NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+    """Zeros in the columns that were empty."""
+    return (lambda values: np.where(empty, 0.0, values)) if empty.any() else (lambda values: values)
+
+
+def _moments(step: Any, positions: list[int]) -> Block:
+    """Moments by the fitted transformer itself, then what follows it."""
+    parts, after = step.steps[0][1], step.steps[1][1]
+    finish = _filling(np.asarray(after.empty_)) if type(after).__name__ == "EmptyColumns" else _scaling(after)
+
     def block(rows: Rows) -> Floats:
-        values = matrix_of(rows, positions)
-        return np.where(empty, 0.0, values) if empty.any() else values
+        counted = [moments_of(column_of(rows, position)) for position in positions]
+        return finish(parts.transform(np.stack(counted, axis=1)))
 
     return block
 
 
 def _through(step: Any, positions: list[int]) -> Block:
+    scaled = _scaling(step)
+    return lambda rows: scaled(matrix_of(rows, positions))
+
+
+def _scaling(step: Any) -> Callable[[Floats], Floats]:
     """Median imputation with indicators, then scaling, in the order and the operations of scikit-learn."""
     imputer, scaler = step.steps[0][1], step.steps[1][1]
     statistics = np.asarray(imputer.statistics_, dtype=np.float64)
@@ -113,13 +134,12 @@ def _through(step: Any, positions: list[int]) -> Block:
     indicated = imputer.indicator_.features_ if imputer.indicator_ is not None else np.array([], dtype=np.int64)
     mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
 
-    def block(rows: Rows) -> Floats:
-        values = matrix_of(rows, positions)
+    def scaled(values: Floats) -> Floats:
         missing = np.isnan(values)
         whole = np.concatenate([np.where(missing, fill, values), missing[:, indicated]], axis=1)
         return np.asarray((whole - mean) / scale, dtype=np.float64)
 
-    return block
+    return scaled
 
 
 def _tables(step: Any) -> list[tuple[dict[Any, Floats], Floats]]:

@@ -19,7 +19,7 @@ from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.scores import class_scores, is_many, known_scores
 from perennial.serving.protocol.columns import Row, Rows, columns_of
 from perennial.serving.protocol.problems import Problem
-from perennial.serving.protocol.schema import Schema
+from perennial.serving.protocol.schema import Kind, Schema
 from perennial.serving.scoring import ANY_ROWS
 from perennial.serving.scoring.encoder import Encoder, Unsupported
 from perennial.serving.scoring.leaf_tables import LeafTables, Untabled
@@ -165,8 +165,7 @@ class Scorer:
         before = 1
         ahead = 0.0
         for size in _PROBE_SIZES:
-            rows = columns_of([probes[index % len(probes)] for index in range(size)])
-            self.schema.clean(rows)
+            rows = self.schema.by_column([probes[index % len(probes)] for index in range(size)])
             quick = _seconds(lambda rows=rows: fast(rows))  # type: ignore[misc]
             slow = _seconds(lambda rows=rows: pipeline_scores(self.pipeline, self.schema.frame(rows), self.task))  # type: ignore[misc]
             if quick >= slow:
@@ -275,12 +274,17 @@ def _hardened(probes: list[Row], schema: Schema) -> list[Row]:
     for column, kind in enumerate(schema.kinds):
         for index in range(min(3, len(probes))):
             row = list(probes[(index + 3 * column) % len(probes)])
-            row[column] = float("nan") if kind == "numeric" else None
+            row[column] = _gap(kind)
             made.append(row)
             if kind in ("categorical", "text"):
                 made.append([_UNSEEN if position == column else cell for position, cell in enumerate(row)])
-    made.append([float("nan") if kind == "numeric" else None for kind in schema.kinds])
+    made.append([_gap(kind) for kind in schema.kinds])
     return made
+
+
+def _gap(kind: Kind) -> float | None:
+    """A missing cell in the clean form."""
+    return float("nan") if kind in ("numeric", "boolean") else None
 
 
 def _finite(scores: Floats) -> Floats:

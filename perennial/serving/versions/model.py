@@ -19,9 +19,11 @@ import pandas as pd
 
 from perennial.definition import ModelDefinition
 from perennial.errors import RegistryError
+from perennial.model.answers.intervals import Intervals, read_intervals
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated
 from perennial.model.canonical import spelled
+from perennial.model.cells.moments import MISSING, moment_text, moments
 from perennial.model.known import stored_frame
 from perennial.model.scores import likeliest, score_array
 from perennial.model.truth import ZERO_ONE, Classes, declared_classes
@@ -39,6 +41,11 @@ _PROBES = 200
 def _classes_of(told: str) -> Classes:
     """Of a manifest; asked for at each request."""
     return Classes(*json.loads(told))
+
+
+@lru_cache(maxsize=64)
+def _intervals_of(told: str, coverage: float) -> Intervals | None:
+    return read_intervals(told, coverage)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,12 @@ class LoadedModel:
         # Chosen for other costs than the definition has by now, it says nothing.
         same = all(told.get(name) == value for name, value in serving.cost.model_dump().items())
         return float(told["value"]) if told and same else serving.cost.calibrated_threshold
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """What a regression's answers are given on both sides; None where none is asked for, or none is had."""
+        coverage = self.definition.serving.interval
+        return None if coverage is None else _intervals_of(str(self.manifest.get("interval") or ""), coverage)
 
     @property
     def many(self) -> Classes | None:
@@ -168,8 +181,12 @@ def golden_rows(golden: pd.DataFrame, schema: Schema) -> list[Row]:
     """The golden rows in the clean form; they may have been stored in older spellings."""
     columns = []
     for name, kind, known in zip(schema.columns, schema.kinds, schema.known, strict=True):
+        if kind == "datetime":
+            counted, _ = moments(golden[name])
+            columns.append([None if cell == MISSING else cell for cell in counted.tolist()])
+            continue
         cells = golden[name].tolist()
-        if kind != "numeric":
+        if kind not in ("numeric", "boolean"):
             cells = [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
         if kind == "categorical":
             cells = [cell if known is not None and cell in known else spelled(cell) for cell in cells]
@@ -214,7 +231,10 @@ def _schema(golden: pd.DataFrame, definition: ModelDefinition, pipeline: Any) ->
     inner = pipeline.pipeline if isinstance(pipeline, Recalibrated) else pipeline
     preprocess = getattr(inner, "named_steps", {}).get("preprocess")
     known = known_categories(preprocess, bare)
-    return Schema(names, kinds, _example(golden, names, kinds), definition.data.id_columns, definition.data.time, known)
+    return Schema(
+        names, kinds, _example(golden, names, kinds), definition.data.id_columns, definition.data.time, known,
+        dict(definition.features.epoch_units),
+    )  # fmt: skip
 
 
 def _kind(name: str, golden: pd.DataFrame, definition: ModelDefinition) -> Kind:
@@ -224,12 +244,15 @@ def _kind(name: str, golden: pd.DataFrame, definition: ModelDefinition) -> Kind:
         "categorical": features.categorical,
         "text": features.text,
         "image": features.image,
+        "boolean": features.boolean,
     }
+    if pd.api.types.is_datetime64_any_dtype(golden[name].dtype):
+        return "datetime"
     numeric = pd.api.types.is_numeric_dtype(golden[name].dtype)
     for kind, columns in by_name.items():
         # What the version learned goes before what the definition has become.
-        if name in columns and (kind == "numeric") == numeric:
-            return kind
+        if name in columns and (kind in ("numeric", "boolean")) == numeric:
+            return "numeric" if kind == "boolean" and not golden[name].dropna().isin((0.0, 1.0)).all() else kind
     if numeric:
         return "numeric"
     return "image" if any(isinstance(cell, bytes) for cell in golden[name].head(20)) else "categorical"
@@ -237,7 +260,8 @@ def _kind(name: str, golden: pd.DataFrame, definition: ModelDefinition) -> Kind:
 
 def _example(golden: pd.DataFrame, names: tuple[str, ...], kinds: tuple[Kind, ...]) -> dict[str, Any]:
     """The golden row with the fewest gaps, as JSON has it."""
-    row = golden.iloc[int(golden[list(names)].isna().sum(axis=1).to_numpy().argmin())]
+    place = int(golden[list(names)].isna().sum(axis=1).to_numpy().argmin())
+    row = golden.iloc[place]
     example: dict[str, Any] = {}
     for name, kind in zip(names, kinds, strict=True):
         cell = row[name]
@@ -245,6 +269,10 @@ def _example(golden: pd.DataFrame, names: tuple[str, ...], kinds: tuple[Kind, ..
             example[name] = base64.b64encode(cell).decode() if isinstance(cell, bytes) and len(cell) < 4096 else None
         elif cell is None or cell != cell:
             example[name] = None
+        elif kind == "boolean":
+            example[name] = bool(cell)
+        elif kind == "datetime":
+            example[name] = moment_text(int(moments(golden[name].iloc[place : place + 1])[0][0]))
         else:
             example[name] = float(cell) if kind == "numeric" else str(cell)
     return example

@@ -231,6 +231,8 @@ class Api:
             document["versions"] = scored.versions
         if scored.control is not None:
             document["control"] = scored.control
+        if scored.bounds is not None:
+            document["lower"], document["upper"] = scored.bounds
         if request.warnings:
             document["warnings"] = request.warnings
         answer = Answer(encode_json(document), headers={"x-model-version": str(scored.version)})
@@ -262,6 +264,8 @@ class Api:
             "prediction": lambda: scores,
             "label": lambda: words() if many else (scores >= served.champion.threshold).astype(np.int64),
             "word": words,
+            "lower": lambda: _ends(scored, 0),
+            "upper": lambda: _ends(scored, 1),
             "id": lambda: scored.ids,
             "version": lambda: np.array(versions, dtype=np.int64),
             "control": lambda: np.array(scored.control or [False] * len(scores), dtype=np.bool_),
@@ -363,6 +367,11 @@ class Api:
     async def _openapi(self, call: Call) -> Answer:  # noqa: ARG002
         champions = {name: served.champion for name, served in self.service.host.served.items()}
         return json_answer(openapi(champions, self._tokens.needed))
+
+
+def _ends(scored: Scored, side: int) -> np.ndarray:
+    """The lower (0) or upper (1) ends of the intervals, NaN where the version has none."""
+    return np.full(len(scored.ids), np.nan) if scored.bounds is None else np.array(scored.bounds[side])
 
 
 def _refuse_output(output: str | None, champion: LoadedModel) -> None:

@@ -26,6 +26,22 @@ _CELLS: Mapping[Kind, dict[str, Any]] = {
     "categorical": _TEXT,
     "text": _TEXT,
     "image": {"type": ["string", "null"], "contentEncoding": "base64"},
+    "boolean": {
+        "anyOf": [
+            {"type": ["boolean", "null"]},
+            {"enum": [0, 1]},
+            {
+                "type": "string",
+                "pattern": r"^\s*([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[yY][eE][sS]|[nN][oO]|[01](\.0)?)?\s*$",
+            },
+        ],
+        "description": "A truth value: true, yes, t or 1, false, no, f or 0, in any case; or null for missing.",
+    },
+    "datetime": {
+        "type": ["string", "number", "null"],
+        "description": "A time in ISO 8601, such as 2026-01-31T06:00:00Z, UTC where it names no zone; a number only "
+        "where the definition says what it counts since 1970; or null for missing.",
+    },
 }
 _PROBLEM = {
     "type": "object",

@@ -139,6 +139,7 @@ def invocations(
                     "versions": {"type": "array", "items": {"type": "integer"}, "description": "With a canary."},
                     "ids": {"type": "array", "items": {"type": "string"}},
                     **_class_order(model),
+                    **_interval_ends(model),
                     "control": {"type": "array", "items": {"type": "boolean"}, "description": "Leave these untreated."},
                     "warnings": {"type": "array", "items": {"type": "object"}, "description": "Unknown categories."},
                 },
@@ -146,6 +147,15 @@ def invocations(
             _REFUSALS,
         ),
     }
+
+
+def _interval_ends(model: LoadedModel) -> dict[str, Any]:
+    coverage = model.definition.serving.interval
+    if coverage is None:
+        return {}
+    told = f"The {{}} ends of intervals that are to hold {coverage:.0%} of the truths, row for row."
+    ends = {"type": "array", "items": {"type": ["number", "null"]}}
+    return {name: {**ends, "description": told.format(name)} for name in ("lower", "upper")}
 
 
 def _class_order(model: LoadedModel) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def follow(
         patience: From its first check on, how long a complaint may wait for the truth: the label delay and a window.
         accepted: Names that people accepted for this champion.
         acceptances: Decisions that people accepted, under whatever champion.
-        owners: By column that stands for a part of a text or an image, the feature.
+        owners: By column that stands for a part of a text, an image or a moment, the feature.
         judge: What the truth that is known by now says; None where it is too little.
     """
     fired = {signal.name: signal for signal in signals if signal.fired and is_judgeable(signal.name)}

@@ -46,7 +46,7 @@ def follow_complaints(
         patience=inputs.label_delay + policy.window,
         accepted=history.accepted(inputs.versions),
         acceptances=history.acceptances,
-        owners={name: owned.feature for name, owned in inputs.reference.owners.items()},
+        owners=inputs.reference.features,
         judge=lambda complaint: _judge(complaint, inputs, policy, history, suspects, as_of),
     )
 
@@ -119,8 +119,8 @@ def _doubted_columns(complaint: Complaint, inputs: CheckInputs) -> list[str]:
     known = [column.name for column in inputs.reference.row_columns]
     if complaint.kind not in VALUE_KINDS and named in known:
         return [named]
-    owners = inputs.reference.owners
-    return [name for name in known if name in owners and owners[name].feature == complaint.column]
+    features = inputs.reference.features
+    return [name for name in known if features.get(name) == complaint.column]
 
 
 def _tried_columns(inputs: CheckInputs, doubted: Sequence[str]) -> list[str]:

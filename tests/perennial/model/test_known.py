@@ -94,3 +94,14 @@ def test_unknown_categories_are_told_with_the_nearest() -> None:
     many = frozenset(f"shop {number}" for number in range(1000))
     assert nearest("SHOP 7", many) == "shop 7"
     assert nearest("shop 7x", many) is None
+
+
+@pytest.mark.parametrize("words", [["0", "1"], ["False", "True"]])
+def test_a_model_that_learned_a_category_reads_it_as_a_truth_value_too(words: list[str]) -> None:
+    """The definition calls the column boolean by now, the champion is from before."""
+    pipeline = pipeline_of(words, OneHotEncoder(handle_unknown="ignore"))
+    features = feature_frame(pd.DataFrame({"c": ["yes", "no", None]}), Features(boolean=("c",)))
+    assert features["c"].dtype == np.float64
+    read = frame_as_known(features, known_categories(pipeline))
+    assert read["c"].tolist()[:2] == words[::-1]
+    assert pd.isna(read["c"].iloc[2])

@@ -41,6 +41,8 @@ def proposed(frame: pd.DataFrame, name: str = "churn", **said: Any) -> Proposal:
         (["1", "?", "red"], "categorical", "3 categories"),
         ([True, False, True], "boolean", "true or false"),
         (["True", "false", ""], "boolean", "true or false"),
+        (["yes", "no", None, "yes"], "boolean", "true or false, written as no, yes"),
+        (["yes", "maybe", "no"], "categorical", "3 categories"),
         (["2026-01-31", "2026-02-01T10:00:00Z"], "datetime", "holds times"),
         (["2013", "2014"], "numeric", "whole numbers"),
         (["31/01/2026", "01/02/2026"], "none",
@@ -88,12 +90,14 @@ def test_an_ordinary_table(tmp_path: Path) -> None:
     assert (definition.data.id, definition.data.target) == ("customer_id", "churned")
     assert definition.data.time == "signed_up"
     assert definition.features.numeric == ()
-    assert definition.features.categorical == ("plan", "active")
+    assert definition.features.categorical == ("plan",)
+    assert definition.features.boolean == ("active",)
+    assert definition.features.datetime == ("last_seen",)
     left = found.comments["features",]
     assert "refunded (it tells churned by itself: is it known only afterwards?)" in left
     assert "usage (it tells churned by itself" in left
     assert "country (is 'NL' in every row)" in left
-    assert "last_seen (a time; make a number of it, such as the hour)" in left
+    assert any(text.startswith("last_seen lies after signed_up in 2,000 rows") for text in found.doubts)
     assert any("the time is signed_up" in text for text in found.doubts)
     assert found.frame is None
     path = tmp_path / "churned.yaml"
@@ -106,7 +110,7 @@ def test_what_is_said_wins() -> None:
     found = proposed(events(), time="signed_up", target="usage", without=("churned", "refunded"), id=("customer_id",))
     definition = found.definition
     assert (definition.task, definition.data.time, definition.data.target) == ("regression", "signed_up", "usage")
-    assert definition.features.columns == ("plan", "active")
+    assert definition.features.columns == ("plan", "active", "last_seen")
     assert "NOT TOLD" in found.comments["data", "label_delay"]
     with pytest.raises(DataError, match="there is no column 'nothing' for the target; there are customer_id"):
         proposed(events(), target="nothing")

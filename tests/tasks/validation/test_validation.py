@@ -27,6 +27,7 @@ from tasks.rows.normal_form import normalise
 from tasks.validation import masks
 from tasks.validation.judging import validate
 from tasks.validation.report import ValidationReport, render_html, render_markdown
+from tasks.validation.spelling import in_normal_form
 from tasks.validation.suites import Expectation, Suite, check_columns, find_suite, load_suite
 
 NOT_NULL = "expect_column_values_to_not_be_null"
@@ -807,12 +808,12 @@ def test_bike_suite_on_real_weeks() -> None:
     definition = load_definition(PROJECT_ROOT / "deployments" / "bikes.yaml")
     batch = named(normalise(pd.read_parquet(path), definition), definition)
     known = {definition.data.id, definition.data.time, *definition.features.columns}
-    suite = load_suite(PROJECT_ROOT / "expectations" / "bikes.json", columns=known)
+    suite = in_normal_form(load_suite(PROJECT_ROOT / "expectations" / "bikes.json", columns=known), definition)
     assert not validate(batch, suite).refused
     for start in range(0, len(batch) - 168, 2000):
         report = validate(batch.iloc[start : start + 168], suite)
         assert not report.refused, report.reasons
     week = batch.head(168)
-    holiday = pd.Series(["1"] * len(week), dtype="str")
+    holiday = pd.Series(["True"] * len(week), dtype="str")
     assert validate(week.assign(hum=week["hum"] * 100), suite).refused
     assert validate(week.assign(holiday=holiday, workingday=holiday), suite).refused

@@ -180,3 +180,35 @@ def test_clean_cells_are_those_of_the_feature_frame(numbers: list[Any], codes: l
     schema.clean(rows)
 
     pd.testing.assert_frame_equal(schema.frame(rows), wanted)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_truth_values_and_moments_have_a_fast_path_too(estimator: str) -> None:
+    raw = definition_of(estimator=estimator)
+    raw["features"] |= {"boolean": ["member", "never"], "datetime": ["seen", "gone"], "timezone": "Europe/Rome"}
+    definition = ModelDefinition.model_validate(raw)
+    frame = rows_of(400)
+    generator = np.random.default_rng(1)
+    hours = pd.to_timedelta(generator.integers(-(10**6), 10**6, len(frame)), unit="h")
+    frame["member"] = np.where(frame["a"] > 0.1, "yes", "no")
+    frame["never"] = pd.Series(pd.NA, frame.index, dtype="str")
+    frame["seen"] = (frame["at"] + hours).where(generator.random(len(frame)) > 0.2)
+    frame["gone"] = pd.Series(pd.NaT, frame.index, dtype="datetime64[us, UTC]")
+    pipeline = fit(definition, frame, PARAMETERS[estimator], 0).pipeline
+    columns = definition.features.columns
+    kinds = KINDS | {"member": "boolean", "never": "boolean", "seen": "datetime", "gone": "datetime"}
+    bare = Schema(columns, tuple(kinds[name] for name in columns), {}, ("row",), "at")  # type: ignore[arg-type]
+    known = known_categories(pipeline.named_steps["preprocess"], bare)
+    schema = Schema(bare.columns, bare.kinds, {}, ("row",), "at", known)
+    rows = feature_frame(frame.tail(60), definition.features)
+    probes = golden_rows(rows, schema)
+
+    scorer = Scorer(pipeline, schema, definition.task, probes, fast_rows=KNOWN)
+
+    assert scorer.proof.kind != "none", scorer.proof
+    wanted = pipeline_scores(pipeline, rows, definition.task)
+    assert np.abs(scorer.fast(probes) - wanted).max() <= PROOF_TOLERANCE
+    assert np.abs(scorer.fast(schema.by_column(probes)) - wanted).max() <= PROOF_TOLERANCE
+    pd.testing.assert_frame_equal(schema.frame(schema.by_column(probes)), rows)
+    unmoved = [[*row[:-2], None, None] for row in probes]
+    assert np.ptp(scorer.fast(probes) - scorer.fast(unmoved)) > 0  # the moments are read
