@@ -107,12 +107,16 @@ def drift_signals(
     history: History,
     counts: Counts | None,
     complaints: Sequence[Complaint],
-) -> tuple[Signal, ...]:
-    """Of all columns together, then each column's; what a complaint refuses is told, and asks for no training."""
+) -> tuple[tuple[Signal, ...], dict[str, float]]:
+    """Of all columns together, then each column's; what a complaint refuses is told, and asks for no training.
+
+    Returns:
+        The signals, and every column's movement in times of its limit, the furthest first; none without limits.
+    """
     reference = inputs.reference
     if counts is None or rows < policy.minimum_rows:
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
-        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),)
+        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), {}
     importance = dict(reference.importance)
     answered = [each.name for each in reference.profile.columns if is_prediction(each.name)]
     if answered and counts[-1].sum():
@@ -144,7 +148,8 @@ def drift_signals(
         persistent = persists(history, inputs.versions, "drift", sound > 1, sound > policy.extreme, policy)
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
-    return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS]))
+    told = {item.name: round(item.ratio, 4) for item in moved if not np.isnan(item.ratio)}
+    return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS])), told
 
 
 def _undoubted(moved: Sequence[ColumnDrift], complaints: Sequence[Complaint]) -> list[ColumnDrift]:
