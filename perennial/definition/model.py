@@ -133,7 +133,9 @@ class ModelDefinition(Section):
         That is where it is computed, how long things are kept, what people look at (what they say is data), and what
         they are told.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention", "review", "card", "alerts", "watch", "segments"})
+        said = self.model_dump(
+            mode="json", exclude={"runner", "retention", "review", "card", "alerts", "watch", "segments"}
+        )
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -30,10 +30,12 @@ class Alerts(Section):
 
 
 class Segments(Section):
-    """Where the model is weak: segments of its columns are searched at each check and at the gate. It blocks nothing."""
+    """Where the model is weak: segments of its columns are searched by each check and the gate. It blocks nothing."""
 
     columns: Literal[1, 2] = Field(2, description="Segments of single columns, or of pairs of them too.")
-    among: tuple[str, ...] = Field((), description="Features that are looked at; all numbers and categories by default.")
+    among: tuple[str, ...] = Field(
+        (), description="Features that are looked at; all numbers and categories by default."
+    )
     minimum_rows: int = Field(200, ge=30, description="Smaller segments are not looked at.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of all that is found, together: Holm's correction.")
 

@@ -103,7 +103,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
     ),
     # What each column of each check's window looked like: a row a column. `unseen` values lie outside the training's
     # range, or it does not have them; `quantiles` are those at 5, 25, 50, 75 and 95 %; `top` has the most frequent
-    # values as JSON; `sketch` and `hashes` are what windows are merged by (tasks.measures.statistics).
+    # values as JSON; `points` and `hashes` are what windows are merged by (tasks.measures.statistics).
     "column_statistics": pa.schema(
         [
             ("decision_id", pa.string()),
@@ -123,7 +123,7 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("quantiles", pa.list_(pa.float64())),
             ("distinct", pa.int64()),
             ("top", pa.string()),
-            ("sketch", pa.binary()),
+            ("points", pa.list_(pa.float64())),
             ("hashes", pa.binary()),
         ]
     ),

@@ -171,9 +171,7 @@ def far_limits(column: Column) -> tuple[float, float] | None:
     return (low - reach, high + reach) if reach else None
 
 
-def _column_facts(
-    column: Column, series: pd.Series[Any], codes: Counts, step: int, described: bool
-) -> ColumnFacts:
+def _column_facts(column: Column, series: pd.Series[Any], codes: Counts, step: int, described: bool) -> ColumnFacts:
     counts = np.bincount(codes, minlength=column.bins + 1)
     present = codes < column.bins
     first = series.iloc[int(present.argmax())] if present.any() else None

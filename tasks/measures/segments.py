@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Levels:
         name, cuts = self.column, self.cuts
         if not cuts:
             return (*(f"{name} = {value}"[:120] for value in self.values), f"{name} is missing")
-        inner = (f"{low:.4g} < {name} ≤ {high:.4g}" for low, high in zip(cuts[:-1], cuts[1:], strict=True))
+        inner = (f"{low:.4g} < {name} ≤ {high:.4g}" for low, high in pairwise(cuts))
         return (f"{name} ≤ {cuts[0]:.4g}", *inner, f"{name} > {cuts[-1]:.4g}", f"{name} is missing")
 
     def codes(self, series: pd.Series[Any]) -> Codes:
@@ -175,9 +175,7 @@ def _chances(own: Floats, other: Floats) -> Floats:
     """The one-sided chances that means differ so if rows are independent, of sums of shape (3, …)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = [part[1] / part[0] for part in (own, other)]
-        errors = [
-            (part[2] / part[0] - mean**2) / (part[0] - 1) for part, mean in zip((own, other), means, strict=True)
-        ]
+        errors = [(part[2] / part[0] - mean**2) / (part[0] - 1) for part, mean in zip((own, other), means, strict=True)]
         z = (means[0] - means[1]) / np.sqrt(np.maximum(errors[0] + errors[1], 1e-300))
     return np.asarray(np.where(np.isfinite(z), stats.norm.sf(z), 1.0), dtype=np.float64)
 

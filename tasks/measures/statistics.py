@@ -1,9 +1,10 @@
 """One column over one stretch of time in numbers that can be merged: part by part, or window after window.
 
 Counts and moments are exact (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm", 1979). Quantiles of
-merged parts come from a KLL sketch of Apache DataSketches, whose ranks are within about 2 %; numbers of distinct values
-are exact up to `HASHES`, beyond that estimated from the least hashes (Bar-Yossef and others, "Counting distinct
-elements", 2002), within about 9 %. Nothing is compared and nothing judged here.
+merged parts come from `POINTS` order statistics of each, weighted by its rows: the distribution of the whole is the
+mixture of the parts', so that ranks are off by no more than in the worst part, within about 3 %. Numbers of different
+values are exact up to `HASHES`, beyond that estimated from the least hashes (Bar-Yossef and others, "Counting distinct
+elements in a data stream", 2002), within about 9 % as a standard error. Nothing is compared and nothing judged here.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from pandas.util import hash_array
 from tasks.measures.profiles import Column, Counts, Floats
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SKETCH_SIZE = 128
+POINTS = 65
 HASHES = 128
 TOP_VALUES = 10
 MOST_VALUES = 1_000
+_SAMPLE = 2_048
+_MOST_POINTS = 64 * POINTS
 _Hashes = NDArray[np.uint64]
 _HASHED = 2.0**64
 
@@ -42,7 +45,7 @@ class ColumnStatistics:
         unseen: Values outside the reference's range (numeric), or that it does not have (categorical).
         finite, mean, squares, low, high: Of finite numbers: how many, mean, sum of squared deviations from it, least
             and greatest; 0 and NaN without any.
-        sketch: Of finite numbers, a serialised KLL sketch; empty without any.
+        points, weights: Of finite numbers, values that stand for so many of them each, ascending; empty without any.
         hashes: The least `HASHES` different 64-bit hashes of the values, ascending.
         values: Categorical: how often each of the `MOST_VALUES` most frequent values came.
     """
@@ -56,7 +59,8 @@ class ColumnStatistics:
     squares: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
-    sketch: bytes = b""
+    points: Floats = field(default_factory=lambda: np.empty(0))
+    weights: Floats = field(default_factory=lambda: np.empty(0))
     hashes: _Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     values: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,7 +83,7 @@ class ColumnStatistics:
 
     def quantiles(self) -> tuple[float, ...]:
         """At `QUANTILES`; empty without numbers."""
-        return tuple(float(value) for value in _read(self.sketch).get_quantiles(list(QUANTILES))) if self.sketch else ()
+        return tuple(_at(self.points, self.weights, np.array(QUANTILES)).tolist()) if len(self.points) else ()
 
     def plus(self, other: ColumnStatistics) -> ColumnStatistics:
         """Both together."""
@@ -91,6 +95,7 @@ class ColumnStatistics:
             apart = other.mean - self.mean
             mean = self.mean + apart * other.finite / finite
             squares = self.squares + other.squares + apart**2 * self.finite * other.finite / finite
+        points, weights = _together(self, other)
         return ColumnStatistics(
             kind=self.kind,
             rows=self.rows + other.rows,
@@ -101,7 +106,8 @@ class ColumnStatistics:
             squares=squares,
             low=float(np.fmin(self.low, other.low)),
             high=float(np.fmax(self.high, other.high)),
-            sketch=_merged(self.sketch, other.sketch),
+            points=points,
+            weights=weights,
             hashes=_least(np.concatenate([self.hashes, other.hashes])),
             values=_added(self.values, other.values),
         )
@@ -118,6 +124,7 @@ def of_numbers(finite: Floats, *, rows: int, missing: int, unseen: int) -> Colum
         return ColumnStatistics("numeric", rows, missing, unseen)
     mean = float(finite.mean())
     apart = finite - mean
+    points = _order_statistics(finite)
     return ColumnStatistics(
         kind="numeric",
         rows=rows,
@@ -128,7 +135,8 @@ def of_numbers(finite: Floats, *, rows: int, missing: int, unseen: int) -> Colum
         squares=float(apart @ apart),
         low=float(finite.min()),
         high=float(finite.max()),
-        sketch=_sketch(finite),
+        points=points,
+        weights=np.full(len(points), len(finite) / len(points)),
         hashes=_least(hash_array(finite)),
     )
 
@@ -183,7 +191,7 @@ def to_row(found: ColumnStatistics, quantiles: Sequence[float] = ()) -> dict[str
     """As a row of the table `column_statistics` has it; missing numbers as None.
 
     Args:
-        quantiles: Exact ones, where they are known; the sketch's by default.
+        quantiles: Exact ones, where they are known; by default as the points have them.
     """
     numbers = {name: getattr(found, name) for name in ("mean", "deviation", "low", "high")}
     return {
@@ -196,7 +204,7 @@ def to_row(found: ColumnStatistics, quantiles: Sequence[float] = ()) -> dict[str
         "quantiles": list(quantiles or found.quantiles()),
         "distinct": found.distinct,
         "top": json.dumps(found.top, ensure_ascii=False),
-        "sketch": found.sketch,
+        "points": _evened(found.points, found.weights, POINTS)[0].tolist(),
         "hashes": found.hashes.astype("<u8").tobytes(),
     }
 
@@ -204,6 +212,7 @@ def to_row(found: ColumnStatistics, quantiles: Sequence[float] = ()) -> dict[str
 def from_row(row: Mapping[str, Any]) -> ColumnStatistics:
     """The inverse of `to_row`, as far as a row keeps it: of a category's values the most frequent ones."""
     finite, deviation = int(row["finite"]), _number(row["deviation"])
+    points = np.asarray([] if row["points"] is None else row["points"], dtype=np.float64)
     return ColumnStatistics(
         kind=row["kind"],
         rows=int(row["rows"]),
@@ -214,7 +223,8 @@ def from_row(row: Mapping[str, Any]) -> ColumnStatistics:
         squares=deviation**2 * (finite - 1) if finite > 1 else 0.0 if finite else float("nan"),
         low=_number(row["low"]),
         high=_number(row["high"]),
-        sketch=bytes(row["sketch"] or b""),
+        points=points,
+        weights=np.full(len(points), finite / max(1, len(points))),
         hashes=np.frombuffer(row["hashes"] or b"", dtype="<u8").astype(np.uint64),
         values=json.loads(row["top"] or "{}"),
     )
@@ -231,26 +241,40 @@ def _added(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
     return total
 
 
-def _sketch(values: Floats) -> bytes:
-    from datasketches import kll_doubles_sketch
-
-    made = kll_doubles_sketch(SKETCH_SIZE)
-    made.update(np.ascontiguousarray(values))
-    return bytes(made.serialize())
-
-
-def _read(sketch: bytes) -> Any:
-    from datasketches import kll_doubles_sketch
-
-    return kll_doubles_sketch.deserialize(sketch)
+def _order_statistics(values: Floats) -> Floats:
+    """At most `POINTS` of them, evenly by rank, of an even sample: a part of a sort is what this costs."""
+    sample = values[:: max(1, -(-len(values) // _SAMPLE))]
+    if len(sample) <= POINTS:
+        return np.sort(sample)
+    ranks = ((np.arange(POINTS) + 0.5) / POINTS * len(sample)).astype(np.int64)
+    found: Floats = np.partition(sample, ranks)[ranks]
+    return found
 
 
-def _merged(left: bytes, right: bytes) -> bytes:
-    if not left or not right:
-        return left or right
-    both = _read(left)
-    both.merge(_read(right))
-    return bytes(both.serialize())
+def _together(left: ColumnStatistics, right: ColumnStatistics) -> tuple[Floats, Floats]:
+    points = np.concatenate([left.points, right.points])
+    weights = np.concatenate([left.weights, right.weights])
+    order = np.argsort(points, kind="stable")
+    return _thinned(points[order], weights[order], _MOST_POINTS)
+
+
+def _thinned(points: Floats, weights: Floats, most: int) -> tuple[Floats, Floats]:
+    """No more than so many; of more, that many of equal weight, evenly by rank."""
+    return (points, weights) if len(points) <= most else _evened(points, weights, most)
+
+
+def _evened(points: Floats, weights: Floats, most: int) -> tuple[Floats, Floats]:
+    """At most so many of equal weight, evenly by rank."""
+    if not len(points) or (len(points) <= most and bool((weights == weights[0]).all())):
+        return points, weights
+    kept = _at(points, weights, (np.arange(most) + 0.5) / most)
+    return kept, np.full(most, weights.sum() / most)
+
+
+def _at(points: Floats, weights: Floats, shares: Floats) -> Floats:
+    """The values at these shares of the weight, between points in a straight line."""
+    middles = np.cumsum(weights) - weights / 2
+    return np.asarray(np.interp(shares * weights.sum(), middles, points), dtype=np.float64)
 
 
 def _hash_texts(texts: Sequence[str]) -> _Hashes:

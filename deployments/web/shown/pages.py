@@ -15,6 +15,7 @@ from deployments.web.shown import pictures
 from deployments.web.shown.words import is_run
 from perennial.errors import NotFoundError, ServiceError
 from perennial.workspace import Workspace
+from tasks.check.told.sentences import sections
 
 SHOWN_CHECKS = 10
 SPARK_CHECKS = 26
@@ -122,6 +123,7 @@ class Pages:
             "glance": glance,
             "entry": entry,
             "sparks": sparks,
+            "told": list(sections(entry["evidence"])),
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
             "prefect": f"{self.neighbours.prefect.ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",

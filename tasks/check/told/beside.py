@@ -21,7 +21,9 @@ from tasks.measures import statistics
 from tasks.measures.statistics import ColumnStatistics
 
 
-def tell_beside(inputs: CheckInputs, policy: Monitoring, evidence: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
+def tell_beside(
+    inputs: CheckInputs, policy: Monitoring, evidence: Mapping[str, Any], as_of: datetime
+) -> dict[str, Any]:
     """What goes into the evidence beside what the verdict rests on; nothing where nobody asked.
 
     Args:
@@ -48,10 +50,8 @@ def window_statistics(inputs: CheckInputs) -> dict[str, ColumnStatistics]:
     if inputs.aside is None or not isinstance(window, WindowFacts):
         return {}
     found = {name: facts.statistics for name, facts in window.columns.items() if facts.statistics is not None}
-    answers = _answers(inputs)
-    for column in inputs.reference.profile.columns:
-        if is_prediction(column.name) and found:
-            found[column.name] = answers[column.name]
+    if found and any(is_prediction(column.name) for column in inputs.reference.profile.columns):
+        found |= _answers(inputs)
     return found
 
 
@@ -68,4 +68,3 @@ def _answers(inputs: CheckInputs) -> dict[str, ColumnStatistics]:
         missing = int(np.isnan(values).sum())
         made[name] = statistics.of_numbers(finite, rows=len(values), missing=missing, unseen=outside)
     return made
-

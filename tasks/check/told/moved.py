@@ -62,8 +62,7 @@ def _effects(reference: Reference, aside: Aside, names: list[str]) -> dict[str, 
     if not names:
         return {}
     changed = [
-        rows.assign(**{name: taken_back(rows[name], sample[name], numeric=name in reference.numeric)})
-        for name in names
+        rows.assign(**{name: taken_back(rows[name], sample[name], numeric=name in reference.numeric)}) for name in names
     ]
     answers = np.asarray(aside.answer(pd.concat([rows, *changed], ignore_index=True)), dtype=np.float64)
     parts = answers.reshape(len(names) + 1, len(rows), *answers.shape[1:])

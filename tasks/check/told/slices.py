@@ -119,9 +119,7 @@ def _levels(window: pd.DataFrame, sample: pd.DataFrame, columns: Sequence[str]) 
 
 
 def _loss(rows: pd.DataFrame, reference: Reference) -> MeanLoss:
-    return mean_loss(
-        row_losses(rows["truth"].to_numpy(dtype=np.float64), score_array(rows["score"]), reference.loss)
-    )
+    return mean_loss(row_losses(rows["truth"].to_numpy(dtype=np.float64), score_array(rows["score"]), reference.loss))
 
 
 def _fallen(found: Sequence[_Slice]) -> set[str]:
@@ -178,9 +176,7 @@ class _Drift:
         found = measure_drift(
             profile, self._null, self._counts(self._now[:, now]), dict(self._reference.importance), rate
         )
-        return [
-            {"column": item.name, "ratio": round(item.ratio, 4)} for item in found[:_MOST_MOVED] if item.ratio > 1
-        ]
+        return [{"column": item.name, "ratio": round(item.ratio, 4)} for item in found[:_MOST_MOVED] if item.ratio > 1]
 
     def _counts(self, codes: Counts) -> Counts:
         counts = np.zeros((len(self._columns), self._width), dtype=np.int64)
