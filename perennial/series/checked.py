@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,7 +36,7 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 def figures_of(
-    model: str, entry: Mapping[str, Any], columns: list[Mapping[str, Any]], now: datetime
+    model: str, entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], now: datetime
 ) -> Iterator[Figure]:
     """The figures of a decision; what could not be measured is left out.
 

@@ -53,11 +53,17 @@ def shown(kept: pd.DataFrame) -> pd.DataFrame:
         **pd.DataFrame(quantiles, columns=list(QUANTILES), index=kept.index, dtype="float64"),
         missing_share=kept["missing"] / kept["rows"],
         unseen_share=kept["unseen"] / (kept["rows"] - kept["missing"]),
-        top=[json.loads(text) if isinstance(text, str) else {} for text in kept["top"]],
+        top=kept["top"].astype(object).map(_counts),
     )
     whole = ("version", "rows", "missing", "distinct", "unseen")
     frame = frame.astype(dict.fromkeys(whole, "Int64"))
     return frame[list(SHOWN)].sort_values(["end", "column"], kind="stable", ignore_index=True)
+
+
+def _counts(text: object) -> dict[str, int]:
+    """The most frequent values as they are kept, as a mapping; empty where none are."""
+    found: dict[str, int] = json.loads(text) if isinstance(text, str) else {}
+    return found
 
 
 def _earlier(store: Store, model: str, column: str | None) -> pd.DataFrame:

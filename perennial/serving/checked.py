@@ -43,7 +43,7 @@ class Checked:
         self._reading: threading.Thread | None = None
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def exposition(self) -> bytes:
         """The figures in Prometheus' text format; waits a moment for the tables, then tells what was known before."""

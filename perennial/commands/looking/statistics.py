@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ def statistics(model: str, column: str | None, every: str | None, everything: bo
     print_table(names, [_row(row, column is None, everything) for row in records])
 
 
-def _row(row: dict[str, Any], by_column: bool, everything: bool) -> list[object]:
+def _row(row: Mapping[Any, Any], by_column: bool, everything: bool) -> list[object]:
     until = f"{row['end']:%Y-%m-%d %H:%M}"
     place = [row["column"], *([until] if everything else [])] if by_column else [until]
     numbers = [_number(row[name]) for name in ("mean", "deviation", "q05", "median", "q95")]

@@ -148,7 +148,7 @@ def drift_signals(
         persistent = persists(history, inputs.versions, "drift", sound > 1, sound > policy.extreme, policy)
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
-    told = {item.name: round(item.ratio, 4) for item in moved if not np.isnan(item.ratio)}
+    told = {item.name: round(item.ratio, 6) for item in moved if not np.isnan(item.ratio)}
     return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS])), told
 
 

@@ -130,5 +130,4 @@ def _categories_back(window: pd.Series[Any], training: pd.Series[Any], random: n
     made = now.copy()
     made[rows] = np.repeat(lacking, wanted[lacking] - counts[lacking])
     values = pd.Series(names).take(made - 1).set_axis(window.index)
-    back: pd.Series[Any] = values.where(made > 0).astype(window.dtype).rename(window.name)
-    return back
+    return pd.Series(values.where(made > 0).astype(window.dtype), name=window.name)

@@ -21,7 +21,13 @@ LEAST_ROWS = 30
 
 def look_for_segments(reference: Reference, aside: Aside, wanted: Segments, joined: pd.DataFrame) -> dict[str, Any]:
     """Segments of the mature rows whose loss is surely higher than elsewhere, cut as the training's columns are."""
-    nothing = {"looked_at": 0, "columns": wanted.columns, "metric": reference.loss, "found": [], "of": 0}
+    nothing: dict[str, Any] = {
+        "looked_at": 0,
+        "columns": wanted.columns,
+        "metric": reference.loss,
+        "found": [],
+        "of": 0,
+    }
     rows = with_features(joined, aside)
     if rows is None or aside.sample is None or len(rows) < 2 * wanted.minimum_rows:
         return nothing | {"rows": 0 if rows is None else len(rows)}
