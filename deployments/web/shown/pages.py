@@ -123,7 +123,7 @@ class Pages:
             "glance": glance,
             "entry": entry,
             "sparks": sparks,
-            "told": list(sections(entry["evidence"])),
+            "beside": list(sections(entry["evidence"])),
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
             "prefect": f"{self.neighbours.prefect.ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",

@@ -53,7 +53,7 @@ def sections(evidence: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _moved(item: Mapping[str, Any]) -> str:
-    told = f"{item['column']}, {item['ratio']:.2g}× its limit: "
+    told = f"{item['column']}, {item['ratio']:.2f}× its limit: "
     if item["change"] is None:
         return told + "what it does to the predictions was not measured"
     if item["change"] == 0:
@@ -78,7 +78,7 @@ def _slice(item: Mapping[str, Any], loss: str) -> str:
         if quality["fell"]:
             told += ": surely worse"
     if item["moved"]:
-        told += "; moved: " + ", ".join(f"{part['column']} {part['ratio']:.2g}× its limit" for part in item["moved"])
+        told += "; moved: " + ", ".join(f"{part['column']} {part['ratio']:.2f}× its limit" for part in item["moved"])
     return told
 
 

@@ -1,7 +1,7 @@
 """Declared slices of a check's window: how many rows, how good, what moved in each. No verdict.
 
 Drift within a slice is held against the training's rows of that slice, by the same distances and the same ordinary
-movement as the whole, with what chance alone gives so few rows; the false-alarm rate is shared among the slices.
+movement as the whole, widened as for so few rows; the false-alarm rate is shared among the slices.
 """
 
 from __future__ import annotations
@@ -174,9 +174,14 @@ class _Drift:
         counts = self._counts(self._before[:, before])[None]
         profile = Profile(self._columns, np.zeros(1, dtype=np.int64), counts, self._reference.window_seconds)
         found = measure_drift(
-            profile, self._null, self._counts(self._now[:, now]), dict(self._reference.importance), rate
+            profile, self._wider(float(now.mean())), self._counts(self._now[:, now]), dict(self._reference.importance), rate
         )
         return [{"column": item.name, "ratio": round(item.ratio, 4)} for item in found[:_MOST_MOVED] if item.ratio > 1]
+
+    def _wider(self, share: float) -> Null:
+        """What is ordinary for so small a share of the rows: distances of means of n rows shrink as the root of n."""
+        null, root = self._null, share**-0.25  # of the distances' roots
+        return Null(null.mean * root, null.deviation * root, null.missing_deviation * root**2, null.runs)
 
     def _counts(self, codes: Counts) -> Counts:
         counts = np.zeros((len(self._columns), self._width), dtype=np.int64)
