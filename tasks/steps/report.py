@@ -199,7 +199,7 @@ _LEAD = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <main class="perennial">
 <h1>{{ decision.model }} version {{ decision.champion_version }}: {{ decision.verdict }}</h1>
 <p class="small">Window {{ window }}, {{ "{:,}".format(decision.evidence.rows) }} rows; decision {{ decision.decision_id }}.</p>
-<p>{{ summary | join(" ") }} {{ decision.next_step }}</p>
+<p>{{ summary | join(" ") }}{% if decision.verdict != "hold" %} {{ decision.next_step }}{% endif %}</p>
 <h2>{{ "What moved, by what it does to the predictions" if columns and columns[0].moved else "No column moved further than it ordinarily does" if limits else "Drift has no limit here: too little training data, or too few rows" }}</h2>
 <table><thead><tr><th>column</th><th class="n">movement, × its limit</th><th class="n">predictions change by</th><th class="n">on average</th><th class="n">missing</th><th class="n">in training</th></tr></thead><tbody>
 {% for row in columns %}
@@ -208,7 +208,7 @@ _LEAD = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 </tbody></table>
 <h2>Quality</h2>
 {% if quality %}
-<table><thead><tr><th>metric</th><th class="n">newest mature window</th><th class="n">at promotion</th></tr></thead><tbody>
+<table><thead><tr><th>metric</th><th class="n">newest mature window, as answered</th><th class="n">at promotion, of a sample</th></tr></thead><tbody>
 {% for name, before, now in quality %}<tr><td>{{ name }}</td><td class="n">{{ "%.4g" % now }}</td><td class="n">{{ "–" if before is none else "%.4g" % before }}</td></tr>
 {% endfor %}</tbody></table>
 {% if loss.mean is defined and loss.mean is not none %}<p>The check judged by {{ loss.name }}: {{ "%.4g" % loss.mean }}{% if loss.interval[0] is not none %} [{{ "%.4g" % loss.interval[0] }}, {{ "%.4g" % loss.interval[1] }}]{% endif %} on {{ "{:,}".format(loss.rows) }} rows{% if loss.at_promotion is not none %}, {{ "%.4g" % loss.at_promotion }} at promotion{% endif %}.</p>{% endif %}
