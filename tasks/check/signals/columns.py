@@ -122,9 +122,12 @@ def drift_signals(
     if answered and counts[-1].sum():
         # All together weigh as one: of many classes none is told apart from features by their number.
         importance |= dict.fromkeys(answered, max(importance.values(), default=1.0) / len(answered))
+    measured = measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+    # Of most training rows no answer is kept: what is missing there is no custom, and answers are checked by health.
+    moved = [replace(item, missing=0.0) if is_prediction(item.name) else item for item in measured]
     moved = [
         item
-        for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+        for item in sorted(moved, key=lambda item: -np.nan_to_num(item.ratio, nan=-1.0))
         if not is_prediction(item.name) or counts[_position(reference, item.name)].sum()
     ]
     ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]

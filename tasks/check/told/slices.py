@@ -174,7 +174,11 @@ class _Drift:
         counts = self._counts(self._before[:, before])[None]
         profile = Profile(self._columns, np.zeros(1, dtype=np.int64), counts, self._reference.window_seconds)
         found = measure_drift(
-            profile, self._wider(float(now.mean())), self._counts(self._now[:, now]), dict(self._reference.importance), rate
+            profile,
+            self._wider(float(now.mean())),
+            self._counts(self._now[:, now]),
+            dict(self._reference.importance),
+            rate,
         )
         return [{"column": item.name, "ratio": round(item.ratio, 4)} for item in found[:_MOST_MOVED] if item.ratio > 1]
 
