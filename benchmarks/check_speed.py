@@ -1,15 +1,19 @@
 """What a check costs in CPU seconds: whole, and its drift part beside Evidently's default preset.
 
-    python benchmarks/check_speed.py [--rows 6000 1000000] [--evidently-rows 100000] [--stream-rows 0] [--json FILE]
+    python benchmarks/check_speed.py [--rows 6000 1000000] [--evidently-rows 100000] [--stream-rows 0]
+        [--described-rows 1000] [--json FILE]
 
 Frames have 20 columns (15 numbers, 5 categories) with some values missing. The preset's time grows with the rows, so
 by default it is measured at 100,000 rows, and at the full size with `--evidently-rows 1000000`. `--stream-rows
-10000000` profiles that many rows in pieces and reports the process's peak memory.
+10000000` profiles that many rows in pieces and reports the process's peak memory. `--described-rows` gives a window
+of that many rows ten columns of texts (scikit-learn's descriptions, about 220 characters) and two of photographs (JPEG
+of 256 × 256 pixels), and measures its check beside the same without them, and each text and image by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import resource
 import time
@@ -21,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from perennial.definition import Monitoring
 from perennial.state.tables import ROW_ID
@@ -33,12 +38,15 @@ from tasks.check.health import Freshness
 from tasks.check.history import read_history
 from tasks.check.inputs import Aside
 from tasks.check.reference import Reference, build_reference
+from tasks.measures.described.columns import describe
 from tasks.measures.profiles import Profile, microseconds, profile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
 NUMERIC = tuple(f"number_{i}" for i in range(15))
 CATEGORICAL = tuple(f"category_{i}" for i in range(5))
+TEXT = tuple(f"text_{i}" for i in range(10))
+IMAGE = ("photo", "drawing")
 REFERENCE_ROWS = 80_000
 PIECE_ROWS = 500_000
 
@@ -153,6 +161,48 @@ def measure_stream(reference: Reference, rows: int) -> dict[str, float]:
     return {"rows": rows, "cpu_seconds": spent, "peak_megabytes": peak}
 
 
+def describable(rows: int, seed: int) -> pd.DataFrame:
+    """Ten columns of texts and two of photographs, drawn from a few hundred of each."""
+    from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_sample_images, load_wine
+
+    rng = np.random.default_rng(seed)
+    told = " ".join(loader().DESCR for loader in (load_breast_cancer, load_diabetes, load_digits, load_wine)).split()
+    texts = np.array([" ".join(told[at : at + 34]) for at in range(0, len(told) - 34, 7)], dtype=object)
+    files = np.empty(100, dtype=object)
+    for number in range(len(files)):
+        whole = load_sample_images().images[number % 2]
+        top, left = (int(rng.integers(0, length - 256)) for length in whole.shape[:2])
+        made = io.BytesIO()
+        Image.fromarray(whole[top : top + 256, left : left + 256]).save(made, "JPEG", quality=85)
+        files[number] = made.getvalue()
+    columns: dict[str, Any] = {name: pd.Series(rng.choice(texts, rows), dtype="str") for name in TEXT}
+    return pd.DataFrame(columns | {name: pd.Series(rng.choice(files, rows), dtype=object) for name in IMAGE})
+
+
+def measure_described(rows: int) -> dict[str, float]:
+    """CPU seconds of a check with and without texts and images, and of one of each."""
+    training = make_frame(3 * rows, START, 13 * WEEK, 0)
+    rich = pd.concat([training, describable(len(training), 0)], axis=1)
+    as_of, policy = START + 14 * WEEK, Monitoring(window=WEEK)
+    common: dict[str, Any] = {
+        "time": "time", "task": "classification", "loss": "log_loss", "window_seconds": WEEK.total_seconds(),
+        "numeric": NUMERIC, "categorical": CATEGORICAL, "holdout_loss": 0.6, "holdout_error": 0.01,
+    }  # fmt: skip
+    with_them = build_reference(rich, **common, text=TEXT, image=IMAGE)
+    found = {}
+    for name, reference in (("plain", build_reference(training, **common)), ("described", with_them)):
+        inputs = make_inputs(reference, rows, as_of)
+        if name == "described":
+            inputs = replace(inputs, window=pd.concat([inputs.window, describable(rows, 1)], axis=1))
+        check(inputs, policy, as_of=as_of)
+        found[name] = cpu(lambda given=inputs: check(given, policy, as_of=as_of))
+    sample = describable(rows, 2)
+    texts, images = ([item for item in with_them.watched if item.kind == kind] for kind in ("text", "image"))
+    found["text"] = cpu(lambda: describe(sample, texts)) / (rows * len(texts))
+    found["image"] = cpu(lambda: describe(sample, images)) / (rows * len(images))
+    return found
+
+
 def main() -> None:
     arguments = _arguments()
     warnings.simplefilter("ignore")
@@ -178,6 +228,13 @@ def main() -> None:
         for rows, row in checks.items():
             seconds = f"{row['check_cpu_seconds']:.3f} s CPU, drift {row['drift_cpu_seconds']:.3f} s"
             print(f"check of {rows} rows of a model that answers a {task}: {seconds}")
+    if arguments.described_rows:
+        told = result["described"] = measure_described(arguments.described_rows)
+        print(
+            f"check of {arguments.described_rows} rows with {len(TEXT)} texts and {len(IMAGE)} images: "
+            f"{told['described']:.3f} s CPU, without them {told['plain']:.3f} s; "
+            f"{told['text'] * 1e6:.0f} µs a text, {told['image'] * 1e3:.2f} ms an image"
+        )
     if arguments.stream_rows:
         result["stream"] = measure_stream(reference, arguments.stream_rows)
         print(f"streamed: {result['stream']}")
@@ -202,6 +259,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="*", default=[6_000, 1_000_000])
     parser.add_argument("--evidently-rows", type=int, default=100_000, help="0 leaves Evidently out")
     parser.add_argument("--stream-rows", type=int, default=0)
+    parser.add_argument("--described-rows", type=int, default=1_000, help="0 leaves texts and images out")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -66,6 +66,8 @@ def measure(folder: Path, options: Any) -> dict[str, Any]:
     workspace = open_workspace()
     definition = workspace.definition("flights")
     history.make_history(workspace, definition, history.FIRST_WEEKS)
+    if not workspace.registry.history("flights"):
+        raise SystemExit(f"--share {options.share} leaves too few rows for a first champion: name less")
     year = read_source(definition, history.START, history.START + timedelta(days=364))
     found: dict[str, dict[str, float]] = {}
     for week in range(history.FIRST_WEEKS + 1, options.weeks + 1):

@@ -33,6 +33,8 @@ from tasks.check.text import render_markdown
 from tasks.gate.probation import ProbationReport
 from tasks.steps.monitor import open_decisions, record_decision, run_check
 from tasks.steps.report import write_report
+from tasks.steps.shown.examples import lines, write_examples
+from tasks.steps.shown.examples import render_markdown as examples_markdown
 from tasks.steps.shown.figures import record_figures
 from tasks.steps.trial.probation import check_newcomer, end_probation
 from tasks.steps.trial.realise import record_gains
@@ -65,7 +67,9 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
     decision = step("check", run_check)(workspace, definition, as_of=at)
     before = workspace.ledger(model).newest(as_of=at - timedelta(microseconds=1))
     step("record", record_decision)(workspace, decision)
-    text = render_markdown(decision) + page_of(workspace, f"/models/{model}/decisions/{decision.decision_id}")
+    examples = step("examples", write_examples)(workspace, definition, decision)
+    told = render_markdown(decision) + examples_markdown(examples)
+    text = told + page_of(workspace, f"/models/{model}/decisions/{decision.decision_id}")
     publish_markdown("check", model, text, f"{decision.verdict}: {decision.reasons[0]}"[:250])
     title_run(f"monitor {model} {at:%Y-%m-%d} → {decision.verdict}", decision.verdict)
     if trigger:
@@ -80,8 +84,10 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
         where = page_of(workspace, f"/models/{model}/reports/{Path(path).name}")
         told = f"# {model}: the report of the check\n\nWhat moved, quality, distributions: {path}{where}"
         publish_markdown("report", model, told, f"Report of {decision.verdict}, {at:%Y-%m-%d %H:%M}")
-    return decision.to_dict() | {"report": path, "probation": newcomer.to_dict() if newcomer else None,
-                                  "waiting": settled.to_dict() if settled else None}  # fmt: skip
+    return decision.to_dict() | {
+        "report": path, "examples": lines(examples), "probation": newcomer.to_dict() if newcomer else None,
+        "waiting": settled.to_dict() if settled else None,
+    }  # fmt: skip
 
 
 def _settle(workspace: Workspace, definition: ModelDefinition, at: datetime) -> ProbationReport | None:

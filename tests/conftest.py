@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import one_thread  # noqa: F401 - before all that imports NumPy
 import pytest
 import services
 import small_model

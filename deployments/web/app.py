@@ -140,6 +140,13 @@ class Web:
         content, kind = reviewing.image(self.workspace, _name(request), column, row)
         return Response(content, media_type=kind)
 
+    def example(self, request: Request) -> Response:
+        self._person(request, "view")
+        asked = request.path_params
+        entry = self.workspace.ledger(_name(request)).entry(asked["decision"])
+        made = reading.example_picture(self.workspace, entry, asked["number"], asked["when"], asked["place"])
+        return Response(made, media_type="image/jpeg")
+
     def report(self, request: Request) -> Response:
         self._person(request, "view")
         path = reading.report_file(self.workspace, _name(request), request.path_params["name"])
@@ -386,6 +393,7 @@ def make_app(
         Route(f"{base}/checks", web.checks),
         Route(f"{base}/columns/{{column:path}}", web.column),
         Route(f"{base}/decisions/{{decision}}", web.decision),
+        Route(f"{base}/decisions/{{decision}}/examples/{{number:int}}/{{when}}/{{place:int}}", web.example),
         Route(f"{base}/versions", web.versions),
         Route(f"{base}/versions/{{number:int}}", web.version),
         Route(f"{base}/versions/{{number:int}}/against", web.compare, methods=["POST"]),

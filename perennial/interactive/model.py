@@ -127,7 +127,8 @@ class Model:
                 from flows.monitor import monitor
 
                 found = monitor(self.name, as_of=as_of)
-        return Told(f"{self.name}: {found['verdict']}", found, render_text(Decision.from_dict(found)))
+        told = render_text(Decision.from_dict(found), found.get("examples", ()))
+        return Told(f"{self.name}: {found['verdict']}", found, told)
 
     def retrain(
         self, *, as_of: datetime | None = None, decision_id: str | None = None, force: bool = False,

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.model.truth import Classes
 from perennial.state.store import Store
@@ -27,6 +26,7 @@ from tasks.check.complaints.complaint import Complaint
 from tasks.check.complaints.masks import sound_rows
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.intake.quarantine import RELEASES
+from tasks.measures.described.images import stored_features
 from tasks.measures.profiles import microseconds
 from tasks.rows.classes import known_coding, require_settled
 from tasks.rows.frames import window_rows
@@ -73,7 +73,7 @@ class Past:
     @cached_property
     def features(self) -> pd.DataFrame:
         """What a pipeline reads, one row each."""
-        return feature_frame(self.frame, self.definition.features)
+        return stored_features(self.frame, self.definition.features)
 
     @cached_property
     def truth(self) -> Floats:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from perennial.definition import Monitoring, duration_text
 from perennial.errors import DataError
-from tasks.check.complaints.complaint import read_complaints
+from tasks.check.complaints.complaint import GONE, read_complaints
 from tasks.check.evidence import gather
 from tasks.check.history import BUDGET_PERIOD, History, read_history
 from tasks.check.inputs import CheckInputs, with_facts
@@ -251,7 +251,7 @@ def is_news(decision: Decision, before: Mapping[str, Any] | None) -> bool:
     told = set() if before is None or before["verdict"] != "repair" else _blocking(before["signals"])
     raw = decision.to_dict()
     opened = (item for item in read_complaints([raw]) if item.decision_id == decision.decision_id)
-    gone = {item.name for item in opened if item.kind == "missing"}
+    gone = {item.name for item in opened if item.kind in GONE}
     return bool((_blocking(raw["signals"]) | gone) - told)
 
 

@@ -40,7 +40,7 @@ def gather(
     seen = look(inputs, window, policy, history, as_of, decision_id)
     data, summary, counts = seen.signals, seen.summary, seen.counts
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
-    drift, ratios = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints)
+    drift, moved, ratios = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints, summary)
     since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = map_test(inputs, policy, joined, past)
@@ -80,5 +80,6 @@ def gather(
         "trained_rows": inputs.reference.trained_rows,
         "trained_until": inputs.reference.trained_until.isoformat(),
         **({} if reviews is None else {"review": reviews}),
+        **({"moved": [item.to_dict() for item in moved]} if moved else {}),
     }
     return signals, evidence

@@ -24,6 +24,7 @@ from tasks.check.reference import Reference, RunSummary
 from tasks.check.signal import Signal, finite
 from tasks.check.window import FAR_SIZES, ColumnFacts, WindowFacts
 from tasks.measures.calendar import is_of_calendar
+from tasks.measures.described.columns import REPEATED, Owned
 from tasks.measures.profiles import Column
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,11 @@ LEAST_ROWS = 30
 LEAST_GAPS = 2
 CLOCK_HOURS = 2
 SEARCHED_CHECKS = 40
+_FLAGGED = {
+    "empty": "{} is empty",
+    "unreadable": "the picture of {} can't be read",
+    "repeated": "{} repeats what came shortly before",
+}
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("multiplied by 1000", 1000.0, 0.0),
     ("divided by 1000", 0.001, 0.0),
@@ -178,11 +184,17 @@ def check_columns(
     """Each column's missing spike, unseen category, constant value, or unit; `window` gives the examples."""
     found = []
     for column in reference.columns:
-        facts = window.columns[column.name]
-        found += _missing(column, reference, summary, recent)
+        facts, owned = window.columns[column.name], reference.owners.get(column.name)
+        if owned is not None and owned.is_flag:
+            if owned.what != REPEATED:  # what is missing is told once, of the text or image itself
+                found += _missing(column, reference, summary, recent, owned.feature)
+            found += _flagged(column, owned, reference, summary, recent)
+            continue
+        if owned is None or owned.kind == "text before":
+            found += _missing(column, reference, summary, recent, column.name)
         if column.kind == "categorical":
             found += _unseen(column, reference, facts, summary, recent)
-        else:
+        elif owned is None or not owned.is_share:  # a share has no unit, and can't leave its range
             found += _unit(column, reference, facts, summary, recent)
         found += _stuck(column, reference, facts, summary, recent)
     return tuple(found)
@@ -222,7 +234,9 @@ def _was_present(column: Column, reference: Reference) -> bool:
     return bool(counts[:, :-1].sum())
 
 
-def _missing(column: Column, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]) -> list[Signal]:
+def _missing(
+    column: Column, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary], name: str
+) -> list[Signal]:
     share = summary.columns[column.name].missing
     usual = max(_gaps(column.name, reference, recent), default=0.0)
     limit = usual + MISSING_RISE
@@ -230,9 +244,27 @@ def _missing(column: Column, reference: Reference, summary: RunSummary, recent: 
     if share <= limit and not emptied:
         return []
     count = round(share * summary.rows)
-    detail = f"{column.name} is missing in {count} of {summary.rows} rows ({share:.1%}); at most {usual:.1%} before"
+    detail = f"{name} is missing in {count} of {summary.rows} rows ({share:.1%}); at most {usual:.1%} before"
     source = "the greatest share of the reference's and the newest windows + 20 points"
-    found = _broken(f"missing {column.name}", share, min(limit, 1.0), source, detail)
+    found = _broken(f"missing {name}", share, min(limit, 1.0), source, detail)
+    return [found if emptied or share > usual + MISSING_MUCH else replace(found, persistent=False)]
+
+
+def _flagged(
+    column: Column, owned: Owned, reference: Reference, summary: RunSummary, recent: Sequence[RunSummary]
+) -> list[Signal]:
+    """Texts that are empty, images that can't be read, values that repeat: the share that is set lies outside."""
+    share = summary.columns[column.name].outside
+    usual = max(_past(column.name, reference, recent, "outside"), default=0.0)
+    limit = usual + MISSING_RISE
+    emptied = share == 1.0 and usual < 1.0 and (1 - usual) * summary.rows >= LEAST_ROWS
+    if share <= limit and not emptied:
+        return []
+    count = round(share * (1 - summary.columns[column.name].missing) * summary.rows)
+    said = _FLAGGED[owned.what].format(owned.feature)
+    detail = f"{said} in {count} of {summary.rows} rows ({share:.1%} of what is there); at most {usual:.1%} before"
+    source = "the greatest share of the reference's and the newest windows + 20 points"
+    found = _broken(f"{owned.what} {owned.feature}", share, min(limit, 1.0), source, detail)
     return [found if emptied or share > usual + MISSING_MUCH else replace(found, persistent=False)]
 
 
@@ -297,7 +329,9 @@ def _unit(
     limit = max(LEAST_JUMP, 2 * ordinary)
     if jump <= limit:
         return far
-    name, undone = best_conversion(now, (latest or near)[-1:], scale)  # a sender converts from one day to the next
+    # A sender converts from one day to the next; a text's length has no unit.
+    derived = column.name in reference.owners
+    name, undone = ("", float("inf")) if derived else best_conversion(now, (latest or near)[-1:], scale)
     typical = f"median {now[2]:.4g} after {near[max(0, len(near) - 2)][2]:.4g}"
     source = "twice the greatest step between the reference's windows, in its 5–95 % range"
     if undone <= max(min(ordinary, limit / 3), 0.1) and undone < jump / 4:

@@ -64,8 +64,8 @@ class CheckInputs:
         recalibrator: The map in force, from raw_score to score; None when there is none.
         reference: What that version was trained on.
         time: The time column of `window`.
-        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed. Of a
-            large one the facts of its parts, added up.
+        window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed. Texts
+            and images as they are, or described. Of a large one the facts of its parts, added up.
         predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
         mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
             time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay). Where another model

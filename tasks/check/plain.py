@@ -10,6 +10,7 @@ from tasks.check.complaints.complaint import Complaint, read_complaints
 from tasks.check.decision import Decision
 from tasks.check.signal import Signal
 
+TOLD_MOVED = 3
 NOTICED = 0.005  # a change of less is told as none
 _SHARES = ((0.9, "all"), (0.6, "most"), (0.35, "about half"), (0.0, "a part"))
 _FAULTS = {
@@ -19,6 +20,9 @@ _FAULTS = {
     "unit of": "{} looks as if its unit had changed",
     "range of": "{} holds impossible values",
     "type of": "{} holds another kind of value",
+    "empty": "{} is often empty",
+    "unreadable": "the pictures of {} often can't be read",
+    "repeated": "{} often repeats itself",
 }
 
 
@@ -27,6 +31,7 @@ def summary(decision: Decision) -> tuple[str, ...]:
     signals = {signal.name: signal for signal in decision.signals}
     lines = [_quality(decision)]
     lines += _doubts(decision)
+    lines += [f"{_sentence(str(item['told']))}." for item in decision.evidence.get("moved", ())[:TOLD_MOVED]]
     if decision.verdict == "recalibrate":
         lines.append(_correction(decision))
     if decision.verdict == "retrain":

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,25 +18,15 @@ from numpy.typing import NDArray
 from perennial.errors import DataError
 from perennial.model.scores import shares
 from tasks.check.drift import Null, measure_null
-from tasks.measures.profiles import (
-    SAMPLE_ROWS,
-    Column,
-    Profile,
-    column_codes,
-    describe_texts,
-    make_columns,
-    make_vocabulary,
-    microseconds,
-    profile,
-    text_columns,
-)
+from tasks.measures.described.columns import REPEATED, Described, Owned, describe, flag_column, learn, owners
+from tasks.measures.profiles import SAMPLE_ROWS, Column, Profile, column_codes, make_columns, microseconds, profile
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 PREDICTION = "(prediction)"
 _PREDICTION_OF = "(prediction of "
-FORMAT = 1
+FORMAT, WATCHED_FORMAT = 1, 2
 BLOCKS_PER_WINDOW = 7
 MOST_BLOCKS = 1_400
 MOST_RUNS = 60
@@ -118,13 +109,13 @@ class Reference:
     Attributes:
         task: classification or regression.
         loss: The loss per row that quality is judged by (tasks.measures.quality.additive_loss).
-        profile: Per block of time; texts as three numbers each; `(prediction)` where scores were given.
+        profile: Per block of time; texts and images by the columns of `watched`; `(prediction)` where scores were.
         null: How far ordinary runs of `window_seconds` lie from the rest.
         runs: Summaries of consecutive runs of `window_seconds`, oldest first, at most the newest 60.
         window_seconds: The window's length.
         importance: Per column, any positive scale; empty when unknown.
-        vocabularies: Per text column, the known words.
-        numeric, categorical: The columns that a window must hold, texts aside.
+        watched: The texts and images that a window must hold, and the columns that stand for them.
+        numeric, categorical: The other columns that a window must hold.
         trained_rows: Labelled rows the champion was trained on.
         trained_until: The end of its training data.
         holdout_loss, holdout_error, holdout_rows: Its mean loss when it was promoted, on rows that it had not seen,
@@ -144,12 +135,16 @@ class Reference:
     trained_rows: int
     trained_until: datetime
     importance: Mapping[str, float] = field(default_factory=dict)
-    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    watched: tuple[Described, ...] = ()
     holdout_loss: float = float("nan")
     holdout_error: float = float("nan")
     holdout_rows: int = 0
     target_runs: tuple[float, ...] | tuple[tuple[float, ...], ...] = ()
     classes: tuple[str, ...] = ()
+
+    def described(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows as they are watched: plain values in place of each text and image, but not whether a row repeats one."""
+        return describe(frame, self.watched)
 
     def novelty(self, name: str) -> float:
         """The greatest share of values of a category, in one run, that no run before it had; 0 with less than two.
@@ -177,6 +172,21 @@ class Reference:
         """The columns of the features: the profile's, without the prediction."""
         return tuple(column for column in self.profile.columns if not is_prediction(column.name))
 
+    @cached_property
+    def owners(self) -> Mapping[str, Owned]:
+        """By column whose it is; features that stand for themselves are not in it."""
+        return owners(self.watched)
+
+    @cached_property
+    def apart(self) -> frozenset[str]:
+        """The columns that a row by itself doesn't tell: whether it repeats another."""
+        return frozenset(name for name, owned in self.owners.items() if owned.what == REPEATED)
+
+    @property
+    def row_columns(self) -> tuple[Column, ...]:
+        """The columns of the features that each row tells by itself."""
+        return tuple(column for column in self.columns if column.name not in self.apart)
+
     @property
     def trained_from(self) -> datetime:
         """The start of the first block of its training data."""
@@ -188,7 +198,7 @@ class Reference:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready (NaN as null)."""
         return {
-            "format": FORMAT,
+            "format": WATCHED_FORMAT if self.watched else FORMAT,
             "task": self.task,
             "loss": self.loss,
             "profile": self.profile.to_dict(),
@@ -200,7 +210,7 @@ class Reference:
             "trained_rows": self.trained_rows,
             "trained_until": self.trained_until.isoformat(),
             "importance": dict(self.importance),
-            "vocabularies": {name: list(words) for name, words in self.vocabularies.items()},
+            **({"watched": [item.to_dict() for item in self.watched]} if self.watched else {}),
             "holdout_loss": None if np.isnan(self.holdout_loss) else self.holdout_loss,
             "holdout_error": None if np.isnan(self.holdout_error) else self.holdout_error,
             "holdout_rows": self.holdout_rows,
@@ -215,10 +225,12 @@ class Reference:
         Raises:
             DataError: It was written by a version with another format.
         """
-        if raw.get("format") != FORMAT:
+        if raw.get("format") not in (FORMAT, WATCHED_FORMAT):
+            known = f"{FORMAT} or {WATCHED_FORMAT}"
             raise DataError(
-                f"a reference of format {raw.get('format')!r}, not {FORMAT}", "Build it anew for the champion"
+                f"a reference of format {raw.get('format')!r}, not {known}", "Build it anew for the champion"
             )
+        before = [Described.before(name, words) for name, words in raw.get("vocabularies", {}).items()]
         return cls(
             task=raw["task"],
             loss=raw["loss"],
@@ -231,7 +243,7 @@ class Reference:
             trained_rows=int(raw["trained_rows"]),
             trained_until=datetime.fromisoformat(raw["trained_until"]),
             importance=dict(raw["importance"]),
-            vocabularies={name: tuple(words) for name, words in raw["vocabularies"].items()},
+            watched=(*before, *(Described.from_dict(item) for item in raw.get("watched", ()))),
             holdout_loss=float("nan") if raw["holdout_loss"] is None else float(raw["holdout_loss"]),
             holdout_error=float("nan") if raw["holdout_error"] is None else float(raw["holdout_error"]),
             holdout_rows=int(raw["holdout_rows"]),
@@ -250,6 +262,7 @@ def build_reference(
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
     text: Sequence[str] = (),
+    image: Sequence[str] = (),
     scores: Floats | None = None,
     truth: Floats | None = None,
     importance: Mapping[str, float] | None = None,
@@ -266,38 +279,42 @@ def build_reference(
         task: classification or regression.
         loss: log_loss, brier, error, mse or mae.
         window_seconds: The checks' window.
-        numeric, categorical, text: The features by kind; an image is given as numeric descriptors.
+        numeric, categorical, text, image: The features by kind.
         scores: Shape (rows,), of many classes (rows, k): out-of-sample scores of the champion, NaN where there are
             none. Scores of rows that it was fitted on are more extreme than later ones can be, and must not be given.
         truth: Shape (rows,), NaN where unknown.
-        importance: Per feature; a text's is shared by its three numbers.
+        importance: Per feature; a text's or an image's is shared by its columns.
         holdout_loss, holdout_error, holdout_rows: From the gate (`tasks.measures.quality.mean_loss`).
         classes: Of more than two classes their names, in order.
 
     Raises:
         DataError: No rows, or a column that is missing or not of its kind.
     """
-    missing = [name for name in (time, *numeric, *categorical, *text) if name not in frame]
+    missing = [name for name in (time, *numeric, *categorical, *text, *image) if name not in frame]
     if missing or not len(frame):
         problem = f"the reference lacks {', '.join(missing)}" if missing else "the reference has no rows"
         raise DataError(problem, "Give the champion's training rows with all features and the time")
     order = np.argsort(microseconds(frame[time]), kind="stable")
     frame = frame.iloc[order].reset_index(drop=True)
     times = microseconds(frame[time])
-    vocabularies = {name: make_vocabulary(frame[name]) for name in text}
-    features = describe_texts(frame, vocabularies)
-    numbers = [*numeric, *(part for name in text for part in text_columns(name))]
+    stretches = (times - times[-1] - 1) // int(window_seconds * 1e6)
+    learned = learn(frame, text=text, image=image, taken=[str(name) for name in frame], starts=stretches)
+    watched, features = learned.watched, learned.frame
+    numbers = [*numeric, *(name for item in watched for name in item.numeric)]
+    names = [*categorical, *(name for item in watched for name in item.categorical)]
     if scores is not None and np.isfinite(np.asarray(scores)).any():
         answers = prediction_values(np.asarray(scores, dtype=np.float64)[order], classes)
         features = features.assign(**answers)
         numbers += answers
-    columns = make_columns(features, numbers, categorical)
+    flags = tuple(flag_column(name) for item in watched for name in item.flags)
+    columns = (*flags, *make_columns(features, numbers, names))
     span = (times[-1] - times[0]) / 1e6
     block = max(window_seconds / BLOCKS_PER_WINDOW, span / MOST_BLOCKS)
     codes = column_codes(features, columns)
     blocks = profile(features, times, columns, block, codes)
+    apart = frozenset(item.names[REPEATED] for item in watched)
     runs, targets = _runs(
-        features, times, columns, codes, window_seconds, None if truth is None else truth[order], len(classes)
+        features, times, columns, codes, window_seconds, None if truth is None else truth[order], len(classes), apart
     )
     return Reference(
         task=task,
@@ -310,8 +327,8 @@ def build_reference(
         categorical=tuple(categorical),
         trained_rows=len(frame) if truth is None else int(np.isfinite(truth).sum()),
         trained_until=datetime.fromtimestamp(times[-1] / 1e6, UTC),
-        importance=_spread(importance or {}, text),
-        vocabularies=vocabularies,
+        importance=_spread(importance or {}, watched),
+        watched=watched,
         holdout_loss=holdout_loss,
         holdout_error=holdout_error,
         holdout_rows=holdout_rows,
@@ -321,7 +338,12 @@ def build_reference(
 
 
 def summarise(
-    features: pd.DataFrame, times: Counts, columns: Sequence[Column], codes: Counts, rare_outside: bool = False
+    features: pd.DataFrame,
+    times: Counts,
+    columns: Sequence[Column],
+    codes: Counts,
+    rare_outside: bool = False,
+    apart: Container[str] = (),
 ) -> RunSummary:
     """A stretch of rows in a few numbers per column; quantiles from at most 50,000 evenly spaced rows.
 
@@ -331,6 +353,7 @@ def summarise(
         columns: The bins.
         codes: Shape (columns, rows), `column_codes` of the same rows.
         rare_outside: Count rare categories as unseen: for runs of the reference itself, where nothing is unseen.
+        apart: Columns that are no part of what makes a row: whether it repeats another.
     """
     rows = len(features)
     summaries = {}
@@ -351,7 +374,8 @@ def summarise(
             top = float(counts[:-2].max(initial=0) / present)
             summaries[column.name] = ColumnSummary(missing, float(unseen / present), top)
     hours = np.bincount((times // 3_600_000_000) % 24, minlength=24)
-    return RunSummary(rows, duplicate_share(features, times, columns), summaries, tuple(hours.tolist()))
+    content = [column for column in columns if column.name not in apart]
+    return RunSummary(rows, duplicate_share(features, times, content), summaries, tuple(hours.tolist()))
 
 
 def duplicate_share(features: pd.DataFrame, times: Counts, columns: Sequence[Column]) -> float:
@@ -390,6 +414,7 @@ def _runs(
     window_seconds: float,
     truth: Floats | None,
     classes: int,
+    apart: Container[str],
 ) -> tuple[tuple[RunSummary, ...], tuple[Any, ...]]:
     """Consecutive whole windows, counted back from the end so that the newest is whole; and each one's mean truth."""
     length = int(window_seconds * 1e6)
@@ -402,16 +427,19 @@ def _runs(
         if last <= first:
             continue
         part = slice(int(first), int(last))
-        runs.append(summarise(features.iloc[part], times[part], columns, codes[:, part], rare_outside=True))
+        runs.append(
+            summarise(features.iloc[part], times[part], columns, codes[:, part], rare_outside=True, apart=apart)
+        )
         if truth is not None and np.isfinite(truth[part]).any():
             known = truth[part][np.isfinite(truth[part])]
             targets.append(tuple(shares(known, classes).tolist()) if classes else float(known.mean()))
     return tuple(runs), tuple(targets)
 
 
-def _spread(importance: Mapping[str, float], text: Sequence[str]) -> dict[str, float]:
-    spread = {name: float(value) for name, value in importance.items() if name not in text}
-    for name in text:
-        if name in importance:
-            spread |= {part: float(importance[name]) / 3 for part in text_columns(name)}
-    return spread
+def _spread(importance: Mapping[str, float], watched: Sequence[Described]) -> dict[str, float]:
+    known = {name: float(value) for name, value in importance.items()}
+    for item in watched:
+        if item.feature in known:
+            whole = known.pop(item.feature)
+            known |= {name: whole / len(item.names) for name in item.names.values()}
+    return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.check.complaints.complaint import read_complaints
@@ -16,8 +16,8 @@ MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
 TOLD_REASONS = 3
 
 
-def render_text(decision: Decision, *, width: int = 100) -> str:
-    """The record for a terminal."""
+def render_text(decision: Decision, examples: Sequence[str] = (), *, width: int = 100) -> str:
+    """The record for a terminal, with lines of examples of what moved."""
     title = f"{decision.model} v{decision.champion_version}, as of {decision.as_of:%Y-%m-%d %H:%M} UTC"
     lines = [f"{MARKS[decision.verdict]} {decision.verdict.upper()}  {title}", ""]
     lines += [line for sentence in summary(decision) for line in _wrapped(sentence, width, "  ")]
@@ -30,6 +30,8 @@ def render_text(decision: Decision, *, width: int = 100) -> str:
     if decision.would_change:
         lines += ["", "What would have changed it", *_bullets(decision.would_change, width)]
     lines += ["", "Evidence", *_bullets(tuple(evidence_lines(decision)), width)]
+    if examples:
+        lines += ["", "Examples of what moved", *(f"  {line}" for line in examples)]
     lines += ["", "Next", *_bullets((decision.next_step,), width)]
     lines += ["", f"decision {decision.decision_id}, policy {decision.policy}"]
     return "\n".join(lines) + "\n"

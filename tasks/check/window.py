@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tasks.check.reference import QUANTILES, ColumnSummary, Reference, RunSummary, row_digests
 from tasks.measures import statistics
-from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, describe_texts, microseconds
+from tasks.measures.described.columns import has, with_repeats
+from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, microseconds
 from tasks.measures.statistics import ColumnStatistics
 
 Floats = NDArray[np.float64]
@@ -125,13 +126,12 @@ def read_facts(
 
     Args:
         reference: The champion's, with the bins.
-        window: Features and time.
+        window: Features and time; texts and images as they are, or described.
         time: The time column.
         total_rows: Of the whole window, if this is a part of it: it says how dense the samples are.
         statistics: Whether each column's statistics are wanted too.
     """
-    wanted = [*reference.numeric, *reference.categorical, *reference.vocabularies]
-    missing = tuple(name for name in wanted if name not in window)
+    missing = missing_features(reference, window)
     kinds = {
         name: (str(window[name].dtype), next(iter(window[name].dropna().iloc[:1]), None))
         for name in reference.numeric
@@ -139,10 +139,15 @@ def read_facts(
     }
     if missing or kinds or not len(window):
         return WindowFacts(len(window), missing, kinds)
-    features, columns = describe_texts(window, reference.vocabularies), reference.columns
-    codes, times = column_codes(features, columns), microseconds(window[time])
+    columns, features, times = reference.columns, window, microseconds(window[time])
+    if reference.watched:
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+        features = reference.described(window.iloc[order].reset_index(drop=True))
+        features = with_repeats(features, reference.watched, np.zeros_like(times))
+    codes = column_codes(features, columns)
     step = max(1, (total_rows or len(window)) // SAMPLE_ROWS)
-    digests = np.sort(row_digests(features, times, columns))
+    digests = np.sort(row_digests(features, times, reference.row_columns))
     return WindowFacts(
         rows=len(window),
         columns={
@@ -152,6 +157,12 @@ def read_facts(
         repeated=int((digests[1:] == digests[:-1]).sum()),
         hours=tuple(np.bincount((times // 3_600_000_000) % 24, minlength=24).tolist()),
     )
+
+
+def missing_features(reference: Reference, frame: pd.DataFrame) -> tuple[str, ...]:
+    """The champion's features that a frame lacks."""
+    absent = [name for name in (*reference.numeric, *reference.categorical) if name not in frame]
+    return (*absent, *(item.feature for item in reference.watched if not has(frame, item)))
 
 
 def add_up(parts: Iterable[WindowFacts]) -> WindowFacts:

@@ -24,12 +24,12 @@ from threadpoolctl import ThreadpoolController
 from perennial import __version__
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
-from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
 from perennial.model.plugins import content_digest, line_of
 from perennial.model.scores import class_scores, is_many, shares
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.foreign import estimator_file
+from tasks.measures.described.images import stored_features
 from tasks.rows.reviewed import ROW_WEIGHT
 from tasks.rows.split import utc_times
 
@@ -83,7 +83,7 @@ def fit(
     classes = target_classes(frame[definition.data.target], definition)
     target = encode_target(frame[definition.data.target], definition, classes)
     _require_every_class(target, classes, definition)
-    features = feature_frame(frame, definition.features)
+    features = stored_features(frame, definition.features)
     times = utc_times(frame[definition.data.time])
     pipeline = build_pipeline(definition, parameters, seed)
     started = time.perf_counter()

@@ -24,9 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import feature_frame
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import encode_target, fit_pipeline, predict_score, row_weights, target_classes
+from tasks.measures.described.images import stored_features
 from tasks.measures.metrics import metric_value
 from tasks.rows.split import Fold, Index
 
@@ -74,7 +74,7 @@ class FoldEvaluator:
         column = frame[definition.data.target]
         self.classes = target_classes(column, definition)
         self.target = encode_target(column, definition, self.classes)
-        self.features = feature_frame(frame, definition.features)
+        self.features = stored_features(frame, definition.features)
         self.weights = row_weights(frame, definition)
         self._prepared: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._locks = [threading.Lock() for _ in self.folds]

@@ -7,7 +7,6 @@ adding them, so that a frame of any size can be read in pieces, and a check read
 from __future__ import annotations
 
 import base64
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,8 @@ Kind = Literal["numeric", "categorical"]
 
 NUMERIC_BINS = 20
 CATEGORIES = 40
-VOCABULARY = 5_000
 SAMPLE_ROWS = 50_000
 SAME_NUMBER = 1e-6
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -176,12 +173,19 @@ def make_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Seque
         numbers = numbers[np.isfinite(numbers)]
         low, high = (numbers.min(), numbers.max()) if len(numbers) else (0.0, 0.0)
         sample = numbers[:: max(1, len(numbers) // SAMPLE_ROWS)]
-        inner = np.quantile(sample, np.linspace(0, 1, NUMERIC_BINS + 1)[1:-1]) if len(sample) else np.zeros(0)
-        made.append(Column(name, "numeric", tuple(np.unique([low, *inner, high]).tolist())))
+        made.append(Column(name, "numeric", tuple(np.unique([low, *_inner_edges(sample), high]).tolist())))
     for name in categorical:
         names = [str(value) for value in frame[name].value_counts().sort_index().sort_values(ascending=False).index]
         made.append(Column(name, "categorical", categories=tuple(names[:CATEGORIES]), rare=tuple(names[CATEGORIES:])))
     return tuple(made)
+
+
+def _inner_edges(sample: Floats) -> Floats:
+    """Equal counts between the edges; of a few values each has a bin of its own, or the rare ones would share one."""
+    values = np.unique(sample)
+    if len(values) <= NUMERIC_BINS:
+        return np.asarray((values[1:] + values[:-1]) / 2, dtype=np.float64)
+    return np.asarray(np.quantile(sample, np.linspace(0, 1, NUMERIC_BINS + 1)[1:-1]), dtype=np.float64)
 
 
 def profile(
@@ -214,45 +218,3 @@ def column_codes(frame: pd.DataFrame, columns: Sequence[Column]) -> Counts:
     for position, column in enumerate(columns):
         coded[position] = column.codes(frame[column.name])
     return coded
-
-
-def make_vocabulary(texts: pd.Series[Any]) -> tuple[str, ...]:
-    """The words that most texts hold, at most `VOCABULARY`, most frequent first; lower case."""
-    counted: dict[str, int] = {}
-    for text in texts.dropna().iloc[:: max(1, len(texts) // SAMPLE_ROWS)]:
-        for word in set(_WORD.findall(str(text).lower())):
-            counted[word] = counted.get(word, 0) + 1
-    return tuple(sorted(counted, key=lambda word: (-counted[word], word))[:VOCABULARY])
-
-
-def describe_texts(frame: pd.DataFrame, vocabularies: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The frame with three numbers in place of each text: characters, words, and the share of unknown words.
-
-    The new columns are `NAME · characters`, `NAME · words` and `NAME · unknown words`; NaN where the text is missing
-    (and for the share where it has no word).
-    """
-    if not vocabularies:
-        return frame
-    described = frame.drop(columns=[name for name in vocabularies if name in frame])
-    for name, vocabulary in vocabularies.items():
-        if name not in frame:
-            continue
-        known = frozenset(vocabulary)
-        rows = [_describe(text, known) for text in frame[name].astype(object).to_numpy()]
-        numbers = np.array(rows, dtype=np.float64).reshape(-1, 3)
-        for position, what in enumerate(("characters", "words", "unknown words")):
-            described[f"{name} · {what}"] = numbers[:, position]
-    return described
-
-
-def text_columns(name: str) -> tuple[str, str, str]:
-    """The names that `describe_texts` gives the three numbers of a text."""
-    return (f"{name} · characters", f"{name} · words", f"{name} · unknown words")
-
-
-def _describe(text: object, known: frozenset[str]) -> tuple[float, float, float]:
-    if not isinstance(text, str):
-        return (np.nan, np.nan, np.nan)
-    words = _WORD.findall(text.lower())
-    unknown = sum(word not in known for word in words) / len(words) if words else np.nan
-    return (float(len(text)), float(len(words)), unknown)

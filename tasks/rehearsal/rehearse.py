@@ -21,7 +21,6 @@ import pandas as pd
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import folder_digest, save_model
-from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.model.truth import Classes, code_truth, count_words, declared_classes, learn_classes
 from perennial.serving.versions.proving import prove
@@ -32,6 +31,7 @@ from tasks.intake.refusals import Refusals
 from tasks.intake.spool import Spool
 from tasks.intake.twins import find_within
 from tasks.learning.fitting import fit, predict_score
+from tasks.measures.described.images import stored_features
 from tasks.rows.classes import Coding, of_codes
 from tasks.rows.files import read_parts
 from tasks.steps.ingest import PART_ROWS
@@ -264,7 +264,7 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
             encoded, sample.rename(columns={ROW_TIME: definition.data.time}), definition.training.parameters,
             definition.training.seed,
         )  # fmt: skip
-        scores = predict_score(fitted.pipeline, feature_frame(sample, definition.features), definition.task)
+        scores = predict_score(fitted.pipeline, stored_features(sample, definition.features), definition.task)
     except PerennialError as error:
         yield Line("fit", str(error), problem=True)
         return
@@ -273,7 +273,7 @@ def _fit(found: _File, definition: ModelDefinition) -> Iterator[Line]:
         f"{definition.training.estimator} on {len(sample):,} rows in {seconds:.1f} s; answers from {scores.min():.4g}"
     )
     yield Line("fit", f"{text} to {scores.max():.4g}")
-    frame = feature_frame(sample.head(GOLDEN_ROWS), definition.features)
+    frame = stored_features(sample.head(GOLDEN_ROWS), definition.features)
     yield _load(fitted.pipeline, frame, scores[:GOLDEN_ROWS], definition)
 
 

@@ -18,7 +18,6 @@ import pandas as pd
 from perennial.cards.card import escape
 from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
-from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, score_column
 from perennial.state.tables import ROW_ID
 from tasks.check.reference import Reference, build_reference
@@ -29,6 +28,7 @@ from tasks.gate.report import render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import FittedModel, environment_fingerprint, predict_score
 from tasks.learning.search import TuningResult
+from tasks.measures.described.images import stored_features
 from tasks.measures.evaluation import evaluate
 from tasks.measures.metrics import class_table, curves, permutation_importance, slice_table
 from tasks.measures.quality import additive_loss, mean_loss
@@ -58,7 +58,7 @@ def describe(
     definition, report = prepared.definition, judged.report
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
     importance, evaluated = measure_importance(prepared, challenger, judged), evaluation(prepared, judged)
-    golden_rows = feature_frame(_spread(holdout, _GOLDEN_ROWS), definition.features)
+    golden_rows = stored_features(_spread(holdout, _GOLDEN_ROWS), definition.features)
     version, classes = prepared.data.data_version, prepared.classes
     lineage = training_facts(definition, as_of=prepared.as_of, data_version=version, classes=classes) | {
         **_learned(challenger),
@@ -171,6 +171,7 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
         numeric=definition.features.numeric,
         categorical=definition.features.categorical,
         text=definition.features.text,
+        image=definition.features.image,
         scores=scores,
         classes=classes.names if classes is not None and classes.many else (),
         truth=prepared.frame[definition.data.target].to_numpy(dtype=np.float64),
@@ -184,7 +185,7 @@ def reference(prepared: Prepared, judged: Judged, importance: Mapping[str, float
 def measure_importance(prepared: Prepared, challenger: FittedModel, judged: Judged) -> dict[str, float]:
     """Each feature's permutation importance on the holdout, by the compared metric."""
     definition = prepared.definition
-    features = feature_frame(prepared.rows(prepared.split.holdout).reset_index(drop=True), definition.features)
+    features = stored_features(prepared.rows(prepared.split.holdout).reset_index(drop=True), definition.features)
     return permutation_importance(
         lambda frame: predict_score(challenger.pipeline, frame, definition.task),
         features,

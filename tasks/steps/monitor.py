@@ -37,6 +37,7 @@ from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
 from tasks.gate.probation import EVIDENCE, PROBATION
 from tasks.intake.quarantine import RELEASES
+from tasks.measures.described.images import readable_images
 from tasks.measures.statistics import to_row
 from tasks.review.basis import ReviewBasis
 from tasks.rows.classes import require_settled
@@ -46,6 +47,7 @@ from tasks.steps.register import REFERENCE_FILE, SAMPLE_FILE
 from tasks.steps.score import load_version, predictions_between, require_champion, score_rows
 
 PART_ROWS = 500_000
+PICTURED_ROWS = 2_000  # so many images are held at a time
 
 
 def run_check(workspace: Workspace, definition: ModelDefinition, *, as_of: datetime) -> Decision:
@@ -122,8 +124,8 @@ def gather_inputs(
         metric=definition.loss,
         seed=definition.training.seed,
         past=past,
-        window_features=_features_of(store, definition, own["id"], start, as_of, as_of),
-        mature_features=_features_of(store, definition, mature["id"], mature_start, mature_end, as_of),
+        window_features=_features_of(store, definition, reference, own["id"], start, as_of, as_of),
+        mature_features=_features_of(store, definition, reference, mature["id"], mature_start, mature_end, as_of),
         holdout=judged_rows(sample, definition.data.target),
         suspects=suspects,
         aside=aside_of(workspace, definition, champion, window, predictions["id"], mature, sample, as_of=as_of),
@@ -147,6 +149,9 @@ def aside_of(
     def rows(names: pd.Series[Any], start: datetime, end: datetime, columns: Sequence[str] | None) -> pd.DataFrame:
         return window_rows(store, definition, start=start, end=end, known_at=as_of, ids=names, columns=columns)
 
+    def answer(frame: pd.DataFrame) -> np.ndarray:
+        return score_rows(load_version(workspace.registry, champion, definition), definition, frame)[0]
+
     if isinstance(window, WindowFacts):
         chosen = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
         window = rows(chosen, as_of - policy.window, as_of, None)
@@ -159,7 +164,8 @@ def aside_of(
         window=window,
         sample=sample,
         target=definition.data.target,
-        answer=lambda frame: score_rows(load_version(workspace.registry, champion, definition), definition, frame)[0],
+        # Of images the window has what can be said of them, by which nobody can be asked.
+        answer=None if definition.features.image else answer,
         slices=definition.gate.slices,
         search=definition.segments,
         mature_features=rows(mature["id"], due - policy.mature_windows * policy.window, due, wanted)
@@ -183,14 +189,20 @@ def _suspects(
 
 
 def _features_of(
-    store: Store, definition: ModelDefinition, ids: pd.Series[Any], start: datetime, end: datetime, known_at: datetime
+    store: Store,
+    definition: ModelDefinition,
+    reference: Reference,
+    ids: pd.Series[Any],
+    start: datetime,
+    end: datetime,
+    known_at: datetime,
 ) -> pd.DataFrame | None:
     """`_id` and features of a sample of the rows, by which a regression's loss is estimated; None for a class."""
     if definition.task == "classification" or not len(ids):
         return None
     sample = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
     rows = window_rows(store, definition, start=start, end=end, known_at=known_at, ids=sample)
-    return rows.drop(columns=ROW_TIME)
+    return reference.described(rows.drop(columns=ROW_TIME))
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,7 @@ class _Parts:
     definition: ModelDefinition
     reference: Reference
     as_of: datetime
-    version: int
+    version: int | None
     rows: int
 
 
@@ -219,7 +231,8 @@ def read_window(
     version = store.version(definition.name, "batches")
     rows = 0 if version is None else store.count(definition.name, "batches", where=where, version=version)
     if version is None or rows <= PART_ROWS:
-        return window_rows(store, definition, start=start, end=as_of, known_at=as_of).drop(columns=ROW_ID)
+        common = _Parts(store.root, definition, reference, as_of, version, rows)
+        return _rows_of(store, common, start, as_of)
     parts = -(-rows // PART_ROWS)
     edges = [start + (as_of - start) * number / parts for number in range(parts + 1)]
     common, spans = _Parts(store.root, definition, reference, as_of, version, rows), list(pairwise(edges))
@@ -240,12 +253,26 @@ def _read_part(common: _Parts, span: tuple[datetime, datetime]) -> WindowFacts:
     """The facts of the rows of a span, as the table stood when they were counted."""
     start, end = span
     try:
-        rows = window_rows(
-            Store(common.root), common.definition, start=start, end=end, known_at=common.as_of, version=common.version
-        )
+        rows = _rows_of(Store(common.root), common, start, end)
     except NotFoundError:  # another machine's folder: the sum tells
         return WindowFacts(0)
     return read_facts(common.reference, rows, ROW_TIME, total_rows=common.rows, statistics=True)
+
+
+def _rows_of(store: Store, common: _Parts, start: datetime, end: datetime) -> pd.DataFrame:
+    """A span's rows without their ids; those with images described already, a few thousand images at a time."""
+    definition, edges = common.definition, [start, end]
+    if definition.features.image:
+        where = between(ROW_TIME, start, end) & (pc.field(ROW_INGESTED_AT) <= common.as_of)
+        parts = -(-store.count(definition.name, "batches", where=where, version=common.version) // PICTURED_ROWS) or 1
+        edges = [start + (end - start) * number / parts for number in range(parts)] + [end]
+    found = []
+    for first, last in pairwise(edges):
+        rows = window_rows(
+            store, definition, start=first, end=last, known_at=common.as_of, version=common.version
+        ).drop(columns=ROW_ID)
+        found.append(common.reference.described(rows) if definition.features.image else rows)
+    return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True)
 
 
 def champion_answers(
@@ -266,6 +293,7 @@ def champion_answers(
         workspace.store, definition, start=start.to_pydatetime(), end=end.to_pydatetime(), known_at=as_of
     )  # fmt: skip
     rows = rows[rows[ROW_ID].isin(logged.loc[foreign, "id"])].drop_duplicates(ROW_ID).reset_index(drop=True)
+    rows = readable_images(rows, definition.features.image)
     score, raw = score_rows(load_version(workspace.registry, champion, definition), definition, rows)
     made = pd.DataFrame({"score": score_column(score), "raw_score": score_column(raw)}).set_axis(rows[ROW_ID])
     found = foreign & logged["id"].isin(made.index)

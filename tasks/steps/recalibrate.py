@@ -20,7 +20,6 @@ from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
 from perennial.model.calibrated import Recalibrated
-from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, score_array, score_column
 from perennial.state.registry import Reign, Version
 from perennial.state.tables import ROW_ID
@@ -36,6 +35,7 @@ from tasks.gate.map_court import MapCourt, cross_fitted, judge_mapped
 from tasks.gate.report import GateReport, render_markdown
 from tasks.gate.threshold import cheapest_threshold
 from tasks.learning.fitting import predict_score
+from tasks.measures.described.images import stored_features
 from tasks.measures.evaluation import evaluate
 from tasks.rows.frames import window_rows
 from tasks.rows.normal_form import batch_digest
@@ -236,7 +236,7 @@ def _golden(workspace: Workspace, recalibration: Recalibration) -> tuple[pd.Data
     start, end = rows["time"].min().to_pydatetime(), recalibration.as_of
     found = window_rows(workspace.store, definition, start=start, end=end, known_at=recalibration.as_of)
     chosen = found.drop(columns=ROW_ID).iloc[np.linspace(0, len(found) - 1, min(_GOLDEN_ROWS, len(found))).astype(int)]
-    features = feature_frame(chosen.reset_index(drop=True), definition.features)
+    features = stored_features(chosen.reset_index(drop=True), definition.features)
     return features, predict_score(recalibration.pipeline, features, definition.task)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from perennial.definition import ModelDefinition
 from perennial.model.scores import known_scores, score_array
@@ -27,13 +27,14 @@ from tasks.check.plain import summary
 from tasks.check.reference import Reference, is_prediction, prediction_values
 from tasks.check.told.sentences import segment_lines, slice_lines
 from tasks.measures.metrics import metric_table
-from tasks.measures.profiles import describe_texts
 from tasks.rows.reviewed import judging_labels
 from tasks.steps.monitor import champion_reference, check_rows, reference_sample
 from tasks.steps.score import predictions_between
 from tasks.steps.shown.drawn import draw_distributions, with_lead
+from tasks.steps.shown.examples import file_name, read_examples, render_html
 
 MOST_DRAWN = 30
+MOST_PICTURED = 500
 LEAST_JUDGED = 30
 _log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def render(
         decision=decision, window=window, summary=summary(decision), columns=column_rows(reference, decision),
         quality=quality, loss=decision.evidence.get("loss") or {}, slices=slice_lines(decision.evidence),
         segments=segment_lines(decision.evidence), drawn=len(sides.ratios), rows=len(sides.current),
-        trained=len(sides.reference), limits=bool(decision.evidence.get("drift")),
+        trained=len(sides.reference), limits=bool(decision.evidence.get("drift")), examples=_examples(target, decision),
     )  # fmt: skip
     staged = target.with_suffix(".part")
     staged.write_text(with_lead(page, str(escape(title)), lead), encoding="utf-8")
@@ -154,11 +155,17 @@ def render(
     staged.replace(target)
 
 
+def _examples(target: Path, decision: Decision) -> Markup:
+    """Examples of what moved, where the check has kept any."""
+    kept = target.parent / file_name(decision.to_dict())
+    return Markup(render_html(read_examples(kept)) if kept.exists() else "")  # noqa: S704 - it escapes what is shown
+
+
 def column_rows(reference: Reference, decision: Decision) -> list[dict[str, Any]]:
     """What the check says of each column: those that moved first, by what that does to the predictions."""
     known = decision.evidence.get("drift") or {}
     window = (decision.evidence.get("window") or {}).get("columns", {})
-    effects = {item["column"]: item for item in decision.evidence.get("moved", ())}
+    effects = {item["column"]: item for item in decision.evidence.get("effects", ())}
     rows = []
     total = reference.profile.counts.sum(axis=0)
     for place, column in enumerate(reference.profile.columns):
@@ -174,8 +181,13 @@ def column_rows(reference: Reference, decision: Decision) -> list[dict[str, Any]
 
 
 def _described(frame: pd.DataFrame, reference: Reference) -> pd.DataFrame:
-    """The frame in the columns that checks look at: texts as their numbers, answers as theirs."""
-    described = describe_texts(frame, reference.vocabularies)
+    """The frame in the columns that checks look at: what is said of texts and images, answers as theirs.
+
+    Whether a row repeats another is no matter of a sample. Images cost about a millisecond each: of fewer rows.
+    """
+    if any(item.kind == "image" for item in reference.watched) and len(frame) > MOST_PICTURED:
+        frame = frame.iloc[np.linspace(0, len(frame) - 1, MOST_PICTURED).astype(np.int64)].reset_index(drop=True)
+    described = reference.described(frame)
     if "_score" not in frame or not frame["_score"].notna().any():
         return described
     return described.assign(**prediction_values(score_array(frame["_score"]), reference.classes))
@@ -206,6 +218,7 @@ _LEAD = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <tr><td{% if row.moved %} class="moved"{% endif %}>{{ row.column }}{{ " (moved)" if row.moved }}</td><td class="n">{{ "–" if row.ratio is none else "%.2f" % row.ratio }}</td><td class="n">{{ "–" if row.change is none else "%.3g" % row.change }}</td><td class="n">{{ "–" if row.shift is none else "%+.3g" % row.shift }}</td><td class="n">{{ "–" if row.missing is none else "%.2f %%" % (100 * row.missing) }}</td><td class="n">{{ "–" if row.trained is none else "%.2f %%" % (100 * row.trained) }}</td></tr>
 {% endfor %}
 </tbody></table>
+{{ examples }}
 <h2>Quality</h2>
 {% if quality %}
 <table><thead><tr><th>metric</th><th class="n">newest mature window, as answered</th><th class="n">at promotion, of a sample</th></tr></thead><tbody>

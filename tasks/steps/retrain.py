@@ -22,7 +22,6 @@ import pandas as pd
 from perennial.definition import ESTIMATORS, ModelDefinition
 from perennial.errors import DataError, DefinitionError
 from perennial.model.artifacts import how_to_store
-from perennial.model.features import feature_frame
 from perennial.model.scores import constant_scores
 from perennial.model.truth import Classes
 from perennial.state.registry import Reign, Version
@@ -41,6 +40,7 @@ from tasks.gate.report import GateReport
 from tasks.learning.estimators import build_pipeline
 from tasks.learning.fitting import FittedModel, boosting_threads, fit, predict_score, training_key
 from tasks.learning.search import TrialRecord, TuningResult, tune
+from tasks.measures.described.images import stored_features
 from tasks.measures.leakage import separations, shared_rows
 from tasks.rows.classes import known_coding, of_codes, require_every_class, settle
 from tasks.rows.frames import LabelledRows, labelled_rows
@@ -305,7 +305,7 @@ def judge_measured(
     """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
-    features = feature_frame(holdout, definition.features)
+    features = stored_features(holdout, definition.features)
     truth = holdout[definition.data.target].to_numpy(dtype=np.float64)
     learning_ids = prepared.frame[ROW_ID].iloc[split.learning]
     evidence = Evidence(
@@ -422,7 +422,7 @@ def _champion_to_beat(workspace: Workspace, model: str, key: str, as_of: datetim
 
 def _holdout_features(prepared: Prepared) -> pd.DataFrame:
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
-    return feature_frame(holdout, prepared.definition.features)
+    return stored_features(holdout, prepared.definition.features)
 
 
 def one_row_milliseconds(pipeline: Any, features: pd.DataFrame, repeats: int = 15) -> float:

@@ -33,6 +33,7 @@ from perennial.state.store import Store, between
 from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.compute.cluster import Shared, open_cluster
 from tasks.learning.fitting import predict_score
+from tasks.measures.described.images import readable_images
 from tasks.rows.files import read_in_chunks
 from tasks.rows.frames import is_known, window_rows
 from tasks.rows.normal_form import id_parts, normalise
@@ -144,9 +145,12 @@ def score_unscored(
     if not len(rows):
         return 0
     see(rows)
-    chunks = (rows.iloc[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS))
+    images = definition.features.image
+    chunks = (
+        readable_images(rows.iloc[start : start + _CHUNK_ROWS], images) for start in range(0, len(rows), _CHUNK_ROWS)
+    )
     found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
-    scores, raw = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    scores, raw = (np.concatenate(part) for part in zip(*found, strict=True))
     log_predictions(store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch")
     return len(rows)
 

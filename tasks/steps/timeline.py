@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from perennial.definition import ModelDefinition
-from perennial.model.features import feature_frame
 from perennial.model.scores import score_array, score_column
 from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
 from tasks.learning.fitting import predict_score
+from tasks.measures.described.images import stored_features
 from tasks.measures.metrics import metric_table
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import judging_labels
@@ -104,7 +104,7 @@ def _first_scores(
     start = predictions["time"].min().to_pydatetime()
     rows = window_rows(workspace.store, definition, start=start, end=as_of, known_at=as_of)
     pipeline = load_version(workspace.registry, first, definition)
-    scores = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
+    scores = predict_score(pipeline, stored_features(rows, definition.features), definition.task)
     by_id = score_column(scores).set_axis(rows[ROW_ID])
     return predictions["id"].map(by_id[~by_id.index.duplicated()])
 

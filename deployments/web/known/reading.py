@@ -5,6 +5,7 @@ Everything is small by its nature (a row a check, a row a window); predictions a
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -97,6 +98,19 @@ def ordinary_range(reference: bytes | None, column: str) -> dict[str, tuple[floa
     return found
 
 
+def stands_for(reference: bytes | None, column: str) -> tuple[str, str] | None:
+    """The text or image that a column stands for, and what it says of it; None of any other column.
+
+    Args:
+        reference: As of `ordinary_range`.
+    """
+    for item in [] if reference is None else json.loads(reference).get("watched", []):
+        for what, name in item["names"].items():
+            if name == column:
+                return item["feature"], what
+    return None
+
+
 def deliveries(store: Store, model: str, *, most: int = 8) -> list[dict[str, Any]]:
     """The newest deliveries, newest first."""
     columns = ["batch_id", "ingested_at", "source", "verdict", "rows", "kept", "quarantined", "labels"]
@@ -110,6 +124,29 @@ def report_of(workspace: Workspace, entry: Mapping[str, Any]) -> str | None:
     moment = datetime.fromisoformat(entry["as_of"])
     name = f"{moment:%Y%m%dT%H%M%S}-{entry['decision_id'][:8]}.html"
     return name if (_folder(workspace, entry["model"]) / name).is_file() else None
+
+
+def examples_of(workspace: Workspace, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Examples of the texts and images that moved at a decision, as the check has kept them; none where it did not."""
+    moment = datetime.fromisoformat(entry["as_of"])
+    name = f"{moment:%Y%m%dT%H%M%S}-{entry['decision_id'][:8]}.examples.json"
+    path = _folder(workspace, entry["model"]) / name
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return found
+
+
+def example_picture(workspace: Workspace, entry: Mapping[str, Any], number: int, when: str, place: int) -> bytes:
+    """The small JPEG of one example.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    found = examples_of(workspace, entry)
+    values = found[number][when] if number < len(found) and when in ("before", "now") else []
+    made = base64.b64decode(values[place]["picture"]) if place < len(values) else b""
+    if not made:
+        raise NotFoundError("there is no such picture", "Go back to the decision's page")
+    return made
 
 
 def validation_report(workspace: Workspace, model: str, batch_id: str, at: datetime) -> str | None:

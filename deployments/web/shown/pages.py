@@ -101,7 +101,8 @@ class Pages:
         ordinary = reading.ordinary_range(reference, column)
         return {
             "glance": glance, "column": column, "absent": absent, "windows": windows[::-1][:_MOST_ROWS],
-            "ordinary": ordinary, "shown": pictures.column(column, windows, drift, ordinary, glance.window),
+            "stands_for": reading.stands_for(reference, column), "ordinary": ordinary,
+            "shown": pictures.column(column, windows, drift, ordinary, glance.window),
         }  # fmt: skip
 
     def decision(self, name: str, decision_id: str) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class Pages:
             "beside": list(sections(entry["evidence"])),
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
+            "examples": reading.examples_of(self.workspace, entry),
             "prefect": f"{self.neighbours.prefect.ui}/runs/flow-run/" if is_run(entry["claimed_by"]) else "",
             "mlflow": f"{self.neighbours.mlflow.url}/#/models/{name}/versions/",
             "deliveries": self._reported(name, entry),

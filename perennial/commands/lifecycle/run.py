@@ -177,9 +177,12 @@ def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool,
 
     if dry_run:
         from tasks.steps.monitor import run_check
+        from tasks.steps.shown.examples import find_examples, lines
 
         workspace = open_workspace()
-        decision = run_check(workspace, workspace.definition(model), as_of=as_of or datetime.now(UTC)).to_dict()
+        definition = workspace.definition(model)
+        found = run_check(workspace, definition, as_of=as_of or datetime.now(UTC))
+        decision = found.to_dict() | {"examples": lines(find_examples(workspace, definition, found))}
     else:
         _require_champion(model)
         with flow_environment(verbose=verbose):
@@ -189,7 +192,7 @@ def check(model: str | None, every: bool, as_of: datetime | None, dry_run: bool,
     if as_json:
         print_json(decision)
         return
-    click.echo(render_text(Decision.from_dict(decision)))
+    click.echo(render_text(Decision.from_dict(decision), decision["examples"]))
     if decision.get("report"):
         click.echo(f"report: {decision['report']}")
 

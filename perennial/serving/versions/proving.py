@@ -166,6 +166,8 @@ def _serve() -> None:
     """Answer requests, each in a fork: what one loads, the next does not find."""
     channel = os.dup(1)
     os.dup2(2, 1)  # a team's code may print
+    import skops.io  # noqa: F401 - it looks through all of scikit-learn for a second, once here instead of in each fork
+
     import perennial.serving.versions.model  # noqa: F401 - what the API has imported, too
 
     for line in sys.stdin:

@@ -12,7 +12,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 State = Literal["open", "dissolved", "confirmed", "accepted"]
-COLUMN_KINDS = ("missing ", "unseen ", "constant ", "unit of ", "range of ")
+COLUMN_KINDS = ("missing ", "unseen ", "constant ", "unit of ", "range of ", "empty ", "unreadable ", "repeated ")
+# Of whole texts and images, and not of a column that stands for one.
+VALUE_KINDS = ("empty", "unreadable", "repeated")
+# Values that are not there, or say nothing, teach nothing wrong.
+GONE = ("missing", "empty")
 ROW_KINDS = ("duplicated rows", "clock shifted", "thin feed")
 
 
@@ -51,13 +55,13 @@ class Complaint:
 
     @property
     def kind(self) -> str:
-        """`missing`, `unseen`, `constant`, `unit of`, `range of`, or the name of what concerns rows."""
+        """One of `COLUMN_KINDS`, or the name of what concerns rows."""
         return next((kind.strip() for kind in COLUMN_KINDS if self.name.startswith(kind)), self.name)
 
     @property
     def refuses(self) -> bool:
         """Nothing is learned from what it concerns."""
-        return self.state == "open" or (self.state == "confirmed" and self.kind != "missing")
+        return self.state == "open" or (self.state == "confirmed" and self.kind not in GONE)
 
     def covers(self, start: datetime, end: datetime) -> bool:
         """Whether any of its rows may lie in [start, end)."""
@@ -81,13 +85,17 @@ def is_judgeable(name: str) -> bool:
     return name in ROW_KINDS or name.startswith(COLUMN_KINDS)
 
 
-def column_of(name: str, texts: Sequence[str] = ()) -> str | None:
-    """The feature that a signal of this name concerns; of a text's three numbers, the text."""
+def column_of(name: str, owners: Mapping[str, str]) -> str | None:
+    """The feature that a signal of this name concerns.
+
+    Args:
+        owners: By column that stands for a part of a feature, such as a text's length, the feature.
+    """
     prefix = next((kind for kind in COLUMN_KINDS if name.startswith(kind)), None)
     if prefix is None:
         return None
     column = name.removeprefix(prefix)
-    return next((text for text in texts if column.startswith(f"{text} · ")), column)
+    return owners.get(column, column)
 
 
 def read_complaints(decisions: Sequence[Mapping[str, Any]]) -> tuple[Complaint, ...]:

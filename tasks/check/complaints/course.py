@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from tasks.check.complaints.complaint import Complaint, column_of, is_judgeable
+from tasks.check.complaints.complaint import GONE, Complaint, column_of, is_judgeable
 from tasks.check.complaints.trial import Ruling
 from tasks.check.signal import Signal
 
@@ -26,7 +26,7 @@ def follow(
     patience: timedelta,
     accepted: Container[str],
     acceptances: Container[str],
-    texts: Sequence[str],
+    owners: Mapping[str, str],
     judge: Callable[[Complaint], Ruling | None],
 ) -> tuple[Complaint, ...]:
     """All complaints after this check.
@@ -39,7 +39,7 @@ def follow(
         patience: From its first check on, how long a complaint may wait for the truth: the label delay and a window.
         accepted: Names that people accepted for this champion.
         acceptances: Decisions that people accepted, under whatever champion.
-        texts: The text features.
+        owners: By column that stands for a part of a text or an image, the feature.
         judge: What the truth that is known by now says; None where it is too little.
     """
     fired = {signal.name: signal for signal in signals if signal.fired and is_judgeable(signal.name)}
@@ -56,7 +56,7 @@ def follow(
         found.append(_settled(complaint, as_of, patience, accepted, acceptances, judge))
     for name, signal in fired.items():
         if name not in accepted:
-            column = column_of(name, texts)
+            column = column_of(name, owners)
             found.append(Complaint(name, column, decision_id, as_of, news_since, as_of, value=_value(signal)))
     return tuple(_kept(found, as_of - KEPT_WINDOWS * window))
 
@@ -95,8 +95,8 @@ def _known_before(complaint: Complaint, complaints: Sequence[Complaint]) -> str:
     """Why a new complaint holds nothing up; empty where it is the first of its kind."""
     if _false_before(complaint, complaints) >= FALSE_BEFORE:
         return "the truth has dissolved the same complaint before: it is waited for"
-    gone = [item for item in complaints if item.kind == "missing" and item is not complaint and not item.firing]
-    if complaint.kind == "missing" and gone:
+    gone = [item for item in complaints if item.kind in GONE and item is not complaint and not item.firing]
+    if complaint.kind in GONE and gone:
         who = "it has" if any(item.name == complaint.name for item in gone) else "other columns of this feed have"
         return f"{who} come and gone before; missing values teach nothing wrong"
     return ""

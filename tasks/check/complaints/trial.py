@@ -8,7 +8,7 @@ own rows, and sound rows lose nothing by it; a scrambled column helps on neither
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.check.complaints.complaint import GONE
 from tasks.measures.quality import mean_loss
 
 Floats = NDArray[np.float64]
@@ -95,9 +96,14 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
 
     What was broken for long, and helps as it is, has become the world.
     """
-    if kind == "missing":
+    if kind in GONE:
         return "confirmed", "Missing values teach nothing wrong: learning goes on, with these rows as they are"
-    if found.later is None or (kind == "constant" and found.champion is None):
+    if kind == "unreadable":
+        return (
+            "confirmed",
+            "Nothing is learned from what can't be read: these values are left out, the rest goes on",
+        )
+    if found.later is None or (kind in ("constant", "repeated") and found.champion is None):
         return None
     told = "having learned from the earlier of these rows as they are changes the loss on the later ones by "
     told += _loss(found.later) + (f", and on sound rows by {_loss(found.sound)}" if found.sound else "")
@@ -113,7 +119,7 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
     if found.decimal and found.later.sigmas < HELP_SIGMAS:
         return "confirmed", f"Their truth does not say that numbers so far off mean what they did: {told}"
     hurts = any(effect is not None and effect.sigmas < -HARM_SIGMAS for effect in (found.later, found.sound))
-    if kind == "constant":
+    if kind in ("constant", "repeated"):
         hurts |= found.champion is not None and found.champion.sigmas < -1.0
     if hurts:
         return "confirmed", f"Its rows' truth says that it is broken: {told}"
@@ -121,7 +127,7 @@ def rule(kind: str, found: Findings) -> tuple[Literal["dissolved", "confirmed"],
 
 
 def hold_trial(
-    suspects: pd.DataFrame, sound: pd.DataFrame, column: str | None, *, undo: tuple[float, float] | None,
+    suspects: pd.DataFrame, sound: pd.DataFrame, columns: Sequence[str], *, undo: tuple[float, float] | None,
     classes: int = 0,
 ) -> Findings:  # fmt: skip
     """Fit the small models and compare them.
@@ -129,28 +135,28 @@ def hold_trial(
     Args:
         suspects: The rows in question with their truth, in order of time: features and `_truth`.
         sound: Rows that nobody doubts, in order of time, with the same columns.
-        column: The feature in question; None where the rows are.
-        undo: Factor and shift of a conversion that may have been made.
+        columns: The feature in question, or all that stand for it; none where the rows are.
+        undo: Factor and shift of a conversion that may have been made of the one column.
         classes: Of more than two classes how many: then the truth is a code, and each class's chance is learned.
     """
     targets = _targets(suspects, classes)
     suspects, sound = _spaced(suspects), _spaced(sound)
-    masked = suspects if column is None else suspects.assign(**{column: _nothing(suspects[column])})
+    masked = suspects.assign(**{name: _nothing(suspects[name]) for name in columns})
     half, most = len(suspects) // 2, int(len(sound) * 0.6)
     later = _compare(
         with_it=(pd.concat([sound, suspects[:half]]), suspects[half:]),
-        without=(sound if column is None else pd.concat([sound, masked[:half]]), masked[half:]),
+        without=(pd.concat([sound, masked[:half]]) if columns else sound, masked[half:]),
         targets=targets,
     )
     kept = None
     # Rows that are not learned at all: sound ones of another time would lose by it, and it would say nothing.
-    if column is not None and len(sound) - most >= len(suspects) // 10 and len(sound) - most >= 30:
+    if columns and len(sound) - most >= len(suspects) // 10 and len(sound) - most >= 30:
         first, held = sound[:most], sound[most:]
         pairs = ((pd.concat([first, suspects]), held), (pd.concat([first, masked]), held))
         kept = _compare(with_it=pairs[0], without=pairs[1], targets=targets)
     undone = None
-    if undo is not None and column is not None and len(sound):
-        as_before = suspects.assign(**{column: (suspects[column] - undo[1]) / undo[0]})
+    if undo is not None and columns and len(sound):
+        as_before = suspects.assign(**{name: (suspects[name] - undo[1]) / undo[0] for name in columns})
         undone = _compare(with_it=(sound, as_before), without=(sound, suspects), targets=targets)
     return Findings(later=later, sound=kept, undone=undone)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from perennial.model.scores import constant_scores, is_many, shares
 from tasks.calibration.fit import Recalibrator, fit_recalibration
 from tasks.check.reference import Reference
-from tasks.measures.profiles import column_codes, describe_texts
+from tasks.measures.profiles import column_codes
 from tasks.measures.quality import row_losses
 
 Floats = NDArray[np.float64]
@@ -166,7 +166,7 @@ def loss_inputs(frame: pd.DataFrame, score: Floats, reference: Reference) -> Flo
 
     Bins are finite whatever the window holds: unseen and missing have their own.
     """
-    codes = column_codes(describe_texts(frame, reference.vocabularies), reference.columns)
+    codes = column_codes(reference.described(frame), reference.row_columns)
     return np.column_stack([codes.T.astype(np.float64), score])
 
 

@@ -24,6 +24,7 @@ from tasks.check.estimate.record import Record
 from tasks.check.history import History
 from tasks.check.inputs import CheckInputs
 from tasks.check.signal import Signal, finite
+from tasks.check.window import missing_features
 from tasks.measures.quality import row_losses
 
 NAME = "estimated loss"
@@ -218,8 +219,7 @@ def _losses(inputs: CheckInputs, features: pd.DataFrame, truth: pd.Series[Any], 
 def _window_inputs(inputs: CheckInputs, mine: pd.DataFrame) -> Floats | None:
     """What the model of the loss reads, for a sample of the window's rows that the champion has answered."""
     reference, features = inputs.reference, inputs.window_features
-    wanted = (ROW_ID, *reference.numeric, *reference.categorical, *reference.vocabularies)
-    if features is None or any(name not in features for name in wanted):
+    if features is None or ROW_ID not in features or missing_features(reference, features):
         return None
     features = features.drop_duplicates(ROW_ID)
     at = _first_positions(features[ROW_ID], mine["id"])

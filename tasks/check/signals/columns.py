@@ -20,6 +20,7 @@ from tasks.check.inputs import CheckInputs, Floats
 from tasks.check.reference import Reference, RunSummary, is_prediction, prediction_values
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.complaints import follow_complaints
+from tasks.check.signals.moved import Moved, what_moved
 from tasks.check.signals.persistence import accepted_signal, persists
 from tasks.check.window import WindowFacts
 from tasks.measures.profiles import Counts
@@ -27,7 +28,7 @@ from tasks.measures.profiles import Counts
 DRIFT_SOURCE = "windows of the training data, each against the rest of it"
 
 
-TOLD_COLUMNS = 10
+TOLD_COLUMNS, TOLD_MOVED = 10, 3
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,18 @@ def drift_signals(
     history: History,
     counts: Counts | None,
     complaints: Sequence[Complaint],
-) -> tuple[tuple[Signal, ...], dict[str, float]]:
+    summary: RunSummary | None,
+) -> tuple[tuple[Signal, ...], tuple[Moved, ...], dict[str, float]]:
     """Of all columns together, then each column's; what a complaint refuses is told, and asks for no training.
 
     Returns:
-        The signals, and every column's movement in times of its limit, the furthest first; none without limits.
+        The signals; what moved of texts and images, in words; and every column's movement in times of its limit, the
+        furthest first, none without limits.
     """
     reference = inputs.reference
-    if counts is None or rows < policy.minimum_rows:
+    if counts is None or summary is None or rows < policy.minimum_rows:
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
-        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), {}
+        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), (), {}
     importance = dict(reference.importance)
     answered = [each.name for each in reference.profile.columns if is_prediction(each.name)]
     if answered and counts[-1].sum():
@@ -131,6 +134,7 @@ def drift_signals(
         if not is_prediction(item.name) or counts[_position(reference, item.name)].sum()
     ]
     ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
+    told = what_moved(reference, summary, counts, moved)
     if not ratios:
         runs = reference.null.runs
         detail = f"drift has no limit: the training data holds {runs} windows, too few to know what is ordinary"
@@ -145,23 +149,30 @@ def drift_signals(
             else f"no column moved further than it ordinarily does; the furthest is {moved[0].name}, "
             f"{greatest:.2f}× its limit"
         )
-        sound = max((item.ratio for item in _undoubted(moved, complaints) if not np.isnan(item.ratio)), default=0.0)
+        detail += "".join(f"; {each.told}" for each in told[:TOLD_MOVED])
+        sound = max(
+            (item.ratio for item in _undoubted(reference, moved, complaints) if not np.isnan(item.ratio)), default=0.0
+        )
         if greatest > 1 and sound <= 1:
             detail += "; a complaint stands against what moved"
         persistent = persists(history, inputs.versions, "drift", sound > 1, sound > policy.extreme, policy)
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
-    told = {item.name: round(item.ratio, 6) for item in moved if not np.isnan(item.ratio)}
-    return (whole, *(_column_signal(item) for item in moved[:TOLD_COLUMNS])), told
+    words = {each.column: each.told for each in told}
+    signals = (whole, *(_column_signal(item, words.get(item.name)) for item in moved[:TOLD_COLUMNS]))
+    return signals, told, {item.name: round(item.ratio, 6) for item in moved if not np.isnan(item.ratio)}
 
 
-def _undoubted(moved: Sequence[ColumnDrift], complaints: Sequence[Complaint]) -> list[ColumnDrift]:
+def _undoubted(
+    reference: Reference, moved: Sequence[ColumnDrift], complaints: Sequence[Complaint]
+) -> list[ColumnDrift]:
     """Columns that no complaint refuses in this window, nor answers to such rows: the answers follow the columns."""
     standing = [item for item in complaints if item.refuses and item.firing]
     if any(item.column is None for item in standing):
         return []
     names = {str(item.column) for item in standing}
-    moved = [item for item in moved if item.name.split(" · ")[0] not in names and item.name not in names]
+    owners = reference.owners
+    moved = [item for item in moved if (owners[item.name].feature if item.name in owners else item.name) not in names]
     return [item for item in moved if not (standing and is_prediction(item.name))]
 
 
@@ -169,13 +180,14 @@ def _position(reference: Reference, name: str) -> int:
     return next(i for i, column in enumerate(reference.profile.columns) if column.name == name)
 
 
-def _column_signal(item: ColumnDrift) -> Signal:
-    """The column's worse side: its values, or the share of them that is missing."""
+def _column_signal(item: ColumnDrift, words: str | None) -> Signal:
+    """The column's worse side: its values, or the share of them that is missing; in words, where there are any."""
     fired = bool(item.ratio > 1)
     gone = bool(item.ratio > item.distance / item.limit)
     name = f"drift of {item.name}" + (" (missing)" if gone else "")
     value, limit = (abs(item.missing), item.missing_limit) if gone else (item.distance, item.limit)
     detail = f"{item.name}: distance {item.distance:.3f}, missing {item.missing:+.1%}, importance {item.importance:.1%}"
+    detail = f"{words}; {detail}" if words else detail
     return Signal(name, "drift", finite(value), finite(limit), DRIFT_SOURCE, fired, False, detail)
 
 

@@ -13,14 +13,13 @@ from perennial.definition import Monitoring
 from perennial.model.scores import known_scores, score_array
 from perennial.state.tables import ROW_ID
 from tasks.check import health
-from tasks.check.complaints.complaint import Complaint, read_complaints
+from tasks.check.complaints.complaint import GONE, VALUE_KINDS, Complaint, read_complaints
 from tasks.check.complaints.course import follow
 from tasks.check.complaints.trial import TRIED_COLUMNS, Effect, Findings, Ruling, hold_trial, rule
 from tasks.check.history import RECENT_WINDOWS, History, moment
 from tasks.check.inputs import CheckInputs, Floats, newest_truth
 from tasks.check.reference import QUANTILES
 from tasks.check.signal import Signal
-from tasks.measures.profiles import describe_texts
 from tasks.measures.quality import mean_loss, row_losses
 
 
@@ -47,7 +46,7 @@ def follow_complaints(
         patience=inputs.label_delay + policy.window,
         accepted=history.accepted(inputs.versions),
         acceptances=history.acceptances,
-        texts=tuple(inputs.reference.vocabularies),
+        owners={name: owned.feature for name, owned in inputs.reference.owners.items()},
         judge=lambda complaint: _judge(complaint, inputs, policy, history, suspects, as_of),
     )
 
@@ -61,7 +60,7 @@ def _with_truth(inputs: CheckInputs, as_of: datetime) -> pd.DataFrame:
     truth = newest_truth(inputs.suspects[ROW_ID], known["id"], known["truth"].to_numpy(dtype=np.float64))
     rows = inputs.suspects.assign(_truth=truth)
     rows = rows[np.isfinite(truth)].sort_values(inputs.time, kind="stable", ignore_index=True)
-    return describe_texts(rows, inputs.reference.vocabularies)
+    return inputs.reference.described(rows)
 
 
 def _judge(
@@ -77,7 +76,7 @@ def _judge(
         return None
     rows = suspects[(suspects[inputs.time] >= complaint.since) & (suspects[inputs.time] < end)]
     found = Findings()
-    if complaint.kind != "missing":
+    if complaint.kind not in (*GONE, "unreadable"):
         if len(rows) < policy.minimum_rows:
             return None
         found = _findings(complaint, inputs, history, rows, (end - complaint.since) / policy.window)
@@ -97,25 +96,39 @@ def _judge(
 def _findings(
     complaint: Complaint, inputs: CheckInputs, history: History, rows: pd.DataFrame, windows: float
 ) -> Findings:
-    column = None if complaint.column is None else complaint.name.removeprefix(f"{complaint.kind} ")
-    features = _tried_columns(inputs, column)
-    sound = rows[:0] if inputs.holdout is None else describe_texts(inputs.holdout, inputs.reference.vocabularies)
+    columns = _doubted_columns(complaint, inputs)
+    if complaint.column is not None and not columns:
+        return Findings()  # the champion of now does not read it
+    features = _tried_columns(inputs, columns)
+    sound = rows[:0] if inputs.holdout is None else inputs.reference.described(inputs.holdout)
     sound = sound[[*features, "_truth"]].dropna(subset="_truth")
     undo = None
-    if complaint.kind == "unit of" and column is not None and len(sound):
-        undo = _conversion(rows[column], sound[column])
-    found = hold_trial(rows[[*features, "_truth"]], sound, column, undo=undo, classes=len(inputs.reference.classes))
+    if complaint.kind == "unit of" and columns and len(sound):
+        undo = _conversion(rows[columns[0]], sound[columns[0]])
+    found = hold_trial(rows[[*features, "_truth"]], sound, columns, undo=undo, classes=len(inputs.reference.classes))
     champion = _champion(complaint, inputs, history, rows)
     decimal = undo is not None and undo[1] == 0 and (undo[0] >= 10 or 0 < undo[0] <= 0.1)
     return replace(found, champion=champion, decimal=decimal, windows=windows)
 
 
-def _tried_columns(inputs: CheckInputs, column: str | None) -> list[str]:
-    """The features that matter most, and the one in question."""
+def _doubted_columns(complaint: Complaint, inputs: CheckInputs) -> list[str]:
+    """The column in question, or all that stand for a text or an image whose values are; none where rows are."""
+    if complaint.column is None:
+        return []
+    named = complaint.name.removeprefix(f"{complaint.kind} ")
+    known = [column.name for column in inputs.reference.row_columns]
+    if complaint.kind not in VALUE_KINDS and named in known:
+        return [named]
+    owners = inputs.reference.owners
+    return [name for name in known if name in owners and owners[name].feature == complaint.column]
+
+
+def _tried_columns(inputs: CheckInputs, doubted: Sequence[str]) -> list[str]:
+    """The features that matter most, and those in question."""
     importance = inputs.reference.importance
-    names = [item.name for item in inputs.reference.columns]
+    names = [item.name for item in inputs.reference.row_columns]
     chosen = sorted(names, key=lambda name: -importance.get(name, 0.0))[:TRIED_COLUMNS]
-    return chosen if column is None or column in chosen else [*chosen, column]
+    return [*chosen, *(name for name in doubted if name not in chosen)]
 
 
 def _conversion(now: pd.Series[float], before: pd.Series[float]) -> tuple[float, float] | None:

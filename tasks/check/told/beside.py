@@ -34,7 +34,7 @@ def tell_beside(
         return {}
     told: dict[str, Any] = {}
     if moved := what_moved(inputs.reference, aside, evidence.get("drift", {})):
-        told["moved"] = moved
+        told["effects"] = moved
     if aside.slices or aside.search:
         joined = join_labels(inputs, policy, as_of)
         if aside.slices:

@@ -10,7 +10,7 @@ MOST_SLICES = 8
 
 def moved_lines(evidence: Mapping[str, Any]) -> list[str]:
     """What moved, by what it does to the predictions; none where nothing did."""
-    return [_moved(item) for item in evidence.get("moved", ())]
+    return [_moved(item) for item in evidence.get("effects", ())]
 
 
 def slice_lines(evidence: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from tasks.check.drift import Null, measure_drift
 from tasks.check.inputs import Aside, CheckInputs
 from tasks.check.reference import Reference, is_prediction
 from tasks.check.told.weak import promotion_loss, with_features
-from tasks.measures.profiles import Counts, Profile, column_codes, describe_texts
+from tasks.measures.profiles import Counts, Profile, column_codes
 from tasks.measures.quality import MeanLoss, mean_loss, row_losses
 from tasks.measures.segments import Levels, make_levels
 
@@ -158,14 +158,19 @@ class _Drift:
     """
 
     def __init__(self, reference: Reference, window: pd.DataFrame, sample: pd.DataFrame) -> None:
-        places = [place for place, column in enumerate(reference.profile.columns) if not is_prediction(column.name)]
+        # Not what is said of texts and images: to say it costs more than all else here.
+        left_out = reference.owners
+        places = [
+            place
+            for place, column in enumerate(reference.profile.columns)
+            if not is_prediction(column.name) and column.name not in left_out
+        ]
         null = reference.null
         self._null = Null(null.mean[places], null.deviation[places], null.missing_deviation[places], null.runs)
-        self._reference, self._columns = reference, reference.columns
+        self._reference = reference
+        self._columns = tuple(reference.profile.columns[place] for place in places)
         self._width = max((column.bins for column in self._columns), default=0) + 1
-        self._now, self._before = (
-            column_codes(describe_texts(frame, reference.vocabularies), self._columns) for frame in (window, sample)
-        )
+        self._now, self._before = (column_codes(frame, self._columns) for frame in (window, sample))
 
     def moved(self, now: Mask, before: Mask, rate: float) -> list[dict[str, Any]]:
         """The columns that are beyond their limit in the rows of a slice."""

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
-from perennial.model.features import feature_frame
 from perennial.model.known import frame_as_known, known_categories
 from perennial.model.scores import is_many, likeliest, score_array
 from perennial.model.truth import Classes
@@ -26,6 +25,7 @@ from perennial.state.registry import Version
 from perennial.state.store import Store, among
 from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
+from tasks.measures.described.images import stored_features
 from tasks.review.choosing import Floats, Pool, choose, unfamiliarity
 from tasks.rows.classes import known_coding
 from tasks.rows.frames import known_labels, window_rows
@@ -144,7 +144,7 @@ def _unfamiliar(
         return found
     places = np.unique(np.linspace(0, len(made) - 1, min(_LOOKED_AT, len(made))).astype(np.int64))
     sample = made.iloc[places].reset_index(drop=True)
-    features = feature_frame(_inputs(workspace.store, definition, sample, as_of), definition.features)
+    features = stored_features(_inputs(workspace.store, definition, sample, as_of), definition.features)
     known = known_categories(load_version(workspace.registry, champion, definition))
     ranges = _ranges(reference_sample(workspace.registry, champion), definition)
     found[places] = unfamiliarity(frame_as_known(features, known), known, ranges)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from perennial.definition import ModelDefinition
-from perennial.model.features import feature_frame
 from perennial.model.scores import score_column
 from perennial.state.registry import Registry, Reign, Version
 from perennial.state.tables import ROW_ID
@@ -29,6 +28,7 @@ from tasks.gate.probation import (
     probation_length,
 )
 from tasks.learning.fitting import predict_score
+from tasks.measures.described.images import stored_features
 from tasks.rows.frames import window_rows
 from tasks.rows.reviewed import judging_labels
 from tasks.steps.score import load_version, predictions_between
@@ -127,6 +127,6 @@ def _answered(
     rows = window_rows(store, definition, start=known["time"].min().to_pydatetime(), end=as_of, known_at=as_of)
     rows = rows.merge(known[["id"]], left_on=ROW_ID, right_on="id", how="inner").drop_duplicates(ROW_ID)
     pipeline = load_version(workspace.registry, former, definition)
-    shadow = predict_score(pipeline, feature_frame(rows, definition.features), definition.task)
+    shadow = predict_score(pipeline, stored_features(rows, definition.features), definition.task)
     by_id = pd.DataFrame({"id": rows[ROW_ID].to_numpy(), "shadow": score_column(shadow)})
     return known.merge(by_id, on="id", how="inner")

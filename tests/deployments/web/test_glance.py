@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.web.known.glance import Glance, next_run, read_points, urgency, waiting_for
+from deployments.web.known.reading import stands_for
 from perennial.state.registry import Reign
 from tasks.check.history import acceptance_row, outcome_row, rollback_row
 
@@ -111,3 +112,12 @@ def test_models_are_sorted_by_what_needs_a_person() -> None:
 def test_the_next_check(schedule: str | None, wanted: str | None) -> None:
     found = next_run(schedule, START)
     assert (found.isoformat() if found else None) == wanted
+
+
+def test_a_column_says_which_text_or_image_it_stands_for() -> None:
+    watched = [{"feature": "photo", "kind": "image", "names": {"width": "photo: width (2)"}, "vocabulary": []}]
+    reference = json.dumps({"runs": [], "watched": watched}).encode()
+    assert stands_for(reference, "photo: width (2)") == ("photo", "width")
+    assert stands_for(reference, "photo: width") is None
+    assert stands_for(json.dumps({"runs": []}).encode(), "photo: width") is None
+    assert stands_for(None, "photo: width") is None

@@ -349,6 +349,9 @@ from perennial.settings import load_settings
 def refused():
     raise DataError("no good")
 
+# A shell lets what it runs in the background ignore this signal, and the suite would hand that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 @flow
 def interrupted():
     signal.raise_signal(signal.SIGINT)

@@ -193,7 +193,7 @@ def test_no_complaint_is_open_for_longer_than_its_patience(course: list[tuple[bo
         ruling = Ruling(says, "because", as_of, {}) if says else None  # type: ignore[arg-type]
         complaints = follow(
             complaints, [signal], as_of=as_of, decision_id=str(number), news_since=as_of - WEEK, window=WEEK,
-            patience=2 * WEEK, accepted=(), acceptances=(), texts=(), judge=lambda _, said=ruling: said,  # type: ignore[misc]
+            patience=2 * WEEK, accepted=(), acceptances=(), owners={}, judge=lambda _, said=ruling: said,  # type: ignore[misc]
         )  # fmt: skip
         assert all(item.since < item.until for item in complaints)
         assert all(item.state != "open" or as_of - item.opened < 2 * WEEK for item in complaints)

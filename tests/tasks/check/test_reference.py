@@ -85,7 +85,7 @@ def test_texts_are_watched_by_their_length_and_unknown_words() -> None:
     frame = frame.assign(note=notes)
     training = frame[frame["time"] < pd.Timestamp(START + 13 * WEEK)]
     reference = make_reference(training, text=("note",), importance={"note": 1.0})
-    assert Reference.from_dict(json.loads(json.dumps(reference.to_dict()))).vocabularies == reference.vocabularies
+    assert Reference.from_dict(json.loads(json.dumps(reference.to_dict()))).watched == reference.watched
     as_of = START + 15 * WEEK
     inputs = make_inputs(reference, frame, as_of)
     rows = frame.loc[(frame["time"] >= pd.Timestamp(as_of - WEEK)) & (frame["time"] < pd.Timestamp(as_of)), "note"]

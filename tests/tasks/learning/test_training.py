@@ -245,3 +245,34 @@ def test_it_predicts_delays_of_real_flights_in_time_order() -> None:
     score = predict_score(fitted.pipeline, feature_frame(holdout, model.features), "classification")
     truth = encode_target(holdout["y"], model, fitted.classes)
     assert roc_auc_score(truth, score) > 0.6
+
+
+def test_an_image_that_cannot_be_read_any_more_is_missing_to_a_training() -> None:
+    """One broken file among the kept rows stops no training: the fit is that of the row without it."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from perennial.definition import ModelDefinition
+    from tasks.learning.fitting import fit
+
+    def png(shade: int) -> bytes:
+        made = BytesIO()
+        Image.new("L", (8, 8), shade).save(made, "PNG")
+        return made.getvalue()
+
+    definition = ModelDefinition.model_validate({
+        "name": "shades", "task": "regression", "features": {"image": ["photo"]},
+        "data": {"source": {"parquet": "rows.parquet"}, "id": "id", "time": "time", "target": "y"},
+        "training": {"estimator": "linear", "tuning": {"trials": 0}},
+    })  # fmt: skip
+    shades = np.arange(40) * 5
+    times = pd.date_range("2024-01-01", periods=40, freq="D", tz="UTC")
+    frame = pd.DataFrame({"time": times, "y": shades / 10, "photo": [png(int(shade)) for shade in shades]})
+    answers = []
+    for value in (b"broken", None):
+        photos = frame["photo"].copy()
+        photos.iloc[7] = value
+        fitted = fit(definition, frame.assign(photo=photos), {}, 0)
+        answers.append(fitted.pipeline.predict(frame[["photo"]]))
+    assert np.allclose(answers[0], answers[1])

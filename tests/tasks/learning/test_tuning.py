@@ -367,10 +367,10 @@ def test_trials_run_at_once_each_with_its_share_of_threads(tmp_path: Path, monke
         return Evaluation(parameters["learning_rate"], 0.1)
 
     monkeypatch.setattr(FoldEvaluator, "__call__", evaluated)
-    monkeypatch.setattr("tasks.learning.trials.joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("tasks.learning.trials.joblib.cpu_count", lambda: 6)
     before = [(pool["user_api"], pool["num_threads"]) for pool in threadpool_info()]
     assert len(search(definition(tuning={"workers": 2}), tmp_path / "j").trials) == 6
-    assert limits == [{1}] * 6
+    assert limits == [{3}] * 6
     assert [(pool["user_api"], pool["num_threads"]) for pool in threadpool_info()] == before
 
 

@@ -14,9 +14,7 @@ from perennial.errors import DataError
 from tasks.measures.profiles import (
     Column,
     Profile,
-    describe_texts,
     make_columns,
-    make_vocabulary,
     microseconds,
     profile,
 )
@@ -93,12 +91,10 @@ def test_times_must_be_times() -> None:
     assert microseconds(zoned).tolist() == [1704067200000000]
 
 
-def test_texts_become_three_numbers() -> None:
-    frame = pd.DataFrame({"note": pd.Series(["red apple", "red kiwi kiwi", None, ""], dtype="str")})
-    vocabulary = make_vocabulary(pd.Series(["red apple", "apple red"], dtype="str"))
-    described = describe_texts(frame, {"note": vocabulary})
-    assert list(described) == ["note · characters", "note · words", "note · unknown words"]
-    assert described["note · words"].tolist()[:2] == [2, 3]
-    assert described["note · unknown words"].tolist()[:2] == [0, pytest.approx(2 / 3)]
-    assert np.isnan(described.iloc[2]).all()
-    assert np.isnan(described.iloc[3, 2])
+@pytest.mark.parametrize("values", [[0.0] * 97 + [1.0] * 3, [1.0, 2.0, 3.0] * 9, list(range(15)) * 4])
+def test_a_few_values_have_a_bin_each(values: list[float]) -> None:
+    """Of noughts and ones both used to share the last bin: a share of ones could go from 3 % to all unseen."""
+    (column,) = make_columns(pd.DataFrame({"x": np.array(values, dtype=np.float64)}), ["x"], [])
+    codes = column.codes(pd.Series(sorted(set(values)), dtype="float64"))
+    assert len(set(codes.tolist())) == len(set(values))
+    assert column.codes(pd.Series([min(values) - 1.0, max(values) + 1.0])).tolist() == [0, column.bins - 1]

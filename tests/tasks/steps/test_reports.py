@@ -30,7 +30,7 @@ def decision(trained: World) -> Decision:
         {"column": "shade", "ratio": 1.25, "change": 0.08, "shift": 0.07},
         {"column": "ink_11", "ratio": 2.5, "change": 0.01, "shift": None},
     ]
-    return replace(found, evidence={**found.evidence, "drift": ratios, "moved": moved})
+    return replace(found, evidence={**found.evidence, "drift": ratios, "effects": moved})
 
 
 @pytest.fixture

@@ -143,8 +143,8 @@ def test_what_is_told_decides_nothing_and_costs_nothing_where_nobody_asks(
     told = decide(reference, training, search=Segments())
     json.dumps(told.to_dict(), allow_nan=False)
     quiet = decide(reference, training, slices=())
-    assert {"slices", "segments", "moved"} & set(quiet.evidence) == set()
-    without = {name: value for name, value in told.evidence.items() if name not in ("slices", "segments", "moved")}
+    assert {"slices", "segments", "effects"} & set(quiet.evidence) == set()
+    without = {name: value for name, value in told.evidence.items() if name not in ("slices", "segments", "effects")}
     assert replace(told, evidence=without) == quiet
 
 
