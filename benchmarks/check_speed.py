@@ -36,6 +36,7 @@ from tasks.check.estimate.record import PAST_WINDOWS, past_rows
 from tasks.check.evidence import gather
 from tasks.check.health import Freshness
 from tasks.check.history import read_history
+from tasks.check.inputs import Aside
 from tasks.check.reference import Reference, build_reference
 from tasks.measures.described.columns import describe
 from tasks.measures.profiles import Profile, microseconds, profile
@@ -96,6 +97,7 @@ def make_inputs(reference: Reference, rows: int, as_of: datetime) -> CheckInputs
         past=past,
         window_features=features,
         mature_features=features,
+        aside=Aside(),
     )
 
 

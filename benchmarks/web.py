@@ -91,13 +91,17 @@ def write_model(workspace: Workspace, name: str, checks: int, *, seed: int) -> N
         ]
     )  # fmt: skip
     statistics_rows = pd.DataFrame(
-        {
-            "block": pd.to_datetime([moment - WEEK for moment in moments]), "profile_key": "v1",
-            "recorded_at": pd.to_datetime(moments),
-            "profile": [json.dumps(item["evidence"]["window"]) for item in decisions],
-        }
+        [
+            {"decision_id": item["decision_id"], "start": moment - WEEK, "end": moment, "version": 1, "column": column,
+             "kind": "numeric", "rows": 6500, "missing": 65, "unseen": 0, "finite": 6435, "mean": quantiles[2],
+             "deviation": 1.0, "low": quantiles[0] - 1, "high": quantiles[-1] + 1, "quantiles": quantiles,
+             "distinct": 6435, "top": "{}", "points": sorted(chance.gauss(0, 1) for _ in range(65)),
+             "hashes": chance.randbytes(1024)}
+            for item, moment in zip(decisions, moments, strict=True)
+            for column, (_, _, _, quantiles) in item["evidence"]["window"]["columns"].items()
+        ]
     )  # fmt: skip
-    for table, frame in (("decisions", rows), ("figures", figures), ("statistics", statistics_rows)):
+    for table, frame in (("decisions", rows), ("figures", figures), ("column_statistics", statistics_rows)):
         for part in np.array_split(np.arange(len(frame)), COMMITS):
             store.append(name, table, frame.iloc[part].reset_index(drop=True))
     reigns = moments[::12]

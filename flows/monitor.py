@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -80,6 +81,10 @@ def monitor(model: str, as_of: datetime | None = None, report: bool = True, trig
             step("alert", _alert)(workspace, definition, decision)
     step("figures", record_figures)(workspace, definition, decision)
     path = step("report", write_report)(workspace, definition, decision) if report else None
+    if path is not None:
+        where = page_of(workspace, f"/models/{model}/reports/{Path(path).name}")
+        told = f"# {model}: the report of the check\n\nWhat moved, quality, distributions: {path}{where}"
+        publish_markdown("report", model, told, f"Report of {decision.verdict}, {at:%Y-%m-%d %H:%M}")
     return decision.to_dict() | {
         "report": path, "examples": lines(examples), "probation": newcomer.to_dict() if newcomer else None,
         "waiting": settled.to_dict() if settled else None,

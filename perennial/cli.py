@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("lifecycle.records", "List who was champion when, and why."),
     "watch": ("looking.watch", "Look at the packages, sources and APIs that the models stand on."),
     "contract": ("looking.contract", "Show the source's contract, and write it as an ODCS document."),
+    "statistics": ("looking.statistics", "Show what each check's window looked like, column by column."),
     "card": ("looking.card", "Show what is known of a version, as people read it."),
     "accept": ("lifecycle.accept", "Accept data that a check called broken."),
     "approve": ("lifecycle.approve", "Promote the version that waits for a person."),
@@ -82,7 +83,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # What the warm process of `perennial up` is handed: short commands, most of whose time would be imports.
 QUICK = frozenset(
     {"models", "status", "ingest", "quarantine", "label", "check", "score", "ledger", "history", "accept", "approve",
-     "refuse", "reviews", "rollback"}
+     "refuse", "reviews", "rollback", "statistics"}
 )  # fmt: skip
 
 

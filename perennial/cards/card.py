@@ -175,10 +175,11 @@ def _weak(facts: Facts) -> list[str]:
         found, of = facts.base.get("segments"), f" (of version {facts.version.tag('base_version')}, before its map)"
     if not found or not found["looked_at"]:
         return ["Nobody has looked for them: too few rows, or a version of before there were cards."]
+    what = "segments of one or two columns" if found.get("columns") == 2 else "segments of single columns"
     if not found["found"]:
-        return [f"None of {found['looked_at']} segments of single columns is surely worse than the rest{of}."]
+        return [f"None of {found['looked_at']} {what} is surely worse than the rest{of}."]
     lines = [
-        f"{found['of']} of {found['looked_at']} segments of single columns have surely more loss than the rest{of}; "
+        f"{found['of']} of {found['looked_at']} {what} have surely more loss than the rest{of}; "
         "that may lie in the rows, and not in the model.",
         "",
         _row(["where", "rows", escape(found["metric"]), "elsewhere", "more by"]),

@@ -19,7 +19,7 @@ from perennial.definition.reading import (
 from perennial.definition.retention import Retention
 from perennial.definition.review import Review
 from perennial.definition.serving import Cost, Serving
-from perennial.definition.told import AlertKind, Alerts, Card
+from perennial.definition.told import AlertKind, Alerts, Card, Segments
 from perennial.definition.training import (
     CLASSIFICATION_METRICS,
     ESTIMATORS,
@@ -58,6 +58,7 @@ __all__ = [
     "Runner",
     "Schedule",
     "Section",
+    "Segments",
     "Serving",
     "Share",
     "Source",

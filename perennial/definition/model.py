@@ -15,7 +15,7 @@ from perennial.definition.monitoring import Monitoring
 from perennial.definition.retention import Retention
 from perennial.definition.review import Review
 from perennial.definition.serving import Serving
-from perennial.definition.told import Alerts, Card
+from perennial.definition.told import Alerts, Card, Segments
 from perennial.definition.training import CLASSIFICATION_METRICS, REGRESSION_METRICS, Runner, Training
 from perennial.definition.values import MOST_CLASSES, ClassName, Schedule, Section
 from perennial.definition.watch import Watch
@@ -48,6 +48,7 @@ class ModelDefinition(Section):
     review: Review = Review()
     retention: Retention = Retention()
     card: Card = Card()
+    segments: Segments | None = Field(None, description="A search for weak segments; none by default.")
     alerts: Alerts | None = Field(None, description="What people are told of; nothing by default.")
     watch: Watch | None = Field(None, description="What the model stands on; nothing is watched by default.")
     runner: Runner | None = Field(None, description="A cluster for heavy steps; this process by default.")
@@ -79,6 +80,9 @@ class ModelDefinition(Section):
             raise ValueError("review.tolerance belongs to task: regression")
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
+        named_segments = set(self.segments.among if self.segments else ())
+        if missing := sorted(named_segments - {*self.features.numeric, *self.features.categorical}):
+            raise ValueError(f"segments.among must be numeric or categorical features: {', '.join(missing)}")
         return self
 
     def _require_classes(self) -> None:
@@ -133,7 +137,9 @@ class ModelDefinition(Section):
         That is where it is computed, how long things are kept, what people look at (what they say is data), and what
         they are told.
         """
-        said = self.model_dump(mode="json", exclude={"runner", "retention", "review", "card", "alerts", "watch"})
+        said = self.model_dump(
+            mode="json", exclude={"runner", "retention", "review", "card", "alerts", "watch", "segments"}
+        )
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""What people are told of a model, as a definition says it: alerts, and their own words on cards. None is made here.
+"""What people are told of a model, as a definition says it: alerts, weak segments, their own words on cards.
 
 Who is told is said by `automations.yaml`.
 """
@@ -28,6 +28,17 @@ class Alerts(Section):
     recovered: bool = Field(True, description="Whether to tell, too, when something is over.")
     quiet_checks: int = Field(2, ge=1, description="What is absent from so many checks in a row is over.")
     remind: Duration | None = Field(None, description="Tell again what still stands after so long; null: never.")
+
+
+class Segments(Section):
+    """Where the model is weak: segments of its columns are searched by each check and the gate. It blocks nothing."""
+
+    columns: Literal[1, 2] = Field(2, description="Segments of single columns, or of pairs of them too.")
+    among: tuple[str, ...] = Field(
+        (), description="Features that are looked at; all numbers and categories by default."
+    )
+    minimum_rows: int = Field(200, ge=30, description="Smaller segments are not looked at.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of all that is found, together: Holm's correction.")
 
 
 class Card(Section):

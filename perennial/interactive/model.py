@@ -163,6 +163,17 @@ class Model:
         lines = self.workspace.registry.history(self.name)
         return pd.DataFrame([line.__dict__ for line in lines]).drop(columns="recorded_at", errors="ignore")
 
+    def statistics(self, column: str | None = None, *, every: timedelta | None = None) -> pd.DataFrame:
+        """What each check's window looked like, a row a window and column: counts, moments, quantiles, frequent values.
+
+        Args:
+            column: Only this one; `(prediction)` is what the champion answered.
+            every: A row for each period of this length instead, of windows that lie side by side.
+        """
+        from tasks.steps.shown.series import statistics_series
+
+        return statistics_series(self.workspace.store, self.name, column=column, every=every)
+
     def quality(self, *, as_of: datetime | None = None) -> pd.DataFrame:
         """What the champion's answers were worth, one row between two checks: rows, labelled, and each metric."""
         import pandas as pd

@@ -19,6 +19,7 @@ import numpy as np
 from perennial.errors import PerennialError
 from perennial.model.scores import is_many
 from perennial.serving.about import About, no_table_facts
+from perennial.serving.checked import Checked
 from perennial.serving.log import reviews
 from perennial.serving.log.entries import entry_of
 from perennial.serving.log.labels import LabelDesk
@@ -128,6 +129,7 @@ class Service:
         )  # fmt: skip
         self.shipper = self._shipper() if ships else self._sealer()
         self.about = About(self)
+        self.checked = Checked(workspace, lambda: self.host.served)
         self.ids = Ids()
         self._shed_counted = 0
         self._shadow: queue.Queue[tuple[LoadedModel, Rows, list[str], list[int | None] | None, int] | None]

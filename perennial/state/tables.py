@@ -101,7 +101,33 @@ LAYOUT: Mapping[str, pa.Schema] = {
             ("body", pa.string()),
         ]
     ),
-    # What the window of each check looked like, column by column, as JSON; `block` is the window's start.
+    # What each column of each check's window looked like: a row a column. `unseen` values lie outside the training's
+    # range, or it does not have them; `quantiles` are those at 5, 25, 50, 75 and 95 %; `top` has the most frequent
+    # values as JSON; `points` and `hashes` are what windows are merged by (tasks.measures.statistics).
+    "column_statistics": pa.schema(
+        [
+            ("decision_id", pa.string()),
+            ("start", TIME),
+            ("end", TIME),
+            ("version", pa.int64()),
+            ("column", pa.string()),
+            ("kind", pa.string()),
+            ("rows", pa.int64()),
+            ("missing", pa.int64()),
+            ("unseen", pa.int64()),
+            ("finite", pa.int64()),
+            ("mean", pa.float64()),
+            ("deviation", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("quantiles", pa.list_(pa.float64())),
+            ("distinct", pa.int64()),
+            ("top", pa.string()),
+            ("points", pa.list_(pa.float64())),
+            ("hashes", pa.binary()),
+        ]
+    ),
+    # The same as checks kept it before there was that table: a row a window, its columns as JSON; read, not written.
     "statistics": pa.schema(
         [("block", TIME), ("profile_key", pa.string()), ("recorded_at", TIME), ("profile", pa.string())]
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,8 +20,10 @@ from perennial.errors import DataError
 from tasks.check.complaints.complaint import GONE, read_complaints
 from tasks.check.evidence import gather
 from tasks.check.history import BUDGET_PERIOD, History, read_history
-from tasks.check.inputs import CheckInputs
+from tasks.check.inputs import CheckInputs, with_facts
 from tasks.check.signal import Signal
+from tasks.check.told.beside import tell_beside, window_statistics
+from tasks.measures.statistics import ColumnStatistics
 
 __all__ = ["CheckInputs", "Decision", "Verdict", "Verdicts", "check", "decide", "policy_digest"]
 
@@ -50,6 +52,7 @@ class Decision:
         would_change: What would have changed the verdict.
         evidence: rows, window, mature, loss, coverage, growth, cooldown, budget: JSON-ready.
         next_step: What happens now.
+        statistics: Of each column of the window, for the table of them; no part of the record.
     """
 
     decision_id: str
@@ -63,6 +66,7 @@ class Decision:
     would_change: tuple[str, ...]
     evidence: Mapping[str, Any]
     next_step: str
+    statistics: Mapping[str, ColumnStatistics] = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with `kind: decision`."""
@@ -122,6 +126,7 @@ def check(inputs: CheckInputs, policy: Monitoring, *, as_of: datetime) -> Decisi
     digest = policy_digest(policy)
     identity = "\n".join([inputs.model, as_of.isoformat(), inputs.champion_version, digest])
     decision_id = str(uuid.uuid5(NAMESPACE, identity))
+    inputs = with_facts(inputs)
     signals, evidence = gather(inputs, policy, history, as_of, decision_id)
     found = decide(signals, policy, history, as_of, blind=bool(evidence["blind"]))
     return Decision(
@@ -134,8 +139,9 @@ def check(inputs: CheckInputs, policy: Monitoring, *, as_of: datetime) -> Decisi
         reasons=found.reasons,
         signals=signals,
         would_change=found.would_change,
-        evidence={**evidence, **_allowance(policy, history, as_of)},
+        evidence={**evidence, **_allowance(policy, history, as_of), **tell_beside(inputs, policy, evidence, as_of)},
         next_step=NEXT_STEPS[found.verdict].format(model=inputs.model, decision=decision_id[:8]),
+        statistics=window_statistics(inputs),
     )
 
 

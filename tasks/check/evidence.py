@@ -8,7 +8,7 @@ from typing import Any
 from perennial.definition import Monitoring
 from tasks.check.complaints.complaint import is_judgeable
 from tasks.check.history import History
-from tasks.check.inputs import CheckInputs, join_with_past, require_columns
+from tasks.check.inputs import CheckInputs, join_with_past, with_facts
 from tasks.check.signal import Signal
 from tasks.check.signals.columns import drift_signals, label_shift_signals, look
 from tasks.check.signals.intervals import interval_signals
@@ -27,7 +27,7 @@ from tasks.check.signals.quality import (
     newest_mature,
     quality_signals,
 )
-from tasks.check.window import WindowFacts, read_facts
+from tasks.check.window import WindowFacts
 from tasks.review.basis import facts
 
 
@@ -35,15 +35,14 @@ def gather(
     inputs: CheckInputs, policy: Monitoring, history: History, as_of: datetime, decision_id: str
 ) -> tuple[tuple[Signal, ...], dict[str, Any]]:
     """All signals, the strongest kind first, and the evidence for the record."""
-    require_columns(inputs)
+    inputs = with_facts(inputs)
     joined, past = join_with_past(inputs, policy, as_of)
     window = inputs.window
-    if not isinstance(window, WindowFacts):
-        window = read_facts(inputs.reference, window, inputs.time)
+    assert isinstance(window, WindowFacts)
     seen = look(inputs, window, policy, history, as_of, decision_id)
     data, summary, counts = seen.signals, seen.summary, seen.counts
     loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
-    drift, moved = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints, summary)
+    drift, moved, ratios = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints, summary)
     since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = map_test(inputs, policy, joined, past)
@@ -68,6 +67,7 @@ def gather(
     evidence: dict[str, Any] = {
         "rows": window.rows,
         "window": summary.to_dict() if summary else None,
+        "drift": ratios,
         "window_start": (as_of - policy.window).isoformat(),
         "mature_predictions": covered.predictions,
         "mature_labels": covered.labelled,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from perennial.definition import GatePolicy, Monitoring
+from perennial.definition import GatePolicy, Monitoring, Segments
 from perennial.errors import DataError
 from perennial.model.answers.intervals import Intervals
 from perennial.model.scores import known_scores, own_scores, score_array, score_column
@@ -21,13 +21,37 @@ from tasks.check.complaints.masks import is_refused
 from tasks.check.health import Freshness
 from tasks.check.history import RECENT_WINDOWS, read_history
 from tasks.check.reference import Reference
-from tasks.check.window import WindowFacts
+from tasks.check.window import WindowFacts, read_facts
 from tasks.measures.profiles import microseconds
 from tasks.measures.propensity import Experiment
 from tasks.measures.quality import AGES, complete_ages
 from tasks.review.basis import ReviewBasis, on_random_share
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What a check reads to tell more than it decides by. Each column's statistics are told wherever this is given.
+
+    Attributes:
+        window: Features of the window's rows; of a large window, of an even sample.
+        sample: Rows of the champion's training: features, `_score`, and the target of those that it was judged on.
+        target: The target's column in `sample`.
+        answer: What the champion answers to rows of features, shape (n,) or (n, k). It is loaded when it is called.
+        slices: Columns whose values are looked at one by one.
+        search: How weak segments are looked for; None looks nowhere.
+        mature_features: `_id`, the slices and the columns that are searched, of the mature predictions; None where
+            neither is asked for.
+    """
+
+    window: pd.DataFrame | None = None
+    sample: pd.DataFrame | None = None
+    target: str = ""
+    answer: Callable[[pd.DataFrame], Floats] | None = None
+    slices: tuple[str, ...] = ()
+    search: Segments | None = None
+    mature_features: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,7 @@ class CheckInputs:
         suspects: Time, `_id`, features and `_score` (as logged) of a sample of the rows that earlier checks complained
             of and whose truth is due by now (tasks.check.complaints.complaint.doubted_span). Without them a complaint
             that truth could judge is confirmed when its time is up.
+        aside: What is told beside the verdict, where somebody reads it; None measures nothing of it.
         review: What was drawn at random for people's review; None of a model without reviews. Labels that are known
             only because their row was chosen for review are not in `labels`.
         experiment: Which rows were acted on while a control group was set; None of a model without one. Those judge
@@ -99,6 +124,7 @@ class CheckInputs:
     suspects: pd.DataFrame | None = None
     review: ReviewBasis | None = None
     experiment: Experiment | None = None
+    aside: Aside | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -184,6 +210,19 @@ def newest_truth(wanted: pd.Series[Any], ids: pd.Series[Any], truth: Floats) -> 
     newest = np.full(len(names), np.nan)
     newest[codes[len(wanted) :]] = truth
     return newest[codes[: len(wanted)]]
+
+
+def with_facts(inputs: CheckInputs) -> CheckInputs:
+    """The same, with the facts of its window in place of rows; with statistics where they are told.
+
+    Raises:
+        DataError: A frame lacks a column that is read.
+    """
+    require_columns(inputs)
+    if isinstance(inputs.window, WindowFacts):
+        return inputs
+    facts = read_facts(inputs.reference, inputs.window, inputs.time, statistics=inputs.aside is not None)
+    return replace(inputs, window=facts)
 
 
 def require_columns(inputs: CheckInputs) -> None:

@@ -9,6 +9,7 @@ from tasks.check.complaints.complaint import read_complaints
 from tasks.check.decision import Decision
 from tasks.check.plain import summary
 from tasks.check.signal import Signal
+from tasks.check.told.sentences import sections
 from tasks.review.basis import sentences
 
 MARKS = {"hold": "✓", "recalibrate": "↻", "retrain": "▲", "repair": "✗"}
@@ -24,6 +25,8 @@ def render_text(decision: Decision, examples: Sequence[str] = (), *, width: int 
     if len(decision.reasons) > TOLD_REASONS:
         lines.append(f"  … and {len(decision.reasons) - TOLD_REASONS} more")
     lines += ["", "Signals"] + [_signal_line(signal) for signal in _told(decision)]
+    for title, told in sections(decision.evidence):
+        lines += ["", title, *_bullets(tuple(told), width)]
     if decision.would_change:
         lines += ["", "What would have changed it", *_bullets(decision.would_change, width)]
     lines += ["", "Evidence", *_bullets(tuple(evidence_lines(decision)), width)]
@@ -57,6 +60,8 @@ def render_markdown(decision: Decision) -> str:
     for signal in _told(decision):
         cells = (signal.name, _number(signal.value), _number(signal.threshold), signal.threshold_source, _state(signal))
         lines.append("| " + " | ".join(_escape(cell) for cell in cells) + " |")
+    for title, told in sections(decision.evidence):
+        lines += ["", f"## {title}", ""] + [f"- {_escape(text)}" for text in told]
     if decision.would_change:
         lines += ["", "## What would have changed it", ""] + [f"- {_escape(text)}" for text in decision.would_change]
     lines += ["", "## Evidence", ""] + [f"- {_escape(text)}" for text in evidence_lines(decision)]

@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.check.reference import QUANTILES, ColumnSummary, Reference, RunSummary, row_digests
+from tasks.measures import statistics
 from tasks.measures.dates import date_columns
 from tasks.measures.described.columns import has, with_repeats
 from tasks.measures.profiles import SAMPLE_ROWS, Column, Counts, column_codes, microseconds
+from tasks.measures.statistics import ColumnStatistics
 
 Floats = NDArray[np.float64]
 FAR_RANGES = 5.0
@@ -38,6 +40,7 @@ class ColumnFacts:
         sample: Numeric: evenly spaced finite values.
         away: Numeric: how many values lie far outside the reference's range; `example` is one of them.
         strange: Categorical: values that the reference does not have, with their number.
+        statistics: What is kept of the column beside all this; None where nobody asked.
     """
 
     counts: Counts
@@ -49,6 +52,7 @@ class ColumnFacts:
     away: int = 0
     example: float | None = None
     strange: Mapping[str, int] = field(default_factory=dict)
+    statistics: ColumnStatistics | None = None
 
     def plus(self, other: ColumnFacts) -> ColumnFacts:
         strange = dict(self.strange)
@@ -64,6 +68,7 @@ class ColumnFacts:
             away=self.away + other.away,
             example=other.example if self.example is None else self.example,
             strange=strange,
+            statistics=self.statistics.plus(other.statistics) if self.statistics and other.statistics else None,
         )
 
 
@@ -115,7 +120,9 @@ class WindowFacts:
         )
 
 
-def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_rows: int | None = None) -> WindowFacts:
+def read_facts(
+    reference: Reference, window: pd.DataFrame, time: str, *, total_rows: int | None = None, statistics: bool = False
+) -> WindowFacts:
     """The facts of some rows.
 
     Args:
@@ -123,6 +130,7 @@ def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_r
         window: Features and time; texts and images as they are, or described.
         time: The time column.
         total_rows: Of the whole window, if this is a part of it: it says how dense the samples are.
+        statistics: Whether each column's statistics are wanted too.
     """
     missing = missing_features(reference, window)
     kinds = {
@@ -149,7 +157,7 @@ def read_facts(reference: Reference, window: pd.DataFrame, time: str, *, total_r
     return WindowFacts(
         rows=len(window),
         columns={
-            column.name: _column_facts(column, features[column.name], codes[position], step)
+            column.name: _column_facts(column, features[column.name], codes[position], step, statistics)
             for position, column in enumerate(columns)
         },
         repeated=int((digests[1:] == digests[:-1]).sum()),
@@ -181,28 +189,42 @@ def far_limits(column: Column) -> tuple[float, float] | None:
     return (low - reach, high + reach) if reach else None
 
 
-def _column_facts(column: Column, series: pd.Series[Any], codes: Counts, step: int) -> ColumnFacts:
+def _column_facts(column: Column, series: pd.Series[Any], codes: Counts, step: int, described: bool) -> ColumnFacts:
     counts = np.bincount(codes, minlength=column.bins + 1)
     present = codes < column.bins
     first = series.iloc[int(present.argmax())] if present.any() else None
     if column.kind == "categorical":
         strange = series[codes == column.bins - 1].astype(object).value_counts().head(_MOST_STRANGE)
-        return ColumnFacts(counts, first, strange={str(name): int(count) for name, count in strange.items()})
+        return ColumnFacts(
+            counts,
+            first,
+            strange={str(name): int(count) for name, count in strange.items()},
+            statistics=statistics.of_categories(column, series, codes) if described else None,
+        )
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    sample = values[::step]
+    known = values[np.isfinite(values)]
+    least, most = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+    if present.any() and len(known) + counts[column.bins] < len(values):  # there are infinities
+        least, most = np.nanmin(values), np.nanmax(values)
+    sample = known if step == 1 else values[::step]
     away, limits = np.zeros(0), far_limits(column)
-    if limits:
+    if limits and (least < limits[0] or most > limits[1]):
         away = values[(values < limits[0]) | (values > limits[1])]
     return ColumnFacts(
         counts=counts,
         first=first,
-        low=float(np.nanmin(values)) if present.any() else float("nan"),
-        high=float(np.nanmax(values)) if present.any() else float("nan"),
-        finite=int(np.isfinite(values).sum()),
-        sample=sample[np.isfinite(sample)],
+        low=float(least),
+        high=float(most),
+        finite=len(known),
+        sample=sample if step == 1 else sample[np.isfinite(sample)],
         away=len(away),
         example=float(away[0]) if len(away) else None,
+        statistics=_of_numbers(column, counts, known, len(values)) if described else None,
     )
+
+
+def _of_numbers(column: Column, counts: Counts, known: Floats, rows: int) -> ColumnStatistics:
+    return statistics.of_numbers(known, rows=rows, missing=int(counts[column.bins]), unseen=_outside(column, counts))
 
 
 def _summary(column: Column, facts: ColumnFacts, rows: int) -> ColumnSummary:
@@ -214,5 +236,9 @@ def _summary(column: Column, facts: ColumnFacts, rows: int) -> ColumnSummary:
         return ColumnSummary(missing, float(counts[column.bins - 1] / present), top)
     known = tuple(float(v) for v in np.quantile(facts.sample, QUANTILES)) if len(facts.sample) else ()
     same = bool(len(facts.sample)) and facts.low == facts.high
-    outside = float((counts[0] + counts[column.bins - 1]) / present) if column.bins > 1 else 0.0
-    return ColumnSummary(missing, outside, float(same), known)
+    return ColumnSummary(missing, float(_outside(column, counts) / present), float(same), known)
+
+
+def _outside(column: Column, counts: Counts) -> int:
+    """How many numbers lie outside the reference's range."""
+    return int(counts[0] + counts[column.bins - 1]) if column.bins > 1 else 0

@@ -6,7 +6,7 @@ All of it is JSON's own types, kept with a version as `evaluation.json`, for its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,11 @@ from scipy import stats
 from perennial.model.scores import is_many, likeliest
 from tasks.measures.bootstrap import metric_interval
 from tasks.measures.metrics import FloatArray, Task, calibration_bins, iterate_slices, metric_names
-from tasks.measures.quality import additive_loss, mean_loss, row_losses
+from tasks.measures.quality import additive_loss, row_losses
+from tasks.measures.segments import make_levels, search
 
 RESAMPLES = 500
-_QUARTERS = 4
-_FEW_VALUES = 20
 _MOST_SLICES = 40
-_MOST_TOLD = 5
-_Rows = npt.NDArray[np.intp]
 
 
 def evaluate(
@@ -38,6 +35,7 @@ def evaluate(
     features: pd.DataFrame | None = None,
     minimum_rows: int = 200,
     confidence: float = 0.95,
+    columns: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
     """How good scores are on rows that the model has not seen, in order of time.
@@ -52,6 +50,7 @@ def evaluate(
         features: n rows: where weak segments are looked for; None looks nowhere.
         minimum_rows: Smaller slices and segments are not told.
         confidence: Of every interval; of segments together, however many are looked at.
+        columns: How many a weak segment is made of at most: 1 or 2.
         seed: Of the resamples.
     """
     truths, scores = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
@@ -75,7 +74,7 @@ def evaluate(
         "metrics": {name: interval(name) for name in metric_names(task)},
         "slices": sorted(told, key=lambda item: item["rows"], reverse=True)[:_MOST_SLICES],
         "calibration": calibration_table(task, truths, scores, confidence),
-        "segments": weak_segments(task, truths, scores, features, loss, minimum_rows, confidence),
+        "segments": weak_segments(task, truths, scores, features, loss, minimum_rows, confidence, columns),
     }
 
 
@@ -106,49 +105,23 @@ def calibration_table(task: Task, truth: FloatArray, score: FloatArray, confiden
 
 def weak_segments(
     task: Task, truth: FloatArray, score: FloatArray, features: pd.DataFrame | None, loss: str, minimum_rows: int,
-    confidence: float,
+    confidence: float, columns: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """Where loss is surely higher than on all other rows: values and quarters of single columns, the worst first.
+    """Where loss is surely higher than on all other rows: values and quarters of columns, the worst first.
 
-    Corrected for how many were looked at (Bonferroni). A higher loss may lie in the rows and not in the model: the
-    card tells where it is, not why.
+    A higher loss may lie in the rows and not in the model: what is told is where it is, not why.
+
+    Args:
+        columns: 1, or 2 for pairs of columns too.
     """
     if features is None or len(truth) < 2 * minimum_rows:
         return {"looked_at": 0, "found": []}
     per_row = additive_loss(loss, task)
-    losses = row_losses(truth, score, per_row)
-    segments = list(_segments(features.reset_index(drop=True), minimum_rows))
-    at = float(stats.norm.ppf(1 - (1 - confidence) / max(len(segments), 1)))
-    found: list[dict[str, Any]] = []
-    for where, rows in segments:
-        inside = np.zeros(len(losses), dtype=np.bool_)
-        inside[rows] = True
-        own, rest = mean_loss(losses[inside]), mean_loss(losses[~inside])
-        lift, error = own.mean - rest.mean, math.hypot(own.standard_error, rest.standard_error)
-        if math.isfinite(lift) and lift - at * error > 0:
-            ends = {"lift_low": _plain(lift - at * error), "lift_high": _plain(lift + at * error)}
-            found.append(
-                {"where": where, "rows": own.rows, "loss": _plain(own.mean), "elsewhere": _plain(rest.mean)} | ends
-            )
-    found.sort(key=lambda item: item["lift_low"], reverse=True)
-    return {"looked_at": len(segments), "metric": per_row, "found": found[:_MOST_TOLD], "of": len(found)}
-
-
-def _segments(features: pd.DataFrame, minimum_rows: int) -> Iterator[tuple[str, _Rows]]:
-    """Each with a name and the positions of its rows; at least so many inside, and as many outside."""
-    for column in features.columns:
-        values = features[column]
-        if pd.api.types.is_numeric_dtype(values) and values.nunique() > _FEW_VALUES:
-            labels = pd.Series(pd.qcut(values, _QUARTERS, duplicates="drop").astype(str).where(values.notna()))
-        elif values.map(lambda value: isinstance(value, bytes)).any():
-            continue
-        else:
-            labels = values.astype("object").where(values.notna())
-        codes, uniques = pd.factorize(labels, use_na_sentinel=True)
-        counts = np.bincount(codes + 1, minlength=len(uniques) + 1)
-        for code in np.flatnonzero((counts >= minimum_rows) & (counts <= len(values) - minimum_rows)):
-            name = "missing" if code == 0 else str(uniques[int(code) - 1])
-            yield f"{column} = {name}"[:120], np.flatnonzero(codes == code - 1)
+    losses, features = row_losses(truth, score, per_row), features.reset_index(drop=True)
+    found = search(
+        losses, features, make_levels(features), columns=columns, minimum_rows=minimum_rows, confidence=confidence
+    )
+    return found.to_dict(per_row, columns)
 
 
 def _plain(value: float) -> float | None:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perennial.cards.card import escape
 from perennial.cards.writing import EVALUATION_FILE
 from perennial.definition import ModelDefinition
 from perennial.model.answers.intervals import make_intervals
 from perennial.model.scores import is_many, score_column
 from perennial.state.tables import ROW_ID
 from tasks.check.reference import Reference, build_reference
+from tasks.check.told.sentences import segment_lines
 from tasks.gate import figures
 from tasks.gate.class_figures import class_figures
 from tasks.gate.report import render_markdown
@@ -57,7 +59,7 @@ def describe(
     """
     definition, report = prepared.definition, judged.report
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
-    importance = measure_importance(prepared, challenger, judged)
+    importance, evaluated = measure_importance(prepared, challenger, judged), evaluation(prepared, judged)
     golden_rows = stored_features(_spread(holdout, _GOLDEN_ROWS), definition.features)
     version, classes = prepared.data.data_version, prepared.classes
     lineage = training_facts(definition, as_of=prepared.as_of, data_version=version, classes=classes) | {
@@ -104,10 +106,10 @@ def describe(
         figures=draw(prepared, tuning, judged, importance),
         tables={"tuning": tuning_table(tuning), "gate": report.table()},
         reports={
-            "gate.json": report.to_dict(),
-            "gate.md": render_markdown(report),
+            "gate.json": report.to_dict() | {"segments": evaluated["segments"]},
+            "gate.md": render_markdown(report) + _segments(evaluated),
             "environment.json": environment_fingerprint(),
-            EVALUATION_FILE: evaluation(prepared, judged),
+            EVALUATION_FILE: evaluated,
             REFERENCE_FILE: reference(prepared, judged, importance).to_dict(),
         },
     )
@@ -128,7 +130,9 @@ def interval_tag(definition: ModelDefinition, truth: np.ndarray, score: np.ndarr
 
 def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
     """What the version's card tells of its quality on the holdout."""
-    definition = prepared.definition
+    definition, search = prepared.definition, prepared.definition.segments
+    features = definition.features
+    named = (search and search.among) or (*features.numeric, *features.categorical, *features.boolean)
     holdout = prepared.rows(prepared.split.holdout).reset_index(drop=True)
     return evaluate(
         definition.task,
@@ -137,13 +141,18 @@ def evaluation(prepared: Prepared, judged: Judged) -> dict[str, Any]:
         loss=definition.loss,
         blocks=holdout[definition.data.time].dt.floor("D").astype("int64").to_numpy(),
         slices={name: holdout[name].to_numpy() for name in definition.gate.slices},
-        features=holdout[
-            [*definition.features.numeric, *definition.features.categorical, *definition.features.boolean]
-        ],
-        minimum_rows=definition.gate.slice_minimum_rows,
-        confidence=definition.gate.confidence,
+        features=holdout[list(named)],
+        minimum_rows=search.minimum_rows if search else definition.gate.slice_minimum_rows,
+        confidence=search.confidence if search else definition.gate.confidence,
+        columns=search.columns if search else 1,
         seed=definition.training.seed,
     )
+
+
+def _segments(evaluated: Mapping[str, Any]) -> str:
+    """The challenger's weak segments, as the gate's report shows them."""
+    told = "\n".join(f"- {escape(line)}" for line in segment_lines(evaluated))
+    return f"\n## Weak segments of the challenger\n\n{told}\n" if told else ""
 
 
 def with_twin(record: TrainingRecord, twin: FittedModel) -> TrainingRecord:

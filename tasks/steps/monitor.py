@@ -31,6 +31,7 @@ from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.check.history import History, read_history
+from tasks.check.inputs import Aside
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
@@ -38,6 +39,7 @@ from tasks.gate.probation import EVIDENCE, PROBATION
 from tasks.intake.quarantine import RELEASES
 from tasks.measures.described.images import readable_images
 from tasks.measures.propensity import Experiment
+from tasks.measures.statistics import to_row
 from tasks.review.basis import ReviewBasis
 from tasks.rows.classes import require_settled
 from tasks.rows.experiment import STANDS_FOR, read_experiment, untreated
@@ -104,13 +106,14 @@ def gather_inputs(
     bases = base_versions(workspace.registry, model)
     same = [name for name, base in bases.items() if base == base_version(champion)]
     own = predictions[predictions["version"].astype(str).isin(same)]
-    reference = champion_reference(workspace.registry, champion)
+    reference, sample = champion_reference(workspace.registry, champion), reference_sample(workspace.registry, champion)
+    window = read_window(store, definition, reference, start=start, as_of=as_of)
     return CheckInputs(
         model=model,
         champion_version=str(champion.number),
         reference=reference,
         time=ROW_TIME,
-        window=read_window(store, definition, reference, start=start, as_of=as_of),
+        window=window,
         predictions=predictions,
         mature=champion_answers(workspace, definition, champion, mature, as_of=as_of),
         labels=labels[~left_out].reset_index(drop=True),
@@ -127,8 +130,9 @@ def gather_inputs(
         past=past,
         window_features=_features_of(store, definition, reference, own["id"], start, as_of, as_of),
         mature_features=_features_of(store, definition, reference, mature["id"], mature_start, mature_end, as_of),
-        holdout=judged_rows(reference_sample(workspace.registry, champion), definition.data.target),
+        holdout=judged_rows(sample, definition.data.target),
         suspects=suspects,
+        aside=aside_of(workspace, definition, champion, window, predictions["id"], mature, sample, as_of=as_of),
         review=None if by_people is None else ReviewBasis(by_people.drawn, int(left_out.sum())),
         experiment=experiment,
     )
@@ -141,6 +145,48 @@ def _experiment(
     oldest = min((frame["time"].min() for frame in logged if frame is not None and len(frame)), default=None)
     start = None if oldest is None else oldest.to_pydatetime() - definition.monitoring.window
     return read_experiment(store, definition, as_of=as_of, start=start)
+
+
+def aside_of(
+    workspace: Workspace, definition: ModelDefinition, champion: Version, window: pd.DataFrame | WindowFacts,
+    ids: pd.Series[Any], mature: pd.DataFrame, sample: pd.DataFrame, *, as_of: datetime,
+) -> Aside:  # fmt: skip
+    """What the check tells beside its verdict, with the champion, which is loaded only where a column moved.
+
+    Args:
+        window: As it was read; of one read in parts a sample of the rows that were answered (by `ids`) is read.
+        mature: The predictions whose truth is due.
+        sample: Of the champion's training.
+    """
+    store, policy = workspace.store, definition.monitoring
+
+    def rows(names: pd.Series[Any], start: datetime, end: datetime, columns: Sequence[str] | None) -> pd.DataFrame:
+        return window_rows(store, definition, start=start, end=end, known_at=as_of, ids=names, columns=columns)
+
+    def answer(frame: pd.DataFrame) -> np.ndarray:
+        return score_rows(load_version(workspace.registry, champion, definition), definition, frame)[0]
+
+    if isinstance(window, WindowFacts):
+        chosen = ids.iloc[sample_ids(ids, FEATURE_ROWS)]
+        window = rows(chosen, as_of - policy.window, as_of, None)
+    wanted = list(definition.gate.slices)
+    if definition.segments:
+        features = definition.features
+        named = definition.segments.among or (*features.numeric, *features.categorical, *features.boolean)
+        wanted = list(dict.fromkeys([*wanted, *named]))
+    due = as_of - definition.data.label_delay
+    return Aside(
+        window=window,
+        sample=sample,
+        target=definition.data.target,
+        # Of images the window has what can be said of them, by which nobody can be asked.
+        answer=None if definition.features.image else answer,
+        slices=definition.gate.slices,
+        search=definition.segments,
+        mature_features=rows(mature["id"], due - policy.mature_windows * policy.window, due, wanted)
+        if wanted and len(mature)
+        else None,
+    )
 
 
 def _suspects(
@@ -226,7 +272,7 @@ def _read_part(common: _Parts, span: tuple[datetime, datetime]) -> WindowFacts:
         rows = _rows_of(Store(common.root), common, start, end)
     except NotFoundError:  # another machine's folder: the sum tells
         return WindowFacts(0)
-    return read_facts(common.reference, rows, ROW_TIME, total_rows=common.rows)
+    return read_facts(common.reference, rows, ROW_TIME, total_rows=common.rows, statistics=True)
 
 
 def _rows_of(store: Store, common: _Parts, start: datetime, end: datetime) -> pd.DataFrame:
@@ -335,22 +381,30 @@ def freshness(store: Store, model: str, *, start: datetime, as_of: datetime) -> 
 
 
 def record_decision(workspace: Workspace, decision: Decision) -> bool:
-    """Write the decision into the ledger, and what the window looked like into the table `statistics`.
+    """Write the decision into the ledger, and what its window looked like into the table of columns' statistics.
 
     Returns:
         False if this very check is there already.
     """
-    if summary := decision.evidence.get("window"):
-        row = pd.DataFrame(
-            {
-                "block": [pd.Timestamp(decision.evidence["window_start"])],
-                "profile_key": [f"v{decision.champion_version}:{decision.decision_id}"],
-                "recorded_at": [pd.Timestamp(decision.as_of)],
-                "profile": [json.dumps(summary)],
-            }
-        )
-        workspace.store.append(decision.model, "statistics", row, key=f"statistics:{decision.decision_id}")
+    if rows := statistics_rows(decision):
+        key = f"statistics:{decision.decision_id}"
+        workspace.store.append(decision.model, "column_statistics", pd.DataFrame(rows), key=key)
     return workspace.ledger(decision.model).record(decision.to_dict(), recorded_at=datetime.now(UTC))
+
+
+def statistics_rows(decision: Decision) -> list[dict[str, Any]]:
+    """The decision's rows of the table `column_statistics`, with the quantiles that its record has."""
+    window = (decision.evidence.get("window") or {}).get("columns", {})
+    common = {
+        "decision_id": decision.decision_id,
+        "start": pd.Timestamp(decision.evidence["window_start"]),
+        "end": pd.Timestamp(decision.as_of),
+        "version": int(decision.champion_version),
+    }
+    return [
+        common | {"column": name} | to_row(found, window[name][3] if name in window else ())
+        for name, found in decision.statistics.items()
+    ]
 
 
 def open_decisions(

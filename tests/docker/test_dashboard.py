@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
+from perennial.series.checked import FIGURES
 from perennial.serving.metrics import Metrics, ShippingMetrics
 from perennial.settings import PROJECT_ROOT
 
@@ -30,7 +31,7 @@ def exported() -> dict[str, set[str]]:
             found |= {f"{name}_bucket": labels | {"le"}, f"{name}_sum": labels, f"{name}_count": labels}
         else:
             found[name] = labels
-    return found
+    return found | {f"perennial_{name}": set(labels) for name, (_, labels) in FIGURES.items()}
 
 
 def dashboard() -> Any:

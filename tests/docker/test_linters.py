@@ -68,6 +68,29 @@ SERIES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
         {'perennial_unseen_categories_total{model="m",column="c"}': "0+2x120",
          'perennial_rows_total{model="m",version="1",role="champion"}': "0+100x120"}, 90,
     ),
+    "PerennialDataBroken": (
+        {'perennial_check_verdict{model="m",verdict="repair"}': "1x60"},
+        {'perennial_check_verdict{model="m",verdict="repair"}': "0x60",
+         'perennial_check_verdict{model="m",verdict="retrain"}': "1x60"}, 10,
+    ),
+    "PerennialQualityFallen": (
+        {'perennial_check_loss{model="m",loss="mse"}': "1.3x120",
+         'perennial_check_loss_at_promotion{model="m",loss="mse"}': "1x120"},
+        {'perennial_check_loss{model="m",loss="mse"}': "1.2x120",
+         'perennial_check_loss_at_promotion{model="m",loss="mse"}': "1x120"}, 90,
+    ),
+    "PerennialDrift": (
+        {'perennial_check_drift_ratio{model="m"}': "2.5x120"},
+        {'perennial_check_drift_ratio{model="m"}': "1.5x120"}, 90,
+    ),
+    "PerennialFewLabels": (
+        {'perennial_check_label_coverage{model="m"}': "0.1x120"},
+        {'perennial_check_label_coverage{model="m"}': "0.5x120"}, 90,
+    ),
+    "PerennialColumnGone": (
+        {'perennial_column_missing_share{model="m",column="c"}': "1x120"},
+        {'perennial_column_missing_share{model="m",column="c"}': "0.5x120"}, 90,
+    ),
 }  # fmt: skip
 
 

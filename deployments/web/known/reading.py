@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from deployments.web.known.glance import DecisionFacts
 from perennial.errors import NotFoundError
+from perennial.series.statistics import QUANTILES, statistics_frame
 from perennial.state.store import Store
 from perennial.workspace import Workspace
 
@@ -42,33 +43,40 @@ def signal_history(store: Store, model: str) -> list[DecisionFacts]:
 
 @dataclass(frozen=True)
 class ColumnWindow:
-    """A column in one check's window: shares, and quantiles at 5, 25, 50, 75 and 95 % of a numeric one."""
+    """A column in one check's window: shares, quantiles at 5, 25, 50, 75 and 95 %, moments, the most frequent values.
+
+    Of a category there are no numbers; what a check did not keep is None.
+    """
 
     start: datetime
     rows: int
     missing: float
     outside: float
-    top_share: float
     quantiles: tuple[float, ...]
-
-
-class _Profile(msgspec.Struct):
-    rows: int
-    columns: dict[str, tuple[float, float, float, list[float]]]
+    mean: float | None
+    deviation: float | None
+    distinct: int | None
+    top: Mapping[str, int]
 
 
 def column_history(store: Store, model: str, column: str) -> list[ColumnWindow]:
     """A column's statistics, a window each check, oldest first."""
-    frame = store.frame(model, "statistics", columns=["block", "recorded_at", "profile"])
-    frame = frame.sort_values(["block", "recorded_at"], kind="stable").drop_duplicates("block", keep="last")
-    found = []
-    for block, text in zip(frame["block"], frame["profile"], strict=True):
-        profile = msgspec.json.decode(text, type=_Profile)
-        if column in profile.columns:
-            missing, outside, top, quantiles = profile.columns[column]
-            moment: datetime = block.to_pydatetime()
-            found.append(ColumnWindow(moment, profile.rows, missing, outside, top, tuple(quantiles)))
-    return found
+    frame = statistics_frame(store, model, column)
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [
+        ColumnWindow(
+            start=row["start"].to_pydatetime(),
+            rows=row["rows"],
+            missing=row["missing_share"] or 0.0,
+            outside=row["unseen_share"] or 0.0,
+            quantiles=() if row["median"] is None else tuple(row[name] for name in QUANTILES),
+            mean=row["mean"],
+            deviation=row["deviation"],
+            distinct=row["distinct"],
+            top=row["top"],
+        )
+        for row in plain.to_dict("records")
+    ]
 
 
 def ordinary_range(reference: bytes | None, column: str) -> dict[str, tuple[float, float]]:

@@ -15,6 +15,7 @@ from deployments.web.shown import pictures
 from deployments.web.shown.words import is_run
 from perennial.errors import NotFoundError, ServiceError
 from perennial.workspace import Workspace
+from tasks.check.told.sentences import sections
 
 SHOWN_CHECKS = 10
 SPARK_CHECKS = 26
@@ -123,6 +124,7 @@ class Pages:
             "glance": glance,
             "entry": entry,
             "sparks": sparks,
+            "beside": list(sections(entry["evidence"])),
             "reign": reign,
             "report": reading.report_of(self.workspace, entry),
             "examples": reading.examples_of(self.workspace, entry),

@@ -333,6 +333,7 @@ class Api:
     async def _metrics(self, call: Call) -> Answer:  # noqa: ARG002
         self.service.refresh_gauges()
         text = await asyncio.to_thread(self.service.metrics.exposition)
+        text += await asyncio.to_thread(self.service.checked.exposition)
         return Answer(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     # The Open Inference Protocol's other half

@@ -109,23 +109,28 @@ def drift_signals(
     counts: Counts | None,
     complaints: Sequence[Complaint],
     summary: RunSummary | None,
-) -> tuple[tuple[Signal, ...], tuple[Moved, ...]]:
-    """Of all columns together, then each column's; and what moved of texts and images, in words.
+) -> tuple[tuple[Signal, ...], tuple[Moved, ...], dict[str, float]]:
+    """Of all columns together, then each column's; what a complaint refuses is told, and asks for no training.
 
-    What a complaint refuses is told, and asks for no training.
+    Returns:
+        The signals; what moved of texts and images, in words; and every column's movement in times of its limit, the
+        furthest first, none without limits.
     """
     reference = inputs.reference
     if counts is None or summary is None or rows < policy.minimum_rows:
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
-        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), ()
+        return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), (), {}
     importance = dict(reference.importance)
     answered = [each.name for each in reference.profile.columns if is_prediction(each.name)]
     if answered and counts[-1].sum():
         # All together weigh as one: of many classes none is told apart from features by their number.
         importance |= dict.fromkeys(answered, max(importance.values(), default=1.0) / len(answered))
+    measured = measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+    # Of most training rows no answer is kept: what is missing there is no custom, and answers are checked by health.
+    moved = [replace(item, missing=0.0) if is_prediction(item.name) else item for item in measured]
     moved = [
         item
-        for item in measure_drift(reference.profile, reference.null, counts, importance, policy.false_alarm_rate)
+        for item in sorted(moved, key=lambda item: -np.nan_to_num(item.ratio, nan=-1.0))
         if not is_prediction(item.name) or counts[_position(reference, item.name)].sum()
     ]
     ratios = [item.ratio for item in moved if not np.isnan(item.ratio)]
@@ -154,7 +159,8 @@ def drift_signals(
         source = f"{DRIFT_SOURCE}; {policy.false_alarm_rate:.2%} false alarms for all columns together"
         whole = Signal("drift", "drift", round(greatest, 6), 1.0, source, greatest > 1, persistent, detail)
     words = {each.column: each.told for each in told}
-    return (whole, *(_column_signal(item, words.get(item.name)) for item in moved[:TOLD_COLUMNS])), told
+    signals = (whole, *(_column_signal(item, words.get(item.name)) for item in moved[:TOLD_COLUMNS]))
+    return signals, told, {item.name: round(item.ratio, 6) for item in moved if not np.isnan(item.ratio)}
 
 
 def _undoubted(

@@ -103,8 +103,12 @@ def test_the_loop_by_hand(run: Run, workspace: Workspace, tmp_path: Path) -> Non
     (entry,) = printed(run, "ledger", "digits")
     assert {"decision_id", "as_of", "verdict", "reasons", "signals", "claimed_by"} <= entry.keys()
     assert entry["signals"] == dry["signals"]
-    (statistics,) = workspace.store.frame("digits", "statistics")["profile"]
-    assert json.loads(statistics)["columns"].keys() >= {"ink_11", "shade"}
+    kept = printed(run, "statistics", "digits")
+    assert {row["column"] for row in kept} >= {"ink_11", "shade", "(prediction)"}
+    (shade,) = printed(run, "statistics", "digits", "--column", "shade")
+    assert sum(shade["top"].values()) + shade["missing"] == shade["rows"] == entry["evidence"]["rows"]
+    code, _, err = run("statistics", "digits", "--column", "shades")
+    assert (code, "Did you mean 'shade'?" in err) == (1, True)
 
     (status,) = printed(run, "status", "digits")
     assert (status["champion"], status["predictions"], status["verdict"]) == (1, 288, entry["verdict"])

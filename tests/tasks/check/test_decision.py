@@ -279,6 +279,21 @@ def test_persistent_drift_acts_only_where_labels_cannot_judge() -> None:
     assert check(blind, off, as_of=AS_OF).verdict != "retrain"
 
 
+def test_training_rows_without_an_answer_are_no_missing_answers() -> None:
+    """Out-of-sample answers are known of the newest training rows only: the others pad the profile."""
+    training = FRAME[FRAME["time"] < pd.Timestamp(START + 13 * WEEK)]
+    scores = training["chance"].where(training["time"] >= pd.Timestamp(START + 10 * WEEK)).to_numpy()
+    decision = check(make_inputs(make_reference(training, scores=scores), FRAME, AS_OF), CALM, as_of=AS_OF)
+    (answered,) = [signal for signal in decision.signals if signal.name.startswith("drift of (prediction)")]
+    assert answered.name == "drift of (prediction)"
+    assert "missing +0.0%" in answered.detail
+    assert answered.value is not None
+    assert answered.threshold is not None
+    assert decision.evidence["drift"]["(prediction)"] == pytest.approx(answered.value / answered.threshold, abs=1e-5)
+    ratios = list(decision.evidence["drift"].values())
+    assert ratios == sorted(ratios, reverse=True)
+
+
 def test_drift_of_one_check_waits_for_the_next() -> None:
     inputs = _inputs(labels=_inputs().labels[:0])
     moved = replace(inputs, window=inputs.window.assign(speed=inputs.window["speed"] + 8))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,12 +116,13 @@ def test_the_page_shows_them(world: World, decision: Decision) -> None:
         assert "photo: brightness" in column
 
 
-def test_the_report_begins_with_them(world: World, decision: Decision) -> None:
+def test_the_report_shows_them_below_what_moved(world: World, decision: Decision) -> None:
     write_examples(world.workspace, world.definition, decision)
     path = write_report(world.workspace, world.definition, decision)
     assert path is not None
     text = Path(path).read_text(encoding="utf-8")
-    assert re.search(r"<body[^>]*>\s*<section[^>]*><h2>Examples of what moved", text)
+    places = [text.index(f"<h2>{heading}") for heading in ("Examples of what moved", "Quality", "Distributions")]
+    assert text.index("<h1>") < places[0] < places[1] < places[2] < text.index('id="root_metric')
     assert "data:image/jpeg;base64," in text
     assert HOSTILE not in text
 
