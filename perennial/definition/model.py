@@ -81,8 +81,8 @@ class ModelDefinition(Section):
         if missing := sorted(set(self.gate.slices) - set(self.features.columns)):
             raise ValueError(f"gate.slices must be features: {', '.join(missing)}")
         named_segments = set(self.segments.among if self.segments else ())
-        if missing := sorted(named_segments - {*self.features.numeric, *self.features.categorical}):
-            raise ValueError(f"segments.among must be numeric or categorical features: {', '.join(missing)}")
+        if missing := sorted(named_segments - {*features.numeric, *features.categorical, *features.boolean}):
+            raise ValueError(f"segments.among must be numeric, categorical or boolean features: {', '.join(missing)}")
         return self
 
     def _require_classes(self) -> None:
