@@ -21,6 +21,7 @@ _TARGETS = (
     "target", "label", "outcome", "y", "class", "response", "result", "truth", "churn", "churned", "default", "fraud",
     "survived", "species", "price", "sales", "demand", "amount", "count", "score", "rating",
 )  # fmt: skip
+_FEATURES_TOO = frozenset(_TARGETS[_TARGETS.index("price") :])  # as often something that is known beforehand
 _POSITIVE = ("1", "true", "yes", "y", "positive", "pos", "good", "success", "won", "churned", "spam", "fraud", "sick")
 _YEARS = (1800, 2100)
 _MOST_PARTS = 3
@@ -41,9 +42,13 @@ def choose_target(looks: Looks, model: str) -> Choice:
     folded = {name.lower(): name for name in usable}
     if (named := model.lower().replace("-", "_")) in folded:
         return Choice((folded[named],), "it is named as the model")
-    for word in _TARGETS:
-        if word in folded:
-            return Choice((folded[word],), f"a column of this name mostly is; there are {len(looks)} columns")
+    if named_so := [word for word in _TARGETS if word in folded]:
+        chosen, others = folded[named_so[0]], [folded[word] for word in named_so[1:]]
+        others += [usable[-1]] if named_so[0] in _FEATURES_TOO and usable[-1] not in (chosen, *others) else []
+        why = f"a column of this name mostly is; there are {len(looks)} columns"
+        if others:
+            why += f", of which it could be {' or '.join(others)} as well"
+        return Choice((chosen,), why, doubtful=bool(others))
     if not usable:
         return Choice((), "no column holds numbers or classes", doubtful=True)
     return Choice((usable[-1],), "it is the last column: nothing else tells", doubtful=True)

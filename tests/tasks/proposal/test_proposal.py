@@ -215,3 +215,14 @@ def test_windows() -> None:
     assert choose_window(10_000, timedelta(days=365))[0] == timedelta(days=14)
     assert choose_window(100, timedelta(days=365))[0] == timedelta(days=28)
     assert choose_window(100, timedelta(hours=3))[0] == timedelta(days=1)
+
+
+def test_a_target_that_is_as_often_a_feature_is_a_doubt() -> None:
+    """`amount` beside a last column of yes and no: the choice is told as one to look at, with what else it could be."""
+    frame = events().rename(columns={"churned": "returned"})
+    frame = frame.assign(amount=np.arange(len(frame)) / 7.0)
+    frame = frame[[*(name for name in frame if name != "returned"), "returned"]]
+    found = proposed(frame, "orders")
+    assert found.raw["data"]["target"] == "amount"
+    assert any("the target is amount" in doubt and "returned" in doubt for doubt in found.doubts), found.doubts
+    assert not any("the target is" in doubt for doubt in proposed(events()).doubts)
