@@ -25,8 +25,11 @@ DEFINITION = ModelDefinition.model_validate(
 def suite_of(tmp_path: Any) -> Any:
     def made(kind: str, **kwargs: Any) -> Suite:
         path = tmp_path / "flags.json"
-        entry = {"type": kind, "kwargs": kwargs, "severity": "warning"}
-        path.write_text(json.dumps({"name": "flags", "expectations": [entry]}), encoding="utf-8")
+        entries = [{"type": kind, "kwargs": kwargs, "severity": "warning"}]
+        if kind == "expect_column_mean_to_be_between":  # a range is refused without a bound on what is missing
+            kwargs = {"column": kwargs["column"]}
+            entries += [{"type": "expect_column_values_to_not_be_null", "kwargs": kwargs, "severity": "warning"}]
+        path.write_text(json.dumps({"name": "flags", "expectations": entries}), encoding="utf-8")
         return load_suite(path)
 
     return made

@@ -83,7 +83,7 @@ def shipping_process(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def shipping_variables() -> tuple[str, str]:
