@@ -13,7 +13,7 @@ from perennial.definition import Monitoring
 from perennial.model.scores import score_array
 from tasks.check.inputs import CheckInputs, join_labels
 from tasks.check.reference import is_prediction, prediction_values
-from tasks.check.told.moved import what_moved
+from tasks.check.told.effects import what_moved
 from tasks.check.told.slices import look_at_slices
 from tasks.check.told.weak import look_for_segments
 from tasks.check.window import WindowFacts

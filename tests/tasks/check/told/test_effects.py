@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.check.inputs import Aside
 from tasks.check.reference import Reference, build_reference
-from tasks.check.told.moved import taken_back, what_moved
+from tasks.check.told.effects import taken_back, what_moved
 
 ROWS = 2000
 
