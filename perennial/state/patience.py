@@ -1,4 +1,4 @@
-"""Waiting for a registry that is away: which failures pass by themselves, and asking again. It knows no model.
+"""Asking a registry again: that is away, or whose tag or alias another wrote at the same moment. It knows no model.
 
 Only what may be done twice is asked again by itself. What may not (a new run, a new version) is repeated by whoever
 can look whether it happened.
@@ -23,6 +23,10 @@ _HTTP_AWAY = ("ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "Rem
 _AWAY_STATUS = (429, 502, 503, 504)
 # PostgreSQL: shut down by its administrator, crashed, starting up; too many connections.
 _AWAY_TEXTS = ("57P01", "57P02", "57P03", "53300", "database is locked")
+
+# SQLite and PostgreSQL: what MLflow looked for and did not find is there when it writes, or the other way round.
+_AT_ONCE_TEXTS = ("unique constraint failed", "violates unique constraint", "expected to update 1 row")
+_AT_ONCE_TRIES = 3
 
 
 def is_away(error: BaseException) -> bool:
@@ -63,7 +67,7 @@ def ask(call: Callable[[], T], seconds: float) -> T:
 
 
 class Patient:
-    """A client whose repeatable calls wait for an absent server.
+    """A client whose repeatable calls wait for an absent server, and give way to another writer.
 
     Args:
         client: MLflow's.
@@ -78,12 +82,25 @@ class Patient:
         if not callable(found):
             return found
         seconds = 0.0 if name in _NOT_TWICE else self._seconds
+        tries = _AT_ONCE_TRIES if name.startswith("set_") else 1
 
         @wraps(found)
         def call(*arguments: Any, **more: Any) -> Any:
-            return ask(lambda: found(*arguments, **more), seconds)
+            return ask(lambda: _past_another(lambda: found(*arguments, **more), tries), seconds)
 
         return call
+
+
+def _past_another(call: Callable[[], T], tries: int) -> T:
+    """Call again where another writer was quicker: MLflow looks first and then writes, and by now sees the other's."""
+    for _ in range(tries - 1):
+        try:
+            return call()
+        except Exception as error:
+            if not any(told in str(error).lower() for told in _AT_ONCE_TEXTS):
+                raise
+            LOG.info("another wrote the same at the same moment, once more: %s", type(error).__name__)
+    return call()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

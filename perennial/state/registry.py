@@ -31,7 +31,6 @@ from perennial.state.store import Store
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TRAINING_KEY_TAG = "perennial.training_key"
 _DIGEST_TAG = "perennial.digest"
-_WRITTEN_AT_ONCE = ("unique constraint failed", "violates unique constraint")
 
 
 @dataclass(frozen=True)
@@ -216,18 +215,7 @@ class Registry:
 
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            self._set_tag(version, f"perennial.{name}", value)
-
-    def _set_tag(self, version: Version, name: str, value: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.set_model_version_tag(version.model, str(version.number), name, value)
-        except MlflowException as error:
-            if not any(told in str(error).lower() for told in _WRITTEN_AT_ONCE):
-                raise
-            # Two wrote the same new tag at once, which MLflow does not expect: by now it is there to be changed.
-            self.client.set_model_version_tag(version.model, str(version.number), name, value)
+            self.client.set_model_version_tag(version.model, str(version.number), f"perennial.{name}", value)
 
     def history(self, model: str) -> list[Reign]:
         """Every change of champion, oldest first."""

@@ -76,3 +76,28 @@ def test_what_counts_as_absence(error: Exception, away: bool) -> None:
     wrapped: Any = RuntimeError("outer")
     wrapped.__cause__ = error
     assert is_away(wrapped) == away
+
+
+class Contested:
+    """Whose writes meet another's for the first times."""
+
+    def __init__(self, meetings: int) -> None:
+        self.meetings, self.calls = meetings, 0
+
+    def set_tag(self, name: str) -> str:
+        self.calls += 1
+        if self.calls <= self.meetings:
+            raise sqlalchemy.exc.IntegrityError("insert", None, Exception("UNIQUE constraint failed: tags.key"))
+        return name
+
+    create_version = set_tag
+
+
+def test_who_met_another_writer_writes_again() -> None:
+    assert Patient(Contested(2), 10).set_tag("a") == "a"
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        Patient(Contested(3), 10).set_tag("a")
+    made = Contested(1)
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        Patient(made, 10).create_version("a")
+    assert made.calls == 1

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -306,24 +307,30 @@ def test_rollback_refuses(three: Registry) -> None:
     assert len(three.history("m")) == 3
 
 
-def test_two_write_one_new_tag_at_once(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's server looks for the tag, then inserts it: the second of two fails where it would have to change it."""
-    registry = trained.workspace.registry
-    write, met = registry.client.set_model_version_tag, []
+@pytest.mark.parametrize(
+    ("thing", "of", "values"),
+    [("model_version_tag", ("digits", "1"), "abcdef"), ("registered_model_alias", ("digits",), "111111")],
+)
+def test_many_write_one_new_thing_at_once(trained: World, thing: str, of: tuple[str, ...], values: str) -> None:
+    """MLflow looks, then inserts: the second of two fails where it would have to change what the first wrote."""
+    client, rounds = trained.workspace.registry.client, [f"new-{number}" for number in range(10)]
+    together = threading.Barrier(len(values))
 
-    def late(*given: Any) -> None:
-        if not met:
-            met.append(given)
-            write(*given[:3], "the other's")
-            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: model_version_tags.key")
-        write(*given)
+    def write(name: str, value: str) -> None:
+        together.wait()
+        getattr(client, f"set_{thing}")(*of, name, value)
 
-    monkeypatch.setattr(registry.client, "set_model_version_tag", late, raising=False)
-    version = registry.version("digits", 1)
-    registry.set_tags(version, {"said": "mine"})
-    assert met
-    assert registry.version("digits", 1).tag("said") == "mine"
-    monkeypatch.setattr(registry.client, "set_model_version_tag", lambda *_: write("nobody", "1", "x", "y"))
+    try:
+        with ThreadPoolExecutor(len(values)) as pool:
+            for name in rounds:
+                list(pool.map(write, [name] * len(values), values))
+        version = client.get_model_version("digits", "1")
+        assert set(rounds) <= {*version.tags, *version.aliases}
+    finally:  # others look at this version, too
+        for name in rounds:
+            getattr(client, f"delete_{thing}")(*of, name)
+
+
+def test_another_mistake_of_a_write_is_told_at_once(trained: World) -> None:
     with pytest.raises(MlflowException, match=r"(?i)not found"):
-        registry.set_tags(version, {"said": "again"})
-    registry.client.delete_model_version_tag("digits", "1", "perennial.said")  # others look at this version, too
+        trained.workspace.registry.client.set_model_version_tag("nobody", "1", "x", "y")
