@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 
 from flows.recording import moment, step, tell, title_run
 from perennial.definition import ModelDefinition
+from perennial.model.answers.noticed import Noticed, say
 from perennial.state.registry import Version
 from perennial.workspace import Workspace, open_workspace
 from tasks.steps.score import (
-    Strangers,
     load_version,
     log_predictions,
     require_champion,
@@ -38,7 +39,8 @@ def score(
         as_of: The moment of scoring; now by default.
 
     Returns:
-        rows, version, output; and warnings: the categories that training never saw, with the nearest that it did.
+        rows, version, output; and warnings: categories that training never saw, with the nearest that it did, and
+            images that can't be read.
     """
     workspace = open_workspace(patient=True)
     definition, at = workspace.definition(model), moment(as_of)
@@ -48,13 +50,13 @@ def score(
         found = step("score-file", _score_file)(workspace, definition, champion, Path(input), Path(target), at)
         return {"rows": found[0], "version": champion.number, "output": target, "warnings": found[1]}
     pipeline = step("load-champion", load_version)(workspace.registry, champion, definition)
-    strangers = Strangers(pipeline)
+    noticed = Noticed(pipeline)
     rows = step("score", score_unscored)(
-        workspace.store, definition, pipeline, version=champion.number, as_of=at, see=strangers.see,
+        workspace.store, definition, pipeline, version=champion.number, as_of=at, noticed=noticed,
         intervals=version_intervals(champion, definition),
     )  # fmt: skip
     title_run(f"score {model}: {rows:,} rows by v{champion.number}")
-    return {"rows": rows, "version": champion.number, "warnings": _warnings(strangers)}
+    return {"rows": rows, "version": champion.number, "warnings": _told(noticed)}
 
 
 def _score_file(
@@ -71,16 +73,20 @@ def _score_file(
         pipeline, definition, source, target, version=champion.number, classes=classes, record=record,
         intervals=intervals,
     )  # fmt: skip
-    count, strangers = 0, Strangers(pipeline)
+    count, noticed = 0, Noticed(pipeline)
     for rows, _, _ in chunks:
         count += len(rows)
-        strangers.see(rows)
+        noticed.see(rows)
         tell(f"score: {count:,} rows")
-    return count, _warnings(strangers)
+    return count, _told(noticed)
 
 
-def _warnings(strangers: Strangers) -> list[dict[str, Any]]:
-    return [found.to_dict() for found in strangers.told()]
+def _told(noticed: Noticed) -> list[dict[str, Any]]:
+    """The warnings, which the run's log says as well: of a scheduled run nobody reads what it returns."""
+    warnings = noticed.warnings()
+    for warning in warnings:
+        get_run_logger().warning("%s", say(warning))
+    return warnings
 
 
 def _log(workspace: Workspace, model: str, rows: Any, score: Any, raw: Any, **facts: Any) -> None:

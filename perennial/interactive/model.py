@@ -63,14 +63,21 @@ class Model:
         return Result(f"{self.name}: {found['kept']} of {found['rows']} rows kept", found)
 
     def score(self, rows: pd.DataFrame, *, as_of: datetime | None = None) -> pd.DataFrame:
-        """Score rows with the champion, and log them: the frame that `perennial score` writes."""
+        """Score rows with the champion, and log them: the frame that `perennial score` writes.
+
+        What the champion's training never saw is a Python warning.
+        """
+        import warnings
+
         import pandas as pd
 
         with _as_file(rows) as path, self._installation.running():
             from flows.score import score
+            from perennial.model.answers.noticed import say
 
             output = f"{path}.scored.parquet"
-            score(self.name, input=path, output=output, as_of=as_of)
+            for found in score(self.name, input=path, output=output, as_of=as_of)["warnings"]:
+                warnings.warn(f"{self.name}: {say(found)}", stacklevel=2)
             return pd.read_parquet(output)
 
     def label(self, rows: pd.DataFrame, *, as_of: datetime | None = None, author: str = "notebook") -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from perennial.definition import ModelDefinition
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.model.answers.intervals import Intervals, read_intervals
+from perennial.model.answers.noticed import Noticed
 from perennial.model.artifacts import load_model
 from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
-from perennial.model.known import Unknown, frame_as_known, known_categories, nearest, unknown_categories
 from perennial.model.scores import is_many, likeliest, score_arrow
 from perennial.model.truth import Classes, declared_classes
 from perennial.state.registry import Registry, Version
@@ -40,7 +40,6 @@ from tasks.rows.frames import is_known, window_rows
 from tasks.rows.normal_form import id_parts, normalise
 
 _CHUNK_ROWS = 100_000
-_MOST_TOLD = 40
 Record = Callable[[pd.DataFrame, np.ndarray, np.ndarray], None]
 
 
@@ -106,35 +105,16 @@ def unscored_rows(
     return rows[~is_known(rows[ROW_ID], done["id"])].reset_index(drop=True)
 
 
-class Strangers:
-    """Counts, over many chunks of rows, the categories that a pipeline's training never saw."""
-
-    def __init__(self, pipeline: Any) -> None:
-        self._known = known_categories(pipeline)
-        self._rows: Counter[tuple[str, str]] = Counter()
-
-    def see(self, rows: pd.DataFrame) -> None:
-        for found in unknown_categories(frame_as_known(rows, self._known), self._known):
-            self._rows[found.column, found.value] += found.rows
-
-    def told(self) -> list[Unknown]:
-        """Most frequent first; a few dozen at the most."""
-        return [
-            Unknown(column, value, rows, nearest(value, self._known[column]))
-            for (column, value), rows in self._rows.most_common(_MOST_TOLD)
-        ]
-
-
 def score_unscored(
     store: Store, definition: ModelDefinition, pipeline: Any, *, version: int, as_of: datetime,
-    see: Callable[[pd.DataFrame], None] = lambda _: None, intervals: Intervals | None = None,
+    noticed: Noticed | None = None, intervals: Intervals | None = None,
 ) -> int:  # fmt: skip
     """Score and log the ingested rows that nobody predicted; their number.
 
     The first time, rows older than the monitor's window are left alone: they are history, not traffic.
 
     Args:
-        see: Called with the rows before they are scored.
+        noticed: Gets the rows to look at. An image among them that can't be read is scored as a missing one.
         intervals: Of the version, to be logged beside the scores.
     """
     predicted = store.read(definition.name, "predictions", columns=["time"])["time"]
@@ -146,10 +126,9 @@ def score_unscored(
     rows = unscored_rows(store, definition, start=start, as_of=as_of)
     if not len(rows):
         return 0
-    see(rows)
-    images = definition.features.image
     chunks = (
-        readable_images(rows.iloc[start : start + _CHUNK_ROWS], images) for start in range(0, len(rows), _CHUNK_ROWS)
+        _readable(rows.iloc[start : start + _CHUNK_ROWS], definition, noticed)
+        for start in range(0, len(rows), _CHUNK_ROWS)
     )
     found = [(score, raw) for _, score, raw in score_chunks(pipeline, definition, chunks)]
     scores, raw = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -157,6 +136,16 @@ def score_unscored(
         store, definition.name, rows, scores, raw=raw, version=version, as_of=as_of, origin="batch", intervals=intervals
     )  # fmt: skip
     return len(rows)
+
+
+def _readable(rows: pd.DataFrame, definition: ModelDefinition, noticed: Noticed | None) -> pd.DataFrame:
+    images = definition.features.image
+    readable = readable_images(rows, images)
+    if noticed is not None:
+        noticed.see(rows)
+        for name in images:
+            noticed.lose(name, int((rows[name].notna() & readable[name].isna()).sum()))
+    return readable
 
 
 def version_intervals(version: Version, definition: ModelDefinition) -> Intervals | None:

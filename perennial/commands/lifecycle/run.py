@@ -214,19 +214,15 @@ def score(model: str, input: Path, output: Path, as_of: datetime | None, as_json
     require_readable(input, _require_champion(model))
     with flow_environment(verbose=verbose):
         from flows.score import score as flow
+        from perennial.model.answers.noticed import say
 
         result = flow(model, input=str(input.resolve()), output=str(output.resolve()), as_of=as_of)
     if as_json:
         print_json(result)
         return
     click.echo(f"{result['rows']} rows scored with version {result['version']} into {output}")
-    for found in result["warnings"]:
-        near = f"; the nearest known: {found['nearest']!r}" if found["nearest"] is not None else ""
-        click.echo(
-            f"warning: {found['problem']} in column {found['column']}: {found['value'][:80]!r} "
-            f"({found['rows']} rows){near}",
-            err=True,
-        )
+    for warning in result["warnings"]:
+        click.echo(f"warning: {say(warning)}", err=True)
 
 
 def _require_champion(model: str) -> ModelDefinition:

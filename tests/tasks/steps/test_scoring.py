@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_model import World, add, day, rows
+from described_world import picture
+from small_model import World, add, day, define, rows
 
 from perennial.errors import DataError, NotFoundError
-from perennial.model.known import Unknown
+from perennial.model.answers.noticed import Noticed
 from perennial.workspace import Workspace
+from tasks.learning.fitting import fit
 from tasks.steps import score as scoring
 from tasks.steps.score import (
-    Strangers,
     load_version,
     predictions_between,
     require_champion,
@@ -183,14 +184,18 @@ def test_ids_of_several_columns_come_back_as_they_went(trained: World, pipeline:
     assert found[0][0]["_id"][0] == "a\\|b|0"
 
 
-def test_categories_that_training_never_saw_are_told(trained: World, pipeline: Any, tmp_path: Path) -> None:
-    frame = rows(0, 1).drop(columns="even")
-    frame.loc[[3, 5], "shade"] = "Dark"
-    frame.loc[7, "shade"] = None
-    strangers = Strangers(pipeline)
-    for part in (frame.head(4), frame.tail(68)):
-        strangers.see(part)
-    assert strangers.told() == [Unknown("shade", "Dark", 2, "dark")]
+def test_stored_images_that_can_t_be_read_are_told(workspace: Workspace, pipeline: Any) -> None:
+    definition = define(workspace, features={"image": ["photo", "other"]})
+    frame = rows(0, 1).assign(photo=[picture(number) for number in range(72)], other=picture(0))
+    frame["photo"] = frame["photo"].mask(frame.index == 3).where(frame.index < 70, b"no picture")
+    add(workspace, definition, frame, as_of=day(1))
+    fitted = fit(definition, rows(1, 3).assign(photo=picture(1), other=picture(2)), {}, 0)
+    noticed = Noticed(fitted.pipeline)
+    scored = score_unscored(
+        workspace.store, definition, fitted.pipeline, version=1, as_of=day(1), noticed=noticed
+    )  # fmt: skip
+    assert scored == 72
+    assert noticed.warnings() == [{"problem": "unreadable image", "column": "photo", "rows": 2}]
 
 
 def test_a_chunk_that_can_t_be_recorded_ends_the_scoring(trained: World, pipeline: Any, tmp_path: Path) -> None:
