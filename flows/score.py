@@ -66,8 +66,9 @@ def _score_file(
     pipeline = load_version(workspace.registry, champion, definition)
     intervals = version_intervals(champion, definition)
     record = partial(
-        _log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name, intervals=intervals
-    )
+        _log, workspace, definition.name, version=champion.number, as_of=at, origin=source.name, intervals=intervals,
+        serving=definition.serving,
+    )  # fmt: skip
     classes = json.loads(champion.tag("classes") or "[]")
     chunks = score_file(
         pipeline, definition, source, target, version=champion.number, classes=classes, record=record,

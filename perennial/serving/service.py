@@ -32,7 +32,7 @@ from perennial.serving.protocol.codec import Request
 from perennial.serving.protocol.columns import Columns, Rows, Unseen, pick
 from perennial.serving.protocol.problems import Problem
 from perennial.serving.scoring.batching import Batcher, Coalescer
-from perennial.serving.scoring.groups import Ids, in_share
+from perennial.serving.scoring.groups import Ids, in_share, left_alone
 from perennial.serving.scoring.scorer import Floats
 from perennial.serving.settings import ServingSettings
 from perennial.serving.versions.host import Host, Served
@@ -224,9 +224,7 @@ class Service:
         salt = serving.salt or name
         candidate = served.candidate
         raw, scores, versions = await self._scores(champion, candidate, rows, ids, salt)
-        control = None
-        if serving.control_group:
-            control = [in_share(item, serving.control_group, salt, "control") for item in ids]
+        control = left_alone(ids, serving, name)
         bounds = None if serving.interval is None else _bounds(champion, candidate, scores, versions)
         if serving.interval is not None and bounds is None:
             request.warnings = [*request.warnings, _no_interval(champion)]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perennial.definition import ModelDefinition
+from perennial.definition import ModelDefinition, Serving
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.model.answers.intervals import Intervals, read_intervals
 from perennial.model.answers.noticed import Noticed
@@ -29,12 +29,14 @@ from perennial.model.calibrated import Recalibrated, apply_map
 from perennial.model.features import feature_frame
 from perennial.model.scores import is_many, likeliest, score_arrow
 from perennial.model.truth import Classes, declared_classes
+from perennial.serving.scoring.groups import left_alone
 from perennial.state.registry import Registry, Version
 from perennial.state.store import Store, between
 from perennial.state.tables import ROW_ID, ROW_TIME
 from tasks.compute.cluster import Shared, open_cluster
 from tasks.learning.fitting import predict_score
 from tasks.measures.described.images import readable_images
+from tasks.measures.propensity import CONTROL, TREATED
 from tasks.rows.files import read_in_chunks
 from tasks.rows.frames import is_known, window_rows
 from tasks.rows.normal_form import id_parts, normalise
@@ -170,9 +172,13 @@ def raw_score(pipeline: Any, features: pd.DataFrame, definition: ModelDefinition
 
 def log_predictions(
     store: Store, model: str, rows: pd.DataFrame, score: np.ndarray, *, raw: np.ndarray, version: int,
-    as_of: datetime, origin: str, intervals: Intervals | None = None,
+    as_of: datetime, origin: str, intervals: Intervals | None = None, serving: Serving | None = None,
 ) -> None:  # fmt: skip
-    """Append what was predicted: one row an id, with the score, the raw one, the version, the moment, the interval."""
+    """Append what was predicted: one row an id, with the score, the raw one, the version, the moment, the interval.
+
+    Args:
+        serving: Of predictions that somebody acts on: which rows are of the control group is logged, too.
+    """
     count = len(rows)
     if not count:
         return
@@ -192,6 +198,11 @@ def log_predictions(
     if intervals is not None:
         for name, values in zip(("lower", "upper"), intervals.bounds(score), strict=True):
             table = table.append_column(name, pa.array(values))
+    control = None if serving is None else left_alone(rows[ROW_ID], serving, model)
+    if serving is not None and control is not None:
+        share = serving.control_group
+        table = table.append_column("group", pa.array([CONTROL if alone else TREATED for alone in control]))
+        table = table.append_column("propensity", pa.array([share if alone else 1.0 - share for alone in control]))
     # A commit whose answer was lost is tried again: only with a key it happens once.
     store.append(model, "predictions", table, key=f"score:{uuid.uuid4().hex}")
 
@@ -261,12 +272,13 @@ def _answers(
     definition: ModelDefinition, ids: pd.Series[Any], score: np.ndarray, version: int, classes: Sequence[str],
     intervals: Intervals | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """What is written of a chunk: the id's columns under their own names, then score, interval and version.
+    """What is written of a chunk: the id's columns under their own names, then score, interval, version and control.
 
-    Of many classes the label in the user's words and a column for the probability of each, `score_WORD`, in place of
-    score. Ours get an underscore where an id has their name.
+    Control is true of rows that the application must leave alone; only where there is a control group. Of many classes
+    the label in the user's words and a column for the probability of each, `score_WORD`, in place of score. Ours get an
+    underscore where an id has their name.
     """
-    columns = definition.data.id_columns
+    columns, control = definition.data.id_columns, left_alone(ids, definition.serving, definition.name)
     ours: dict[str, Any] = {"score": score}
     if intervals is not None:
         ours |= dict(zip(("lower", "upper"), intervals.bounds(score), strict=True))
@@ -276,6 +288,8 @@ def _answers(
         ours = {"label": pd.array(labels, dtype="str")}
         ours |= {f"score_{name}": given[:, code] for code, name in enumerate(classes)}
     ours |= {"version": np.full(len(score), version, dtype=np.int64)}
+    if control is not None:
+        ours |= {"control": np.array(control, dtype=np.bool_)}
     named = {f"_{name}" if name in columns else name: values for name, values in ours.items()}
     return pd.DataFrame({**id_parts(ids.reset_index(drop=True), definition), **named})
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perennial.definition import Serving
 
 _RANGE = 2.0**64
 
@@ -19,6 +24,14 @@ def in_share(name: str, share: float, salt: str, purpose: str) -> bool:
         return False
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=_key(salt, purpose)).digest()
     return int.from_bytes(digest, "little") / _RANGE < share
+
+
+def left_alone(ids: Iterable[str], serving: Serving, model: str) -> list[bool] | None:
+    """Whether each id is of the control group, on which nobody may act; None where the model has none."""
+    if not serving.control_group:
+        return None
+    salt = serving.salt or model
+    return [in_share(name, serving.control_group, salt, "control") for name in ids]
 
 
 @lru_cache(maxsize=256)

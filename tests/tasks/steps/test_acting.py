@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from acted_on import PREVENTED, Served, define, served_world
+from acted_on import FEATURES, PREVENTED, Served, define, served_world
 
 from perennial.definition import ModelDefinition
 from perennial.workspace import Workspace
@@ -25,7 +26,7 @@ from tasks.rows.reviewed import ROW_WEIGHT
 from tasks.steps import retrain as retraining
 from tasks.steps.monitor import count_labelled, gather_inputs, run_check
 from tasks.steps.retrain import Prepared
-from tasks.steps.score import require_champion
+from tasks.steps.score import load_version, log_predictions, require_champion, score_file
 from tasks.steps.trial.shadow import rows_of_both
 
 
@@ -85,6 +86,33 @@ def test_without_the_log_of_groups_the_naive_figure_would_have_asked_for_a_train
     assert next(signal for signal in naive.signals if signal.name == "loss").fired
     assert naive.verdict in ("retrain", "recalibrate")
     assert "intervention" not in naive.evidence
+
+
+def test_a_scored_file_marks_the_group_as_the_api_does_and_the_log_knows_it(
+    served: Served, workspace: Workspace, tmp_path: Path
+) -> None:
+    registry, definition = served.workspace.registry, served.definition
+    champion = require_champion(registry, "machines")
+    pipeline = load_version(registry, champion, definition)
+    sample, target = served.rows.head(300), tmp_path / "scored.csv"
+    sample[["machine", "at", *FEATURES]].to_parquet(tmp_path / "rows.parquet")
+
+    def record(rows: pd.DataFrame, score: np.ndarray, raw: np.ndarray) -> None:
+        log_predictions(
+            workspace.store, "machines", rows, score, raw=raw, version=1, as_of=served.now, origin="rows.parquet",
+            serving=definition.serving,
+        )  # fmt: skip
+
+    list(score_file(pipeline, definition, tmp_path / "rows.parquet", target, version=1, record=record))
+    written = pd.read_csv(target)
+    assert list(written) == ["machine", "score", "version", "control"]
+    assert written["control"].tolist() == sample["control"].tolist()
+    assert 0 < written["control"].sum() < 300
+    found = read_experiment(workspace.store, definition, as_of=served.now + timedelta(seconds=1))
+    assert found is not None
+    assert set(found.chances) == set(sample.loc[sample["control"], "machine"])
+    assert set(found.chances.values()) == {definition.serving.control_group}
+    assert found.treated == set(sample.loc[~sample["control"], "machine"])
 
 
 def test_too_few_rows_left_alone_judge_nothing_and_the_share_that_would_do_is_told(served: Served) -> None:
