@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from perennial.workspace import Workspace
 from tasks.steps.review.fill import threshold_of
 from tasks.steps.score import require_champion
 from tasks.upgrade.comparison import Compared, compare
-from tasks.upgrade.environment import environment_of, read_lock
+from tasks.upgrade.environment import UNUSED, environment_of, forget_unused, read_lock
 
 PARTS = ("golden", "fit", "backtest")
 FIT_ROWS, WINDOWS = 20_000, 4
@@ -68,6 +68,8 @@ def check_upgrade(
         return Upgrade(other, ())
     tell(f"making an environment with {len(other)} other packages")
     python = environment_of(lock, workspace.home, whole=whole)
+    for name in forget_unused(workspace.home, used=python, now=datetime.now(UTC)):
+        tell(f"removed the environment {name}, which no check has used for {UNUSED.days} days")
     found = []
     for definition in definitions:
         request = _request(workspace, definition, at, parts)

@@ -1,7 +1,8 @@
-"""An environment with the packages of a lock, made once and kept in the home. What is measured in it is not here."""
+"""An environment with the packages of a lock, made once, kept in the home while it is of use. It measures nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +20,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from perennial.errors import DataError, ServiceError
+from perennial.errors import ConflictError, DataError, ServiceError
 from perennial.redaction import redact
 from perennial.state.files import exclusive
 from perennial.surroundings import child_environment, python_command
@@ -26,6 +28,7 @@ from perennial.surroundings import child_environment, python_command
 FOLDER = "environments"
 _DONE = "complete.json"
 _INSTALL_SECONDS = 3600.0
+UNUSED = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,30 @@ def environment_of(lock: Lock, home: Path, *, whole: bool) -> Path:
             (_site_packages(python) / "zz-shared.pth").write_text("\n".join(_own_places()) + "\n", "utf-8")
         (folder / _DONE).write_text(json.dumps({pin.name: pin.version for pin in wanted.values()}), "utf-8")
     return python
+
+
+def forget_unused(home: Path, *, used: Path, now: datetime) -> list[str]:
+    """Remove the environments, of up to some gigabytes each, that no check has used for `UNUSED`; their names.
+
+    Args:
+        used: The Python of the one in use now, whose time starts anew.
+    """
+    mine = used.parent.parent
+    (mine / _DONE).touch()
+    gone = []
+    for folder in sorted(path for path in (home / FOLDER).iterdir() if path.is_dir() and path != mine):
+        mark = folder / _DONE
+        written = (mark if mark.exists() else folder).stat().st_mtime
+        if datetime.fromtimestamp(written, UTC) > now - UNUSED:
+            continue
+        with (
+            contextlib.suppress(ConflictError),  # it is being made anew
+            exclusive(home / FOLDER, folder.name, wait_seconds=0, busy="another process makes this environment"),
+        ):
+            mark.unlink(missing_ok=True)
+            shutil.rmtree(folder)
+            gone.append(folder.name)
+    return gone
 
 
 def _own_places() -> list[str]:
