@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 _PAGE = 200
+_BUSY_SECONDS = 60.0
 
 
 def register(
@@ -103,7 +104,8 @@ def require_server() -> str:
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
-    if not url or not healthy(f"{url.rstrip('/')}/health", seconds=10):
+    # One that isn't there says so at once; one that is may be held up by its database.
+    if not url or not healthy(f"{url.rstrip('/')}/health", seconds=_BUSY_SECONDS):
         raise ServiceError(f"no Prefect server answers at {url or '(no address set)'}", "Start it with: perennial up")
     return url
 

@@ -87,7 +87,7 @@ ALL_FLOWS = {name: f"{MODULE}:{name}" for name in FLOWS}
 TINY_FLOWS = {name: target for name, target in ALL_FLOWS.items() if name != "review"}  # which is not asked for
 
 
-def eventually(true: Callable[[], Any], seconds: float = 30) -> Any:
+def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         if time.monotonic() > deadline:

@@ -21,7 +21,7 @@ from perennial.state.ledger import Ledger
 from perennial.workspace import Workspace
 
 
-def eventually_shown(client: httpx.Client, path: str, text: str, seconds: float = 30) -> str:
+def eventually_shown(client: httpx.Client, path: str, text: str, seconds: float = 90) -> str:
     deadline = time.monotonic() + seconds
     while text not in (shown := client.get(path).text):
         assert time.monotonic() < deadline, shown
