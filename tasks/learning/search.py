@@ -29,6 +29,7 @@ from tasks.learning.estimators import (
     build_pipeline,
     built_in_space,
     default_parameters,
+    first_points,
     is_custom,
     parameter_suggestion,
 )
@@ -199,9 +200,9 @@ class _Search:
         champion = dict(self.champion_parameters or {})
         if is_custom(self.definition):
             return [champion] if champion else []
-        defaults = default_parameters(self.definition)
+        points = first_points(self.definition)
         fitting = _fitting(self.definition, champion)
-        return [{**defaults, **fitting}, defaults] if fitting else [defaults]
+        return [{**points[0], **fitting}, *points] if fitting else points
 
 
 @dataclass(frozen=True)
