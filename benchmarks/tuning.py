@@ -16,8 +16,8 @@ FLAML wants other versions of our libraries, so it lives in an environment of it
 folder; `--install` makes it. Without it FLAML is left out, saying so.
 
 Every search runs with each of `--seeds` seeds: with eight tables the rank of one seed is chance. Printed are each
-stack's loss over the baseline's of the same run (the mean over the seeds, and its trials), its mean rank over tables
-and seeds with the seeds' standard deviation, and in how many of all pairs ours lost less than it. JSON:
+stack's loss over the baseline's of the same run (the mean over the seeds, and its trials), its mean rank over tables and
+seeds with the seeds' standard deviation, and in how many of all pairs ours lost less than it. JSON:
 TABLE.STACK.SEED.{loss, cpu, trials, parameters}.
 """
 
@@ -236,7 +236,7 @@ def _by_flaml(stack: str, learn: Any, facts: dict[str, Any], seconds: float, see
     """FLAML with its own splits by time and its own final fit; it asks `time.time` how much of the budget is gone."""
     began = time.time()
     time.time = lambda: began + time.process_time()
-    from flaml import AutoML  # type: ignore[import-not-found]  # in an environment of its own
+    from flaml import AutoML
 
     frame = pd.DataFrame(learn[0], columns=[f"x{place}" for place in range(learn[0].shape[1])])
     learner = "lgbm" if stack == "flaml_lightgbm" else "histgb"

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
-from tasks.learning.estimators import FIRST_POINTS, SEARCH_SPACES, Range, default_parameters, first_points
+from tasks.learning.estimators import default_parameters
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.learning.trials import Evaluate, Evaluation, FoldEvaluator
 from tasks.rows.split import Fold, time_ordered_folds
@@ -113,28 +113,6 @@ def test_the_champion_comes_first_then_the_defaults(tmp_path: Path) -> None:
     assert first.parameters["max_iter"] == 5, "fixed by the definition"
     assert "gone" not in first.parameters
     assert second.parameters == {**default_parameters(definition()), "max_iter": 5}
-
-
-def test_points_that_did_well_elsewhere_follow(tmp_path: Path) -> None:
-    model = definition(tuning={"trials": 5})
-    wanted = first_points(model)
-    assert wanted[0] == default_parameters(model)
-    assert len(wanted) == 4
-    tried = [trial.parameters for trial in search(model, tmp_path / "j").trials]
-    assert tried[:4] == [{**point, "max_iter": 5} for point in wanted], "what the definition fixes stays"
-    assert tried[4] not in tried[:4]
-    assert first_points(definition(estimator="linear")) == [{"C": 1.0}]
-
-
-def test_every_first_point_lies_in_the_search_space() -> None:
-    for estimator, points_ in FIRST_POINTS.items():
-        space = SEARCH_SPACES[estimator]
-        for point in points_:
-            assert set(point) == set(space)
-            for name, value in point.items():
-                allowed = space[name]
-                assert isinstance(allowed, Range)
-                assert allowed.low <= value <= allowed.high, (estimator, name)
 
 
 def test_same_seed_same_search_whatever_the_timing(tmp_path: Path) -> None:
