@@ -29,7 +29,6 @@ from tasks.learning.estimators import (
     build_pipeline,
     built_in_space,
     default_parameters,
-    first_points,
     is_custom,
     parameter_suggestion,
 )
@@ -200,9 +199,9 @@ class _Search:
         champion = dict(self.champion_parameters or {})
         if is_custom(self.definition):
             return [champion] if champion else []
-        points = first_points(self.definition)
+        defaults = default_parameters(self.definition)
         fitting = _fitting(self.definition, champion)
-        return [{**points[0], **fitting}, *points] if fitting else points
+        return [{**defaults, **fitting}, defaults] if fitting else [defaults]
 
 
 @dataclass(frozen=True)
