@@ -232,7 +232,7 @@ def _by_flaml(stack: str, learn: Any, facts: dict[str, Any], seconds: float, see
     """FLAML with its own splits by time and its own final fit; it asks `time.time` how much of the budget is gone."""
     began = time.time()
     time.time = lambda: began + time.process_time()
-    from flaml import AutoML
+    from flaml import AutoML  # type: ignore[import-not-found]  # in an environment of its own
 
     frame = pd.DataFrame(learn[0], columns=[f"x{place}" for place in range(learn[0].shape[1])])
     learner = "lgbm" if stack == "flaml_lightgbm" else "histgb"
