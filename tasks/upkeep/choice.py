@@ -48,7 +48,9 @@ def outdated_versions(
     stays = set(protected(versions, aliases)) | reigned
     young = {version.number for version in versions if made_at(version) > as_of - kept}
     stays |= young
-    stays |= {int(base) for version in versions if version.number in stays and (base := version.tag("base_version"))}
+    bases = {version.number: int(base) for version in versions if (base := version.tag("base_version"))}
+    while below := {bases[number] for number in stays & bases.keys()} - stays:  # a map may lie on a map
+        stays |= below
     return [version for version in versions if version.number not in stays]
 
 

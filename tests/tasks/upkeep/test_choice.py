@@ -60,6 +60,11 @@ def test_the_model_below_a_kept_map_stays() -> None:
     assert numbers(outdated_versions(versions, [reign(1, 2)], {"champion": 2}, kept=KEPT, as_of=NOW)) == []
 
 
+def test_what_lies_below_a_kept_map_on_a_map_stays() -> None:
+    versions = [version(1, 400), version(2, 400, base_version="1"), version(3, 1, base_version="2")]
+    assert outdated_versions(versions, [], {}, kept=KEPT, as_of=NOW) == []
+
+
 def test_tables_stay_readable_for_the_young_and_for_those_in_use() -> None:
     versions = [version(1, 400), version(2, 300), version(3, 10)]
     found = read_versions(versions, {1}, kept=timedelta(days=180), as_of=NOW)
