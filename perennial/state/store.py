@@ -24,7 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.state.storage import Objects, storage_error, storage_options
-from perennial.state.tables import LAYOUT, TIME, conform
+from perennial.state.tables import LAYOUT, TIME, cast_exactly, conform
 
 _ATTEMPTS = 25
 _GROUP_ROWS = 262_144
@@ -87,6 +87,10 @@ class Store:
         Args:
             parts: Gives the parts anew each time it is called: an append that met another one begins again. It may
                 read no table: that is not possible while one is written.
+
+        Raises:
+            DataError: A part lacks a column, differs in type, or could not be given; nothing was appended.
+            ConflictError, StorageError: As `append`.
         """
         begun = parts()
         first = next(begun, None)
@@ -97,14 +101,26 @@ class Store:
         del conformed
         attempts = chain([chain([first], begun)], iter(parts, None))
 
+        refused: list[DataError] = []  # the writer tells of it in words of its own, with our traceback in them
+
+        def batches(fitted: pa.Schema) -> Iterator[pa.RecordBatch]:
+            try:
+                for part in next(attempts):
+                    yield from _cast(conform(table, part), fitted).to_batches(_CHUNK_ROWS)
+            except DataError as error:
+                refused.append(error)
+                raise
+
         def reader(delta: DeltaTable) -> pa.RecordBatchReader:
             fitted = _fit(delta, schema.empty_table()).schema
-            tables = (_cast(conform(table, part), fitted) for part in next(attempts))
-            return pa.RecordBatchReader.from_batches(
-                fitted, (batch for rows in tables for batch in rows.to_batches(_CHUNK_ROWS))
-            )
+            return pa.RecordBatchReader.from_batches(fitted, batches(fitted))
 
-        return self._append(model, table, schema, writing, reader, key, 1)
+        try:
+            return self._append(model, table, schema, writing, reader, key, 1)
+        except Exception:
+            if refused:
+                raise refused[0] from None
+            raise
 
     def replace(
         self, model: str, table: str, rows: pa.Table | pd.DataFrame, *, version: int, key: str
@@ -349,10 +365,16 @@ def _is_varied(column: pa.ChunkedArray) -> bool:
 
 def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """A part in the types of the whole: a column may be empty in one part and not in another."""
-    try:
-        return rows.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"the parts of one delivery differ in type: {error}", "Give each column one type") from error
+    columns = []
+    for field in schema:
+        if field.name not in rows.column_names:
+            raise DataError(f"a part of one delivery lacks column {field.name}", "Give all parts the same columns")
+        try:
+            columns.append(cast_exactly(rows.column(field.name), field.type))
+        except ValueError as error:
+            problem = f"the parts of one delivery differ in type: column {field.name}: {error}"
+            raise DataError(problem, "Give each column one type") from error
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _fit(delta: DeltaTable, rows: pa.Table) -> pa.Table:
@@ -362,10 +384,11 @@ def _fit(delta: DeltaTable, rows: pa.Table) -> pa.Table:
         if position < 0 or rows.schema.field(position).type == field.type:
             continue
         try:
-            rows = rows.set_column(position, field, rows.column(position).cast(field.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            rows = rows.set_column(position, field, cast_exactly(rows.column(position), field.type))
+        except ValueError as error:
             problem = f"column {field.name} holds {rows.schema.field(position).type}, the table {field.type}: {error}"
-            raise DataError(problem, "Give the type that the column had so far") from error
+            remedy = "Give the type that the column had so far, or start the model anew under another name"
+            raise DataError(problem, remedy) from error
     return rows
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from perennial.errors import DataError
 
@@ -200,8 +201,12 @@ LAYOUT: Mapping[str, pa.Schema] = {
 
 
 def conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
-    """The rows with the layout's columns first and of its types, the others in the types that we store."""
-    arrow = pa.Table.from_pandas(rows, preserve_index=False) if isinstance(rows, pd.DataFrame) else rows
+    """The rows with the layout's columns first and of its types, the others in the types that we store.
+
+    Raises:
+        DataError: A column is missing, or its values are of several types, or not of the layout's.
+    """
+    arrow = _arrow(table, rows)
     layout = LAYOUT[table]
     if missing := [name for name in layout.names if name not in arrow.column_names]:
         raise DataError(f"rows for the table {table} lack {', '.join(missing)}", "Add the columns")
@@ -212,11 +217,59 @@ def conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
         if (table, name) == ("predictions", "score") and pa.types.is_list(column.type):
             kind = _SCORES
         try:
-            columns.append(column.cast(kind))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            columns.append(cast_exactly(column, kind))
+        except ValueError as error:
             raise DataError(f"column {name} of the table {table}: {error}", f"Give {kind}") from error
         fields.append(pa.field(name, kind))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def cast_exactly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column in another type, where it means there what it meant.
+
+    Arrow's own cast takes "007" for 7, 2 for true, true for "true" where we spell it "True", and a moment for a number.
+
+    Raises:
+        ValueError: There is no such cast, or it would lose something.
+    """
+    if column.type == kind:
+        return column
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), kind)])
+    families = {_family(column.type), _family(kind)}
+    if len(families) > 1 and ("time" in families or families == {"text", "truth"}):
+        raise ValueError(f"{column.type} is not to be read as {kind}")
+    try:
+        made = column.cast(kind)
+        same = len(families) == 1 or pc.fill_null(pc.equal(made.cast(column.type), column), True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(str(error)) from error
+    if same is not True and not pc.all(same).as_py():
+        lost = pc.index(same, False).as_py()
+        raise ValueError(f"{column[lost].as_py()!r} would be {made[lost].as_py()!r}")
+    return made
+
+
+def _family(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return _family(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "truth"
+    if pa.types.is_temporal(kind):
+        return "time"
+    return "number" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else str(kind)
+
+
+def _arrow(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows
+    try:
+        return pa.Table.from_pandas(rows, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        told = " ".join(str(part) for part in reversed(error.args))
+        raise DataError(f"rows for the table {table}: {told}", "Give each column one type") from error
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

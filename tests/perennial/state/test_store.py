@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.state.store import Store, among, between, read_table
-from perennial.state.tables import LAYOUT, ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME
+from perennial.state.tables import LAYOUT, ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, cast_exactly
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
@@ -239,6 +239,56 @@ def test_a_type_that_would_lose_something_is_refused(store: Store) -> None:
     with pytest.raises(DataError, match=r"column truth of the table labels: .*Give double"):
         store.append("m", "labels", labels("a").assign(truth="yes"))
     assert store.version("m", "labels") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (1.0, "007", r"'007' would be 7\.0"),
+        (1, "1e3", "Failed to parse.*1e3"),
+        (True, 2, "2 would be True"),
+        (True, "1", "string is not to be read as bool"),
+        ("a", True, "bool is not to be read as string"),
+        (1, pd.Timestamp(NOW), "is not to be read as int64"),
+        (pd.Timestamp(NOW), 5, "int64 is not to be read as timestamp"),
+        (1.0, 2**60 + 1, "not in range"),
+    ],
+)
+def test_what_another_type_would_make_something_else_of_is_refused(
+    store: Store, before: Any, now: Any, told: str
+) -> None:
+    store.append("m", "batches", batch(["a"], x=[before]))
+    with pytest.raises(DataError, match=rf"column x holds .*{told}.*or start the model anew"):
+        store.append("m", "batches", batch(["b"], x=[now]))
+    with pytest.raises(DataError, match=rf"the parts of one delivery differ in type: column x: .*{told}"):
+        store.append_parts("m", "batches", lambda: iter([batch(["b"], x=[before]), batch(["c"], x=[now])]))
+    assert store.frame("m", "batches")["x"].tolist() == [before]
+
+
+_WORDS = st.text("0123456789.-e ", max_size=5)
+
+
+@given(
+    values=st.one_of(st.lists(st.integers(-(2**62), 2**62) | st.none()), st.lists(_WORDS | st.none())),
+    kind=st.sampled_from([pa.string(), pa.int64(), pa.float64(), pa.bool_()]),
+)
+def test_cast_exactly_gives_the_same_back_or_refuses(values: list[Any], kind: pa.DataType) -> None:
+    column = pa.chunked_array([pa.array(values)])
+    try:
+        made = cast_exactly(column, kind)
+    except ValueError:
+        return
+    assert made.type == kind
+    assert made.null_count == column.null_count
+    if column.null_count < len(column):
+        assert made.cast(column.type).to_pylist() == values
+
+
+def test_a_delivery_that_is_none_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(DataError, match=r"rows for the table batches: .*column x.*Give each column one type"):
+        store.append("m", "batches", batch(["a", "b"]).assign(x=pd.Series([1, "a"], dtype=object)))
+    with pytest.raises(DataError, match=r"a part of one delivery lacks column x"):
+        store.append_parts("m", "batches", lambda: iter([batch(["b"], x=[1.0]), batch(["c"])]))
 
 
 def test_a_filter_is_half_open(store: Store) -> None:
