@@ -113,6 +113,7 @@ def environment_of(lock: Lock, home: Path, *, whole: bool) -> Path:
     python = folder / "bin" / "python"
     with exclusive(home / FOLDER, name, wait_seconds=_INSTALL_SECONDS, busy="another process makes this environment"):
         if (folder / _DONE).exists():
+            (folder / _DONE).touch()  # used now: its time to stay starts anew
             return python
         shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
         # This installation's own pip, where it has one, spares the environment one of its own.
@@ -134,23 +135,20 @@ def forget_unused(home: Path, *, used: Path, now: datetime) -> list[str]:
     """Remove the environments, of up to some gigabytes each, that no check has used for `UNUSED`; their names.
 
     Args:
-        used: The Python of the one in use now, whose time starts anew.
+        used: The Python of the one in use now, which stays.
     """
-    mine = used.parent.parent
-    (mine / _DONE).touch()
     gone = []
-    for folder in sorted(path for path in (home / FOLDER).iterdir() if path.is_dir() and path != mine):
-        mark = folder / _DONE
-        written = (mark if mark.exists() else folder).stat().st_mtime
-        if datetime.fromtimestamp(written, UTC) > now - UNUSED:
-            continue
+    for folder in sorted(path for path in (home / FOLDER).iterdir() if path.is_dir() and path != used.parent.parent):
         with (
-            contextlib.suppress(ConflictError),  # it is being made anew
+            contextlib.suppress(ConflictError),  # it is being made, or taken into use
             exclusive(home / FOLDER, folder.name, wait_seconds=0, busy="another process makes this environment"),
         ):
-            mark.unlink(missing_ok=True)
-            shutil.rmtree(folder)
-            gone.append(folder.name)
+            mark = folder / _DONE
+            written = (mark if mark.exists() else folder).stat().st_mtime
+            if datetime.fromtimestamp(written, UTC) <= now - UNUSED:
+                mark.unlink(missing_ok=True)
+                shutil.rmtree(folder)
+                gone.append(folder.name)
     return gone
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perennial.state.files import exclusive
-from tasks.upgrade.environment import FOLDER, UNUSED, forget_unused
+from tasks.upgrade.environment import FOLDER, UNUSED, Lock, environment_of, forget_unused
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -38,8 +38,18 @@ def test_what_is_unused_goes(home: Path) -> None:
     assert timedelta(days=29) < UNUSED < timedelta(days=31)
     assert forget_unused(home, used=used, now=NOW) == ["old", "older", "torn"]
     assert _left(home) == ["mine", "young"]
-    young = home / FOLDER / "young" / "bin" / "python"
-    assert forget_unused(home, used=young, now=NOW) == [], "the other was used just now"
+
+
+@pytest.mark.process
+def test_one_that_is_used_again_stays(tmp_path: Path) -> None:
+    lock = Lock({}, ())
+    python = environment_of(lock, tmp_path, whole=False)
+    mark = python.parent.parent / "complete.json"
+    os.utime(mark, (0, 0))
+    assert environment_of(lock, tmp_path, whole=False) == python
+    assert datetime.now(UTC) - datetime.fromtimestamp(mark.stat().st_mtime, UTC) < timedelta(hours=1)
+    assert forget_unused(tmp_path, used=tmp_path / FOLDER / "other" / "bin" / "python", now=datetime.now(UTC)) == []
+    assert python.exists()
 
 
 def test_one_that_is_being_made_stays(home: Path) -> None:
