@@ -1,7 +1,7 @@
 """Our search for hyperparameters beside FLAML, plain Optuna TPE and HalvingRandomSearch, on the same CPU seconds.
 
     python benchmarks/tuning.py [--seconds 20] [--tables bank,stops] [--stacks ours,flaml,optuna,halving,default]
-        [--baseline optuna] [--seed 0] [--half chosen-on|held-out] [--install] [--json FILE]
+        [--baseline optuna] [--seeds 3] [--half chosen-on|held-out] [--install] [--json FILE]
 
 Each table is in order of time: the first four fifths are searched and learned from, the newest fifth is the holdout, of
 which no search knows. Every stack reads the same encoded matrix, searches scikit-learn's HistGradientBoosting, fits
@@ -15,8 +15,10 @@ clock is turned into one), so that a busy machine costs nobody. The final fit co
 FLAML wants other versions of our libraries, so it lives in an environment of its own, `flaml` in the benchmarks' cache
 folder; `--install` makes it. Without it FLAML is left out, saying so.
 
-Printed are each stack's loss over the baseline's of the same run, and its mean rank. JSON: TABLE.STACK.{loss, cpu,
-trials, parameters}.
+Every search runs with each of `--seeds` seeds: with eight tables the rank of one seed is chance. Printed are each
+stack's loss over the baseline's of the same run (the mean over the seeds, and its trials), its mean rank over tables
+and seeds with the seeds' standard deviation, and in how many of all pairs ours lost less than it. JSON:
+TABLE.STACK.SEED.{loss, cpu, trials, parameters}.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ STACKS = ("ours", "flaml", "optuna", "halving", "default")
 HOLDOUT_SHARE = 0.2
 VALIDATION_SHARE = 0.2
 MOST_ROWS = 60_000
+# Of each table and stack the outcome of every seed.
+Results = dict[str, dict[str, list[dict[str, Any]]]]
 FLAML = HOME / "flaml" / "bin" / "python"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
 
@@ -293,6 +297,13 @@ def run(stack: str, folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     return found
 
 
+def runs(stack: str, folder: Path, seconds: float, seeds: int) -> list[dict[str, Any]]:
+    """The search once with each seed; what searches nothing has none."""
+    if stack == "default":
+        return [run(stack, folder, seconds, 0)] * seeds
+    return [run(stack, folder, seconds, seed) for seed in range(seeds)]
+
+
 def install() -> None:
     """The environment of FLAML."""
     subprocess.run([sys.executable, "-m", "venv", str(FLAML.parent.parent)], check=True)
@@ -312,11 +323,23 @@ def without_flaml(stacks: list[str]) -> list[str]:
     return [stack for stack in stacks if not stack.startswith("flaml")]
 
 
-def mean_ranks(results: dict[str, dict[str, Any]], stacks: list[str]) -> dict[str, float]:
-    """Each stack's rank by loss, 1 the least, equal ones sharing theirs; the mean over the tables."""
-    losses = pd.DataFrame({name: {stack: found[stack]["loss"] for stack in stacks} for name, found in results.items()})
-    ranks: dict[str, float] = losses.rank(axis=0, method="average").mean(axis=1).to_dict()
-    return ranks
+def losses_of(results: Results, seed: int) -> pd.DataFrame:
+    """One seed's losses: a row for each stack, a column for each table."""
+    return pd.DataFrame(
+        {name: {stack: found[stack][seed]["loss"] for stack in found} for name, found in results.items()}
+    )
+
+
+def mean_ranks(results: Results, seeds: int) -> pd.DataFrame:
+    """Each stack's rank by loss, 1 the least, equal ones sharing theirs: its mean over the tables, for each seed."""
+    ranked = {seed: losses_of(results, seed).rank(axis=0, method="average").mean(axis=1) for seed in range(seeds)}
+    return pd.DataFrame(ranked)
+
+
+def shares_beaten(results: Results, seeds: int) -> pd.Series[Any]:
+    """On which share of tables and seeds ours lost less than each stack, equal losses counting half."""
+    losses = pd.concat([losses_of(results, seed) for seed in range(seeds)], axis=1)
+    return ((losses > losses.loc["ours"]) + 0.5 * (losses == losses.loc["ours"])).mean(axis=1)
 
 
 def main() -> None:
@@ -327,7 +350,8 @@ def main() -> None:
     parser.add_argument("--half", choices=sorted(HALVES), help="Only the tables of one half.")
     parser.add_argument("--stacks", default=",".join(STACKS), help="Also flaml_lightgbm.")
     parser.add_argument("--baseline", default="optuna")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="How often each search is run.")
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--install", action="store_true", help="Make FLAML's environment first.")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -346,16 +370,24 @@ def main() -> None:
         raise SystemExit(f"the baseline {options.baseline} is none of the stacks: {', '.join(stacks)}")
     print(f"{options.seconds:g} CPU seconds each; loss on the newest fifth, over {options.baseline}'s", flush=True)
     print(f"{'table':12}" + "".join(f"{stack:>16}" for stack in stacks), flush=True)
-    results: dict[str, dict[str, Any]] = {}
+    results: Results = {}
     for name in names:
         with tempfile.TemporaryDirectory(prefix="perennial-tuning-") as place:
             make_table(name, Path(place))
-            results[name] = {stack: run(stack, Path(place), options.seconds, options.seed) for stack in stacks}
-        base = results[name][options.baseline]["loss"]
-        cells = [f"{found['loss'] / base:.3f} ({found['trials']})" for found in results[name].values()]
+            results[name] = {stack: runs(stack, Path(place), options.seconds, options.seeds) for stack in stacks}
+        base = results[name][options.baseline]
+        cells = [
+            f"{np.mean([one['loss'] / other['loss'] for one, other in zip(found, base, strict=True)]):.3f} "
+            f"({np.mean([one['trials'] for one in found]):.0f})"
+            for found in results[name].values()
+        ]
         print(f"{name:12}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
-    ranks = mean_ranks(results, stacks)
-    print(f"{'mean rank':12}" + "".join(f"{ranks[stack]:16.2f}" for stack in stacks))
+    ranks = mean_ranks(results, options.seeds)
+    told = [f"{mean:.2f} ± {spread:.2f}" for mean, spread in zip(ranks.mean(axis=1), ranks.std(axis=1), strict=True)]
+    print(f"{'mean rank':12}" + "".join(f"{cell:>16}" for cell in told))
+    if "ours" in stacks:
+        beaten = shares_beaten(results, options.seeds)
+        print(f"{'ours beats':12}" + "".join(f"{'' if s == 'ours' else f'{beaten[s]:.0%}':>16}" for s in stacks))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 

@@ -31,6 +31,7 @@ from tasks.learning.estimators import (
     default_parameters,
     is_custom,
     parameter_suggestion,
+    points_from_elsewhere,
 )
 from tasks.learning.fitting import data_digest
 from tasks.learning.foreign import estimator_file
@@ -196,12 +197,15 @@ class _Search:
             self.study.tell(trial, evaluation.value)
 
     def _first_points(self) -> list[Parameters]:
+        """The champion's, the defaults, then known good points while they leave half of the trials to the search."""
         champion = dict(self.champion_parameters or {})
         if is_custom(self.definition):
             return [champion] if champion else []
         defaults = default_parameters(self.definition)
         fitting = _fitting(self.definition, champion)
-        return [{**defaults, **fitting}, defaults] if fitting else [defaults]
+        own = [{**defaults, **fitting}, defaults] if fitting else [defaults]
+        free = self.definition.training.tuning.trials // 2 - len(own)
+        return own + points_from_elsewhere(self.definition)[: max(0, free)]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError, DefinitionError
-from tasks.learning.estimators import default_parameters
+from tasks.learning.estimators import FIRST_POINTS, SEARCH_SPACES, Range, default_parameters, points_from_elsewhere
 from tasks.learning.search import TrialRecord, TuningResult, tune
 from tasks.learning.trials import Evaluate, Evaluation, FoldEvaluator
 from tasks.rows.split import Fold, time_ordered_folds
@@ -113,6 +113,35 @@ def test_the_champion_comes_first_then_the_defaults(tmp_path: Path) -> None:
     assert first.parameters["max_iter"] == 5, "fixed by the definition"
     assert "gone" not in first.parameters
     assert second.parameters == {**default_parameters(definition()), "max_iter": 5}
+
+
+def test_points_that_did_well_elsewhere_follow_and_leave_half_of_the_trials(tmp_path: Path) -> None:
+    few = definition(parameters={}, tuning={"trials": 7})
+    known = points_from_elsewhere(few)
+    assert len(known) == 3
+    tried = [trial.parameters for trial in search(few, tmp_path / "few").trials]
+    assert tried[:3] == [default_parameters(few), *known[:2]]
+    assert not any(parameters in known for parameters in tried[3:])
+    later = search(few, tmp_path / "later", champion_parameters={"max_leaf_nodes": 9})
+    after = [trial.parameters for trial in later.trials]
+    assert (after[1], after[2]) == (default_parameters(few), known[0])
+    assert after[3] not in known, "the champion's and the defaults are of that half"
+
+
+def test_points_are_not_taken_apart(tmp_path: Path) -> None:
+    assert points_from_elsewhere(definition(parameters={"max_iter": 5})) == []
+    assert points_from_elsewhere(definition(parameters={}, estimator="linear")) == []
+
+
+def test_every_first_point_lies_in_the_search_space() -> None:
+    for estimator, points_ in FIRST_POINTS.items():
+        space = SEARCH_SPACES[estimator]
+        for point in points_:
+            assert set(point) == set(space)
+            for name, value in point.items():
+                allowed = space[name]
+                assert isinstance(allowed, Range)
+                assert allowed.low <= value <= allowed.high, (estimator, name)
 
 
 def test_same_seed_same_search_whatever_the_timing(tmp_path: Path) -> None:
