@@ -244,8 +244,8 @@ class TestMeasure:
     def test_jobs_change_nothing(self, shop_past: Past) -> None:
         runs = [
             run_backtest(
-                shop_past, make_candidates(shop_past.definition, every=WEEK)[:3], every=WEEK, start=day(56),
-                until=day(98), jobs=jobs,
+                shop_past, make_candidates(shop_past.definition, every=WEEK)[:2], every=WEEK, start=day(63),
+                until=day(84), jobs=jobs,
             )
             for jobs in (1, 3)
         ]  # fmt: skip
@@ -373,7 +373,9 @@ class TestKnownWhen:
             frame = backtest_world.rows(126, shift=63)
             backtest_world.ingest_past(store, definition, frame, as_of=day(126))
             past = load_past(store.store, definition)
-            found = run_backtest(past, make_candidates(definition, every=WEEK)[:1], every=WEEK, start=day(42))
+            found = run_backtest(
+                past, make_candidates(definition, every=WEEK)[:1], every=WEEK, start=day(49), until=day(105)
+            )
             actions = found.result("own").actions
             seen[delay] = actions[0].as_of
             truth = past.at(day(70)).truth
@@ -388,9 +390,11 @@ class TestKnownWhen:
         late = shop_past.label_moments > int(cut.timestamp() * 1e6)
         other = replace(shop_past, label_truth=np.where(late, -50.0, shop_past.label_truth))
         candidates = make_candidates(shop_past.definition, every=WEEK)[:1]
-        first, second = (run_backtest(each, candidates, every=WEEK, start=day(56)) for each in (shop_past, other))
+        first, second = (
+            run_backtest(each, candidates, every=WEEK, start=day(70), until=day(105)) for each in (shop_past, other)
+        )
         until = [decision for decision in first.decisions["own"] if decision.as_of <= cut]
-        assert len(until) == 5
+        assert len(until) == 3
         assert until == [decision for decision in second.decisions["own"] if decision.as_of <= cut]
         assert first.decisions["own"] != second.decisions["own"]
 
