@@ -23,6 +23,7 @@ from perennial.workspace import Workspace
 from tasks.backtest import run as backtest_run
 from tasks.backtest.advice import advise
 from tasks.backtest.comparison import BASELINES, Backtest, run_backtest
+from tasks.backtest.fits import Order, carry_out
 from tasks.backtest.past import Past, load_past
 from tasks.backtest.policies import Candidate, make_candidates
 from tasks.backtest.run import backtest_model
@@ -243,6 +244,16 @@ class TestMeasure:
     def test_fits_are_shared(self, found: Backtest) -> None:
         asked = sum(item.retrains + item.promoted for item in found.results)
         assert found.fits < asked
+
+    @pytest.mark.parametrize("limit", [None, 5.0])
+    def test_a_row_is_timed_where_the_gate_limits_that_time(self, shop_past: Past, limit: float | None) -> None:
+        definition = shop_past.definition
+        gate = definition.gate.model_copy(update={"latency_ms": limit})
+        limited = definition.model_copy(update={"gate": gate})
+        truth = shop_past.at(day(28)).truth[:200]
+        made = carry_out(shop_past, Order(limited, np.arange(200), truth, {}, first=200, last=210, timed=0))
+        assert (made.latency_ms is None) == (limit is None)
+        assert len(made.scores) == 10
 
     def test_jobs_change_nothing(self, shop_past: Past) -> None:
         runs = [
