@@ -81,8 +81,9 @@ def _register_once(registry: Registry, record: TrainingRecord) -> Version:
             model, training_key=record.key, run_id=existing.run_id, source=existing.source, tags=record.lineage
         )
     run_id = registry.run_for(model, record.key, name=_run_name(record), tags=_run_tags(record))
-    log_run(registry, run_id, record)
+    log_parameters(registry, run_id, record)
     source = log_model(registry, run_id, record)
+    log_run(registry, run_id, record, model_id=source.removeprefix("models:/"))
     try:
         digest = prove_logged(registry, run_id, source, record.definition)
     except RegistryError:
@@ -107,19 +108,34 @@ def prove_logged(registry: Registry, run_id: str, source: str, definition: Model
     return digest
 
 
-def log_run(registry: Registry, run_id: str, record: TrainingRecord) -> None:
-    """Everything but the model: parameters, metrics, curves, dataset, figures, tables, reports."""
-    from mlflow.entities import Metric, Param
+def log_parameters(registry: Registry, run_id: str, record: TrainingRecord) -> None:
+    """Before the model, which MLflow gives the parameters that its run has by then."""
+    from mlflow.entities import Param
 
-    now = int(time.time() * 1000)
-    metrics = [Metric(name, float(value), now, 0) for name, value in record.metrics.items() if np.isfinite(value)]
-    for name, values in record.curves.items():
-        metrics += [Metric(name, float(value), now, step) for step, value in enumerate(values) if np.isfinite(value)]
-    for start in range(0, len(metrics), _BATCH_METRICS):
-        registry.client.log_batch(run_id, metrics=metrics[start : start + _BATCH_METRICS])
     parameters = [Param(name, str(value)[:6000]) for name, value in record.parameters.items()]
     for start in range(0, len(parameters), _BATCH_PARAMETERS):
         registry.client.log_batch(run_id, params=parameters[start : start + _BATCH_PARAMETERS])
+
+
+def log_run(registry: Registry, run_id: str, record: TrainingRecord, *, model_id: str) -> None:
+    """Metrics, curves, dataset, figures, tables, reports.
+
+    After the model: MLflow would ask for each of the metrics that the run has to write it once more as the model's.
+
+    Args:
+        model_id: The logged model, whose the metrics are as well.
+    """
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    named = [(name, 0, value) for name, value in record.metrics.items()]
+    named += [(name, step, value) for name, values in record.curves.items() for step, value in enumerate(values)]
+    metrics = [
+        Metric(name, float(value), now, step, model_id=None if step else model_id)
+        for name, step, value in named if np.isfinite(value)
+    ]  # fmt: skip
+    for start in range(0, len(metrics), _BATCH_METRICS):
+        registry.client.log_batch(run_id, metrics=metrics[start : start + _BATCH_METRICS])
     _log_dataset(registry, run_id, record)
     for name, make in record.figures.items():
         registry.client.log_image(run_id, _pixels(make()), key=name, step=0)

@@ -103,13 +103,14 @@ class Measured:
     Attributes:
         score: Its scores on the holdout's rows.
         baseline: What predicting the training rows' mean or prevalence gives.
+        latency_ms: Median of one row; None in a replay whose gate does not limit it.
         scoring_seconds: Wall time of scoring the holdout.
     """
 
     score: np.ndarray
     baseline: float | np.ndarray
     trained_until: datetime
-    latency_ms: float
+    latency_ms: float | None
     size_mb: float
     scoring_seconds: float
 

@@ -61,8 +61,9 @@ def forget(validator: Any) -> None:
     validator.execution_engine.batch_manager.reset_batch_cache()
 
 
+@cache
 def silent_context() -> Any:
-    """A context in memory, silent: it sends nothing and draws no progress bars."""
+    """A context in memory, silent: it sends nothing and draws no progress bars. One a process: it holds no data."""
     context = great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     context.variables.analytics_enabled = False

@@ -91,6 +91,14 @@ def test_a_set_in_disorder_is_named_and_costs_no_other(data: Path, tmp_path: Pat
     (data / "notes" / "meta.json").write_text(json.dumps({"task": "binary", "start": 8, "file": "rows.parquet"}))
     with pytest.raises(SystemExit, match=r"not measured: notes: ValueError.*start 8 of 9 windows leaves nothing"):
         decisions.main(
-            [*arguments(data, tmp_path, "numbers", "notes"), "--policies", "perennial", "--parts", "policies"]
+            [
+                *arguments(data, tmp_path, "numbers", "notes"),
+                "--policies",
+                "every_4th",
+                "--parts",
+                "policies",
+                "--processes",
+                "1",
+            ]
         )
     assert list(json.loads((tmp_path / "figures.json").read_text())["sets"]) == ["numbers"]

@@ -21,11 +21,13 @@ def define(workspace: Workspace, name: str = "digits", **gate: object) -> ModelD
     )
 
 
-def fill(workspace: Workspace, definition: ModelDefinition, *, labelled_later: bool = True) -> None:
-    """All rows up to day 24.5 with their labels, each known when it came.
+def fill(
+    workspace: Workspace, definition: ModelDefinition, *, since: float = 0, until: float = 24.5, labelled: bool = True
+) -> None:
+    """The rows of days 0, 12 or 18 up to 12, 18 or 24.5 with their labels, each known when it came.
 
     Args:
-        labelled_later: Whether the truth of what comes after the second training comes too.
+        labelled: Whether the truth of what comes after the second training, from day 18 on, comes too.
     """
     turned = [(13.8, 15.0), (18.0, 24.5)]
     frame = small_model.rows(0, 24.5)
@@ -33,11 +35,14 @@ def fill(workspace: Workspace, definition: ModelDefinition, *, labelled_later: b
     for first, last in turned:
         inside = (frame["when"] >= small_model.day(first)) & (frame["when"] < small_model.day(last)) & dark
         frame.loc[inside, "even"] = 1 - frame.loc[inside, "even"]
-    past = frame[frame["when"] < small_model.day(12)].reset_index(drop=True)
-    small_model.add(workspace, definition, past, as_of=CHAMPION_AT, history=True)
+    if not since:
+        past = frame[frame["when"] < small_model.day(12)].reset_index(drop=True)
+        small_model.add(workspace, definition, past, as_of=CHAMPION_AT, history=True)
     for first, last in ((12, 18), (18, 24.5)):
+        if not since <= first < until:
+            continue
         new = frame[(frame["when"] >= small_model.day(first)) & (frame["when"] < small_model.day(last))]
         new = new.reset_index(drop=True)
         small_model.add(workspace, definition, new.drop(columns="even"), as_of=small_model.day(last))
-        if labelled_later or last == 18:
+        if labelled or last == 18:
             label_frame(workspace.store, definition, new, as_of=small_model.day(last), author="test")

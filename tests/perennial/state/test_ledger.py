@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import FORKS
 
 from perennial.errors import ConflictError, NotFoundError
 from perennial.state.ledger import Claim, Ledger
 from perennial.state.store import Store
 
 T = datetime(2024, 3, 1, tzinfo=UTC)
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -61,8 +60,8 @@ def test_of_two_racing_processes_one_claims(tmp_path: Path) -> None:
     root = str(tmp_path / "tables")
     ledger = Ledger(Store(root), "m")
     ledger.record(decision("d"), recorded_at=T)
-    results, barrier = SPAWN.Queue(), SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=race, args=(barrier, n, root, results)) for n in range(2)]
+    results, barrier = FORKS.Queue(), FORKS.Barrier(2)
+    processes = [FORKS.Process(target=race, args=(barrier, n, root, results)) for n in range(2)]
     for process in processes:
         process.start()
     found = dict(results.get(timeout=60) for _ in processes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
+from processes import FORKS
 from small_model import World
 
 from perennial.errors import ConflictError, NotFoundError, RegistryError
@@ -22,7 +22,6 @@ from perennial.state.store import Store
 from perennial.workspace import Workspace
 
 T = datetime(2024, 3, 1, tzinfo=UTC)
-SPAWN = multiprocessing.get_context("spawn")
 
 
 # On PostgreSQL and S3 as well, where it matters that what is written there is the same.
@@ -184,9 +183,9 @@ def test_who_was_champion_when(registry: Registry) -> None:
 def test_of_two_promotions_at_once_one_wins_each_line(registry: Registry, workspace: Workspace) -> None:
     for key in ("one", "two"):
         make(registry, key)
-    results, barrier, settings = SPAWN.Queue(), SPAWN.Barrier(2), workspace.settings
+    results, barrier, settings = FORKS.Queue(), FORKS.Barrier(2), workspace.settings
     places = (settings.mlflow_uri, settings.artifacts_root, settings.tables_root, str(workspace.home / "live"))
-    processes = [SPAWN.Process(target=race, args=(barrier, number, *places, results)) for number in (1, 2)]
+    processes = [FORKS.Process(target=race, args=(barrier, number, *places, results)) for number in (1, 2)]
     for process in processes:
         process.start()
     found = dict(results.get(timeout=90) for _ in processes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 import threading
 from collections.abc import Callable
@@ -18,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import FORKS
 
 from perennial.errors import ConflictError, DataError, NotFoundError
 from perennial.state.store import Store, among, between, read_table
 from perennial.state.tables import LAYOUT, ROW_BATCH, ROW_ID, ROW_INGESTED_AT, ROW_TIME, cast_exactly
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def labels(*ids: str, truth: float = 1.0, at: datetime = NOW) -> pd.DataFrame:
@@ -45,8 +44,8 @@ def store(tables_root: str) -> Store:
 
 def in_processes(target: Callable[..., None], *arguments: Any, count: int = 4) -> None:
     """Run the target in so many processes that start together."""
-    barrier = SPAWN.Barrier(count)
-    processes = [SPAWN.Process(target=target, args=(barrier, number, *arguments)) for number in range(count)]
+    barrier = FORKS.Barrier(count)
+    processes = [FORKS.Process(target=target, args=(barrier, number, *arguments)) for number in range(count)]
     for process in processes:
         process.start()
     for process in processes:
@@ -109,7 +108,7 @@ def test_four_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_of_racing_processes_one_writes_a_key(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "tables"))
-    results = SPAWN.Queue()
+    results = FORKS.Queue()
     in_processes(append_same, store.root, results)
     assert sorted(results.get(timeout=5) for _ in range(4)) == [False, False, False, True]
     assert len(store.read("m", "labels")) == 1

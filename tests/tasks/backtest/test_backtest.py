@@ -20,8 +20,10 @@ from perennial.definition import ModelDefinition, Monitoring, Triggers
 from perennial.errors import DataError
 from perennial.state.tables import ROW_ID
 from perennial.workspace import Workspace
+from tasks.backtest import run as backtest_run
 from tasks.backtest.advice import advise
 from tasks.backtest.comparison import BASELINES, Backtest, run_backtest
+from tasks.backtest.fits import Order, carry_out
 from tasks.backtest.past import Past, load_past
 from tasks.backtest.policies import Candidate, make_candidates
 from tasks.backtest.run import backtest_model
@@ -141,7 +143,9 @@ class TestLive:
 
     def check_steps(self, workspace: Workspace, definition: ModelDefinition, moments: list[datetime]) -> None:
         """Rows and labels came once a week: between the weeks' checks they are stale and mostly unlabelled."""
-        found = backtest_model(workspace, definition, until=moments[1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backtest_run, "make_candidates", lambda *given, **more: make_candidates(*given, **more)[:1])
+            found = backtest_run.backtest_model(workspace, definition, until=moments[1])
         assert {(moment - moments[0]) % WEEK for moment in found.moments} == {timedelta(0)}
         alone = run_backtest(
             load_past(workspace.store, definition), make_candidates(definition, every=WEEK)[:1], every=WEEK,
@@ -241,11 +245,21 @@ class TestMeasure:
         asked = sum(item.retrains + item.promoted for item in found.results)
         assert found.fits < asked
 
+    @pytest.mark.parametrize("limit", [None, 5.0])
+    def test_a_row_is_timed_where_the_gate_limits_that_time(self, shop_past: Past, limit: float | None) -> None:
+        definition = shop_past.definition
+        gate = definition.gate.model_copy(update={"latency_ms": limit})
+        limited = definition.model_copy(update={"gate": gate})
+        truth = shop_past.at(day(28)).truth[:200]
+        made = carry_out(shop_past, Order(limited, np.arange(200), truth, {}, first=200, last=210, timed=0))
+        assert (made.latency_ms is None) == (limit is None)
+        assert len(made.scores) == 10
+
     def test_jobs_change_nothing(self, shop_past: Past) -> None:
         runs = [
             run_backtest(
-                shop_past, make_candidates(shop_past.definition, every=WEEK)[:3], every=WEEK, start=day(56),
-                until=day(98), jobs=jobs,
+                shop_past, make_candidates(shop_past.definition, every=WEEK)[:2], every=WEEK, start=day(63),
+                until=day(84), jobs=jobs,
             )
             for jobs in (1, 3)
         ]  # fmt: skip
@@ -373,7 +387,9 @@ class TestKnownWhen:
             frame = backtest_world.rows(126, shift=63)
             backtest_world.ingest_past(store, definition, frame, as_of=day(126))
             past = load_past(store.store, definition)
-            found = run_backtest(past, make_candidates(definition, every=WEEK)[:1], every=WEEK, start=day(42))
+            found = run_backtest(
+                past, make_candidates(definition, every=WEEK)[:1], every=WEEK, start=day(49), until=day(105)
+            )
             actions = found.result("own").actions
             seen[delay] = actions[0].as_of
             truth = past.at(day(70)).truth
@@ -388,9 +404,11 @@ class TestKnownWhen:
         late = shop_past.label_moments > int(cut.timestamp() * 1e6)
         other = replace(shop_past, label_truth=np.where(late, -50.0, shop_past.label_truth))
         candidates = make_candidates(shop_past.definition, every=WEEK)[:1]
-        first, second = (run_backtest(each, candidates, every=WEEK, start=day(56)) for each in (shop_past, other))
+        first, second = (
+            run_backtest(each, candidates, every=WEEK, start=day(70), until=day(105)) for each in (shop_past, other)
+        )
         until = [decision for decision in first.decisions["own"] if decision.as_of <= cut]
-        assert len(until) == 5
+        assert len(until) == 3
         assert until == [decision for decision in second.decisions["own"] if decision.as_of <= cut]
         assert first.decisions["own"] != second.decisions["own"]
 

@@ -390,7 +390,7 @@ def test_a_backtest_there_is_the_backtest_here(
     workspace: Workspace, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = backtest_world.define(workspace, training={"tuning": {"trials": 2, "workers": 2, "metric": "rmse"}})
-    backtest_world.ingest_past(workspace, model, backtest_world.rows(84, shift=49), as_of=backtest_world.day(84))
+    backtest_world.ingest_past(workspace, model, backtest_world.rows(63, shift=38), as_of=backtest_world.day(63))
     found = {}
     for name, definition in (("here", model), ("there", _on(model, address))):
         own = Workspace(workspace.settings.model_copy(update={"home": tmp_path / name, "tables": workspace.store.root}))

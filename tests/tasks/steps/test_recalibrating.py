@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_model
+from copies import copy_workspace
 
 from perennial.definition import ModelDefinition
 from perennial.errors import DataError
@@ -25,9 +27,10 @@ from tasks.steps.score import load_version, log_predictions, require_champion, s
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def drifted(workspace: Workspace) -> tuple[Workspace, ModelDefinition, datetime]:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> Workspace:
     """A champion whose last days' answers were far too sure, with their truth known."""
+    workspace = make_workspace(tmp_path_factory.mktemp("drifted"))
     definition = small_model.define(workspace)
     small_model.add(workspace, definition, small_model.rows(0, 15), as_of=small_model.day(15), history=True)
     small_model.retrain(workspace, definition, as_of=small_model.day(15))
@@ -42,7 +45,13 @@ def drifted(workspace: Workspace) -> tuple[Workspace, ModelDefinition, datetime]
     log_predictions(workspace.store, "digits", frame, sure, raw=sure, **made)
     truth = fresh["even"].to_numpy(dtype=np.float64)
     add_labels(workspace.store, definition, fresh["row"], truth, labelled_at=small_model.day(25), author="test")
-    return workspace, definition, small_model.day(25)
+    return workspace
+
+
+@pytest.fixture
+def drifted(once: Workspace, tmp_path: Path) -> tuple[Workspace, ModelDefinition, datetime]:
+    workspace = copy_workspace(once, tmp_path)
+    return workspace, workspace.definition("digits"), small_model.day(25)
 
 
 def recalibrate(workspace: Workspace, definition: ModelDefinition, as_of: datetime) -> tuple[str, int]:
@@ -102,9 +111,7 @@ def test_the_next_predictions_carry_both_scores(drifted: tuple[Workspace, ModelD
     assert (mapped["score"] != mapped["raw_score"]).any()
 
 
-def test_too_few_mature_labels_say_so(workspace: Workspace, tmp_path: Path) -> None:
-    definition = small_model.define(workspace)
-    small_model.add(workspace, definition, small_model.rows(0, 15), as_of=small_model.day(15), history=True)
-    small_model.retrain(workspace, definition, as_of=small_model.day(15))
+def test_too_few_mature_labels_say_so(drifted: tuple[Workspace, ModelDefinition, datetime]) -> None:
+    workspace, definition, _ = drifted
     with pytest.raises(DataError, match=r"has 0 mature labels, and monitoring\.minimum_rows is 50"):
         recalibrating.fit_map(workspace, definition, as_of=small_model.day(16))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from copies import copy_workspace
 from small_model import RAW, World, add, day, define, merge, retrain, rows
 
 from perennial.definition import ModelDefinition
@@ -56,15 +58,14 @@ def test_the_first_model_is_promoted_and_has_learned_from_everything(trained: Wo
     assert (training.reign.at, training.reign.by, training.reign.decision_id) == (day(10), "test", "first")
 
 
-def test_the_same_moment_again_is_the_same_training(workspace: Workspace) -> None:
-    definition = define(workspace)
-    add(workspace, definition, rows(0, 10), as_of=day(10), history=True)
-    first = retrain(workspace, definition, as_of=day(10))
+def test_the_same_moment_again_is_the_same_training(trained: World, tmp_path: Path) -> None:
+    workspace, first = copy_workspace(trained.workspace, tmp_path), trained.training
+    definition = workspace.definition("digits")
     before = facts(workspace)
     assert before == ([1], [(1, 1)], 1)
     # Later rows and corrections change nothing about what was known on day 10.
     add(workspace, definition, rows(10, 14), as_of=day(14))
-    again = retrain(workspace, definition, as_of=day(10))
+    again = retrain(workspace, definition, as_of=day(10), decision_id="first")
     assert again.prepared.key == first.prepared.key
     assert again.tuning.parameters == first.tuning.parameters
     assert again.version == first.version

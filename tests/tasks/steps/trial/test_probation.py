@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_model
+from copies import copy_workspace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -145,9 +148,10 @@ def test_a_challenger_without_later_rows_waits_until_its_time_is_up() -> None:
     assert "has waited long enough" in given_up.reason
 
 
-@pytest.fixture
-def newcomer(workspace: Workspace) -> Workspace:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> Workspace:
     """Two versions trained on the same kind of data; the second reigns since day 15 and has answered nonsense."""
+    workspace = make_workspace(tmp_path_factory.mktemp("newcomer"))
     definition = small_model.define(workspace, gate={"probation": "365d"})
     small_model.add(workspace, definition, small_model.rows(0, 15), as_of=small_model.day(15), history=True)
     first = small_model.retrain(workspace, definition, as_of=small_model.day(13))
@@ -164,6 +168,11 @@ def newcomer(workspace: Workspace) -> Workspace:
     log_predictions(workspace.store, "digits", rows, nonsense, raw=nonsense, **made)
     label_frame(workspace.store, definition, fresh, as_of=small_model.day(23), author="test")
     return workspace
+
+
+@pytest.fixture
+def newcomer(once: Workspace, tmp_path: Path) -> Workspace:
+    return copy_workspace(once, tmp_path)
 
 
 @pytest.mark.slow

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import doubtful_model
 import pytest
 import small_model
+from copies import copy_workspace
 from doubtful_model import CHALLENGER_AT, CHAMPION_AT, LATER_AT
 
 from perennial.state.approval import pending
@@ -19,16 +23,28 @@ from tasks.steps.trial.waiting import look_again, settle, waiting_outcome
 pytestmark = pytest.mark.slow
 
 
-def wait(workspace: Workspace, *, labelled_later: bool = True, **gate: object) -> small_model.Trained:
-    definition = doubtful_model.define(workspace, **gate)
-    doubtful_model.fill(workspace, definition, labelled_later=labelled_later)
-    assert small_model.retrain(workspace, definition, as_of=CHAMPION_AT).reign
-    return small_model.retrain(workspace, definition, as_of=CHALLENGER_AT, decision_id=None)
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> Workspace:
+    """Rows up to the second training with their labels, and the champion of the first."""
+    made = make_workspace(tmp_path_factory.mktemp("crowned"))
+    definition = doubtful_model.define(made)
+    doubtful_model.fill(made, definition, until=18)
+    assert small_model.retrain(made, definition, as_of=CHAMPION_AT).reign
+    return made
 
 
-def test_a_challenger_in_doubt_wins_on_rows_that_neither_has_seen(workspace: Workspace) -> None:
-    trained = wait(workspace)
-    definition, registry = trained.prepared.definition, workspace.registry
+@pytest.fixture(scope="module")
+def in_doubt(crowned: Workspace, tmp_path_factory: pytest.TempPathFactory) -> small_model.World:
+    """The rest of the rows with their labels, and a challenger in doubt."""
+    made = copy_workspace(crowned, tmp_path_factory.mktemp("in-doubt"))
+    definition = doubtful_model.define(made)
+    doubtful_model.fill(made, definition, since=18)
+    return small_model.World(made, definition, small_model.retrain(made, definition, as_of=CHALLENGER_AT))
+
+
+def test_a_challenger_in_doubt_wins_on_rows_that_neither_has_seen(in_doubt: small_model.World, tmp_path: Path) -> None:
+    workspace, trained = copy_workspace(in_doubt.workspace, tmp_path), in_doubt.training
+    definition, registry = workspace.definition("digits"), workspace.registry
     assert trained.judged.report.verdict == "wait"
     assert trained.reign is None
     version = registry.version("digits", trained.version.number)
@@ -70,9 +86,13 @@ def test_a_challenger_in_doubt_wins_on_rows_that_neither_has_seen(workspace: Wor
     assert history.gains[-1] == pytest.approx(gain["gain"])
 
 
-def test_a_challenger_of_which_no_label_tells_is_given_up_when_its_time_is_up(workspace: Workspace) -> None:
-    trained = wait(workspace, labelled_later=False)
-    definition = trained.prepared.definition
+def test_a_challenger_of_which_no_label_tells_is_given_up_when_its_time_is_up(
+    crowned: Workspace, tmp_path: Path
+) -> None:
+    workspace = copy_workspace(crowned, tmp_path)
+    definition = doubtful_model.define(workspace)
+    doubtful_model.fill(workspace, definition, since=18, labelled=False)
+    small_model.retrain(workspace, definition, as_of=CHALLENGER_AT)
     report = look_again(workspace, definition, as_of=LATER_AT)
     assert report is not None
     assert (report.verdict, report.rows) == ("wait", 0)
@@ -88,12 +108,11 @@ def test_a_challenger_of_which_no_label_tells_is_given_up_when_its_time_is_up(wo
     assert after.fruitless == 1
 
 
-def test_a_winner_waits_for_a_person_where_one_is_asked(workspace: Workspace) -> None:
-    definition = doubtful_model.define(workspace)
-    doubtful_model.fill(workspace, definition)
-    small_model.retrain(workspace, definition, as_of=CHAMPION_AT)
+def test_a_winner_waits_for_a_person_where_one_is_asked(in_doubt: small_model.World, tmp_path: Path) -> None:
+    """Asked only now, or before the training: what was judged is the same."""
+    workspace = copy_workspace(in_doubt.workspace, tmp_path)
     definition = doubtful_model.define(workspace, approval="human")
-    assert small_model.retrain(workspace, definition, as_of=CHALLENGER_AT).judged.report.verdict == "wait"
+    assert in_doubt.training.judged.report.verdict == "wait"
     report = look_again(workspace, definition, as_of=LATER_AT)
     assert report is not None
     assert settle(workspace, definition, report, as_of=LATER_AT) is None
@@ -101,13 +120,13 @@ def test_a_winner_waits_for_a_person_where_one_is_asked(workspace: Workspace) ->
     assert waiting_outcome(workspace, "digits", as_of=small_model.day(25)) is None
 
 
-def test_the_status_names_who_waits_for_evidence(workspace: Workspace) -> None:
+def test_the_status_names_who_waits_for_evidence(in_doubt: small_model.World, tmp_path: Path) -> None:
     from perennial.commands.lifecycle.records import describe_status
 
-    trained = wait(workspace)
-    assert trained.judged.report.verdict == "wait"
+    workspace = copy_workspace(in_doubt.workspace, tmp_path)
+    assert in_doubt.training.judged.report.verdict == "wait"
     assert describe_status(workspace, "digits")["in_doubt"] == "2"
-    newer = small_model.retrain(workspace, trained.prepared.definition, as_of=small_model.day(22))
+    newer = small_model.retrain(workspace, workspace.definition("digits"), as_of=small_model.day(22))
     assert workspace.registry.version("digits", 2).tag("waiting") == "replaced"
     waits = newer.judged.report.verdict == "wait"
     assert describe_status(workspace, "digits")["in_doubt"] == ("3" if waits else "")
