@@ -85,7 +85,7 @@ def become(out: str, err: str, *arguments: str) -> NoReturn:
     status = 0
     try:
         drive(*arguments)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as the interpreter does with what nobody caught
         traceback.print_exc()
         status = 1
     end(status)
