@@ -195,7 +195,7 @@ class TestRunner:
     ) -> None:
         from prefect.deployments import run_deployment
 
-        run = run_deployment("monitor/toy", timeout=60, poll_interval=0.2)
+        run = run_deployment("monitor/toy", timeout=60, poll_interval=0.5)
         assert run.state.is_completed()
         # A model that is added meanwhile is registered, with its schedule; one that breaks a rule changes nothing.
         later = tmp_path / "models" / "later.yaml"
@@ -206,7 +206,7 @@ class TestRunner:
         assert eventually(lambda: "serving" in runner.log.read_text(), 60)
         (schedule,) = registered(client)["monitor/later"].schedules
         assert schedule.schedule.cron == "0 6 * * *"
-        late = run_deployment("score/later", timeout=60, poll_interval=0.2)
+        late = run_deployment("score/later", timeout=60, poll_interval=0.5)
         assert late.state.is_completed()
 
         waiting = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,18 @@ def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
     while not (found := true()):
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.25)
+        time.sleep(0.5)
     return found
+
+
+@cache
+def client() -> Any:
+    """One for all questions of this module: to make one costs more than to ask."""
+    from prefect.client.orchestration import get_client
+
+    made = get_client(sync_client=True)
+    made.__enter__()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +77,8 @@ def world(
         patch.setenv("PERENNIAL_EXPECTATIONS", settings.expectations)
         register(workspace.definitions())
         yield workspace
+        client().__exit__(None, None, None)
+        client.cache_clear()
         register({})
 
 
@@ -94,25 +107,20 @@ def runner(
 
 def runs(model: str) -> list[Any]:
     """The retrain runs that a deployment started, oldest first."""
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 
-    with get_client(sync_client=True) as client:
-        return list(
-            client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
-                deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[model])),
-            )
+    return list(
+        client().read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[model])),
         )
+    )
 
 
 def announced(model: str) -> dict[str, dict[str, Any]]:
     """The payloads of the model's events on the server, by the event's name."""
-    from prefect.client.orchestration import get_client
-
     wanted = {"resource": {"id": [f"perennial.model.{model}"]}, "occurred": {"since": "2020-01-01T00:00:00Z"}}
-    with get_client(sync_client=True) as client:
-        found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+    found = client().request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
     return {item["event"]: item["payload"] for item in found}
 
 
