@@ -129,10 +129,10 @@ def _attend(connection: socket.socket, stamps: list[str]) -> None:
         status = run_command(request["arguments"])
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    _end(status)
+    end(status)
 
 
-def _end(status: int) -> NoReturn:
+def end(status: int) -> NoReturn:
     """End as the interpreter does, up to the libraries' own C++ objects.
 
     Some are threads that the fork left behind, and their end would abort the process after all was done.

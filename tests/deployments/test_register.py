@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -187,12 +190,12 @@ def runner(
 
 
 class TestRunner:
-    def test_runs_what_is_asked_serves_what_comes_later_and_cancels_on_sigterm(
+    def test_runs_what_is_asked_serves_what_comes_later_runs_again_what_was_killed_and_cancels_on_sigterm(
         self, runner: Child, client: Any, tmp_path: Path
     ) -> None:
         from prefect.deployments import run_deployment
 
-        run = run_deployment("monitor/toy", timeout=60, poll_interval=0.2)
+        run = run_deployment("monitor/toy", timeout=60, poll_interval=0.5)
         assert run.state.is_completed()
         # A model that is added meanwhile is registered, with its schedule; one that breaks a rule changes nothing.
         later = tmp_path / "models" / "later.yaml"
@@ -203,12 +206,18 @@ class TestRunner:
         assert eventually(lambda: "serving" in runner.log.read_text(), 60)
         (schedule,) = registered(client)["monitor/later"].schedules
         assert schedule.schedule.cron == "0 6 * * *"
-        late = run_deployment("score/later", timeout=60, poll_interval=0.2)
+        late = run_deployment("score/later", timeout=60, poll_interval=0.5)
         assert late.state.is_completed()
 
         waiting = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)
         note = tmp_path / "toy.pid"
         assert eventually(lambda: note.exists() and note.read_text())
+        # A run that is killed is marked as crashed and run again.
+        killed = note.read_text()
+        psutil.Process(int(killed)).kill()
+        assert eventually(lambda: client.read_flow_run(waiting.id).state.is_crashed())
+        assert eventually(lambda: note.read_text() not in ("", killed), 90), client.read_flow_run(waiting.id).state
+        assert client.read_flow_run(waiting.id).run_count == 2
         process = psutil.Process(int(note.read_text()))
         second = run_deployment("retrain/toy", timeout=0)
         assert eventually(lambda: client.read_flow_run(second.id).state.name == "AwaitingConcurrencySlot")
@@ -247,18 +256,6 @@ class TestRunner:
         assert asyncio.run(look(timedelta())) == {begun.name: What.RERUN}
         assert client.read_flow_run(begun.id).state.name == "AwaitingRetry"
 
-    def test_a_killed_run_is_marked_as_crashed_and_run_again(self, runner: Child, client: Any, tmp_path: Path) -> None:
-        from prefect.deployments import run_deployment
-
-        run = run_deployment("retrain/toy", parameters={"force": True}, timeout=0)
-        note = tmp_path / "toy.pid"
-        assert eventually(lambda: note.exists() and note.read_text())
-        killed = note.read_text()
-        psutil.Process(int(killed)).kill()
-        assert eventually(lambda: client.read_flow_run(run.id).state.is_crashed())
-        assert eventually(lambda: note.read_text() not in ("", killed), 90), client.read_flow_run(run.id).state
-        assert client.read_flow_run(run.id).run_count == 2
-
 
 def test_a_runner_without_a_server_fails_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
@@ -284,27 +281,54 @@ def test_a_runner_leaves_a_pool_to_its_workers(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_a_runner_ends_when_its_server_stays_away(tmp_path: Path, migrate_home: Callable[[Path], None]) -> None:
-    settings = Settings(home=tmp_path / "home")
-    migrate_home(settings.home_path)
-    server = Child(prefect_service(settings, free_port()), tmp_path)
+def test_a_runner_ends_when_its_server_stays_away(tmp_path: Path, prefect_url: str, prefect_settings: Settings) -> None:
     code = """
 import asyncio
 from deployments.runner import serve
 from perennial.settings import load_settings
 asyncio.run(serve(load_settings(), lost_seconds=2))
 """
-    environment = {**server.service.environment, "PERENNIAL_HOME": str(settings.home_path)}
-    runner = Service("runner", (sys.executable, "-c", code), environment, ready_text="perennial runner ready")
-    try:
-        server.wait_until_ready()
-        child = Child(runner, tmp_path)
+    with passing_on(int(prefect_url.split(":")[2].split("/")[0])) as port:
+        environment = {
+            **prefect_service(prefect_settings, port).environment, "PERENNIAL_HOME": str(prefect_settings.home_path),
+        }  # fmt: skip
+        child = Child(
+            Service("runner", (sys.executable, "-c", code), environment, ready_text="perennial runner ready"), tmp_path
+        )
         child.wait_until_ready(60)
         assert child.exit_code() is None
-        server.stop()
-        assert eventually(lambda: child.exit_code() is not None)
-        assert child.exit_code() == 1
-        assert "has been away for 2 s" in str(child.failure("ended"))
-        child.stop()
-    finally:
-        server.stop()
+    assert eventually(lambda: child.exit_code() is not None)
+    assert child.exit_code() == 1
+    assert "has been away for 2 s" in str(child.failure("ended"))
+    child.stop()
+
+
+@contextmanager
+def passing_on(target: int) -> Iterator[int]:
+    """A port behind which a server of this machine is, and within a moment nobody any more."""
+    opened: list[socket.socket] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                opened.extend((near, far := socket.create_connection(("127.0.0.1", target))))
+                for ends in ((near, far), (far, near)):
+                    Thread(target=pump, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        opened.append(listener)
+        Thread(target=accept, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]
+        for end in opened:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+    for end in opened:
+        end.close()

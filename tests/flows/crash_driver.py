@@ -1,9 +1,12 @@
-"""Runs a retraining and kills its own process with SIGKILL inside or right after one step. Not a test module.
+"""Runs retrainings in processes that kill themselves with SIGKILL inside or right after one step. Not a test module.
 
-    python crash_driver.py STEP WHEN HOW HOME MODELS EXPECTATIONS AS_OF [DECISION]
+Started once, it imports everything; each line of its input, a JSON list, is one retraining in a forked process:
 
-STEP is one of search, train, judge_challenger, register, promote; WHEN is before, inside or after; HOW is flow or
-steps. Without a kill (STEP none) it goes through and prints what came of it as JSON.
+    [OUT, ERR, STEP, WHEN, HOW, HOME, MODELS, EXPECTATIONS, AS_OF] and, for a flow, DECISION
+
+It answers each with the process's exit code, negative for a signal, and "ready" before the first. STEP is one of
+search, train, judge_challenger, register, promote; WHEN is inside or after; HOW is flow or steps. Without a kill
+(STEP none) it goes through and prints into OUT what came of it as JSON.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "worlds"), str(Path(__file__).parents[2])]
+
+from perennial.warm import end, warm_up  # noqa: E402
 
 
 def die(*_arguments: Any, **_more: Any) -> Any:
@@ -35,7 +41,6 @@ def dying(function: Callable[..., Any]) -> Callable[..., Any]:
 def prepare_to_die(step: str, when: str) -> None:
     """Wrap the step, or a part of it, in a process that goes on to run it."""
     from perennial.state import registry
-    from tasks.steps import register as registration
     from tasks.steps import retrain as retraining
 
     inside: dict[str, tuple[Any, str]] = {
@@ -46,7 +51,7 @@ def prepare_to_die(step: str, when: str) -> None:
         "register": (registry.Registry, "register"),
         "promote": (registry.Registry, "settle"),
     }
-    owner, name = (retraining, step) if step != "register" else (registration, "register_training")
+    owner, name = (retraining, step) if step != "register" else (sys.modules["flows.retrain"], "register_training")
     if when == "inside":
         owner, name = inside[step]
         setattr(owner, name, die)
@@ -54,8 +59,7 @@ def prepare_to_die(step: str, when: str) -> None:
         setattr(owner, name, dying(getattr(owner, name)))
 
 
-def main() -> None:
-    step, when, how, home, models, expectations, at, *decision = sys.argv[1:]
+def drive(step: str, when: str, how: str, home: str, models: str, expectations: str, at: str, *decision: str) -> None:
     os.environ.update(PERENNIAL_HOME=home, PERENNIAL_MODELS=models, PERENNIAL_EXPECTATIONS=expectations)
     if step != "none":
         prepare_to_die(step, when)
@@ -72,6 +76,31 @@ def main() -> None:
     workspace = open_workspace()
     made = small_model.retrain(workspace, workspace.definition("digits"), as_of=as_of)
     print(json.dumps({"version": made.version.number}))
+
+
+def become(out: str, err: str, *arguments: str) -> NoReturn:
+    """In the fork: run, and end as a process of its own would."""
+    for number, path in enumerate((os.devnull, out, err)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), number)
+    status = 0
+    try:
+        drive(*arguments)
+    except BaseException:  # noqa: BLE001 - as the interpreter does with what nobody caught
+        traceback.print_exc()
+        status = 1
+    end(status)
+
+
+def main() -> None:
+    import small_model  # noqa: F401
+
+    warm_up()
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        pid = os.fork()
+        if pid == 0:
+            become(*json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

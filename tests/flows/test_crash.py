@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,52 @@ def fresh(ingested: Path, tmp_path: Path, make_workspace: Callable[[Path], Works
     return make_workspace(tmp_path)
 
 
-def drive(workspace: Workspace, step: str, when: str, how: str, *decision: str) -> subprocess.CompletedProcess[str]:
-    settings = workspace.settings
-    arguments = [step, when, how, str(settings.home), settings.models, settings.expectations, day(10).isoformat()]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PERENNIAL_")}
-    return subprocess.run(
-        [sys.executable, str(DRIVER), *arguments, *decision], cwd=PROJECT_ROOT, env=environment, capture_output=True,
-        text=True, timeout=200,
-    )  # fmt: skip
+class Driver:
+    """The process that has imported all, and forks another for each retraining."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PERENNIAL_")}
+        self._complaints = folder / "complaints"
+        with self._complaints.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, str(DRIVER)], cwd=PROJECT_ROOT, env=environment, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=stream, text=True,
+            )  # fmt: skip
+        assert self._line() == "ready", self._complaints.read_text()
+
+    def _line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def __call__(self, workspace: Workspace, step: str, when: str, how: str, *decision: str) -> Drive:
+        settings = workspace.settings
+        home = Path(settings.home)
+        out, err = home / f"{uuid.uuid4().hex}.out", home / f"{uuid.uuid4().hex}.err"
+        arguments = [step, when, how, str(home), settings.models, settings.expectations, day(10).isoformat()]
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([str(out), str(err), *arguments, *decision]) + "\n")
+        self.process.stdin.flush()
+        code = self._line()
+        assert code, self._complaints.read_text()
+        return Drive(int(code), out.read_text(), err.read_text())
+
+
+@dataclass(frozen=True)
+class Drive:
+    """How a retraining's process ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def drive(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """With the session's Prefect server in its environment."""
+    driver = Driver(tmp_path_factory.mktemp("driver"))
+    yield driver
+    driver.process.communicate(timeout=60)
+    assert driver.process.returncode == 0
 
 
 def expect_one_of_everything(workspace: Workspace) -> None:
@@ -74,7 +114,7 @@ def expect_one_of_everything(workspace: Workspace) -> None:
         ("promote", "inside"),
     ],
 )  # fmt: skip
-def test_killed_in_a_step(fresh: Workspace, step: str, when: str) -> None:
+def test_killed_in_a_step(fresh: Workspace, drive: Driver, step: str, when: str) -> None:
     killed = drive(fresh, step, when, "steps")
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     definition = fresh.definition("digits")
@@ -86,7 +126,7 @@ def test_killed_in_a_step(fresh: Workspace, step: str, when: str) -> None:
     expect_one_of_everything(fresh)
 
 
-def test_killed_in_the_flow_the_decision_is_taken_over(fresh: Workspace, prefect_url: str) -> None:
+def test_killed_in_the_flow_the_decision_is_taken_over(fresh: Workspace, drive: Driver, prefect_url: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
 

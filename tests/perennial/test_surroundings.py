@@ -16,7 +16,7 @@ from stand_in import served_by
 
 from perennial.operate import doctor
 from perennial.operate.asking import ask, ask_json, healthy, is_proxied
-from perennial.operate.servers import Child, mlflow_service, prefect_service, send_what_is_queued, use_prefect
+from perennial.operate.servers import mlflow_service, prefect_service, send_what_is_queued, use_prefect
 from perennial.operate.supervisor import services_for
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.surroundings import child_environment, python_command, spare_loopback
@@ -141,24 +141,8 @@ class TestChildren:
         grandchild = [sys.executable, "-m", "perennial.cli", "--version"]
         assert subprocess.run(grandchild, env=environment, capture_output=True, text=True).returncode == 0
 
-    @pytest.mark.slow
-    def test_mlflow_s_server_starts_beside_files_with_libraries_names(
-        self, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        folder, home = tmp_path / "here", tmp_path / "home"
-        folder.mkdir()
-        home.mkdir()
-        for name in ("click", "flask", "graphene", "mlflow", "huey"):
-            (folder / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
-        (home / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-        monkeypatch.chdir(folder)
-        child = Child(mlflow_service(Settings(home=home), _free_port()), home / "logs")
-        try:
-            child.wait_until_ready()
-        finally:
-            child.stop()
-
     def test_all_servers_are_started_so(self, tmp_path: Path) -> None:
+        """That they start beside files with libraries' names: test_up_for_real in operate/test_supervisor.py."""
         settings = Settings(home=tmp_path)
         services = [*services_for(settings), prefect_service(settings), mlflow_service(settings)]
         assert {service.command[:3] for service in services} == {(sys.executable, "-P", "-m")}
@@ -179,9 +163,3 @@ class TestChildren:
 
 def _modules(layer: str) -> list[Path]:
     return sorted((PROJECT_ROOT / layer).rglob("*.py"))
-
-
-def _free_port() -> int:
-    from perennial.operate.servers import free_port
-
-    return free_port()

@@ -181,12 +181,12 @@ def test_what_a_library_does_at_the_process_s_end_spoils_no_command() -> None:
     """A native library that aborts when the process ends, as one whose thread the fork left behind does."""
     code = """
 import atexit, ctypes
-from perennial.warm import _end
+from perennial.warm import end
 libc = ctypes.CDLL(None)
 libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
 atexit.register(print, "left in order")
 print("done")
-_end(3)
+end(3)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "done\nleft in order\n", "")

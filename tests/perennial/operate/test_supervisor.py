@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,9 +258,12 @@ class TestBeforeUp:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path], None]) -> None:
+def test_up_for_real(
+    toy: Settings, tmp_path: Path, migrate_home: Callable[[Path], None], mlflow_database: Path
+) -> None:
     """Prefect, MLflow and the runner become healthy; a killed runner comes back; SIGTERM leaves nothing."""
     migrate_home(toy.home_path)
+    shutil.copy(mlflow_database, toy.home_path / "mlflow.db")
     page_port = free_port()
     environment = {
         **os.environ,
@@ -269,11 +273,12 @@ def test_up_for_real(toy: Settings, tmp_path: Path, migrate_home: Callable[[Path
         "PERENNIAL_MLFLOW_PORT": str(toy.mlflow_port),
         "PERENNIAL_API_PORT": str(free_port()),
         "PERENNIAL_WEB_PORT": str(page_port),
+        "PERENNIAL_WARM_COMMANDS": "false",  # nobody waits for that process: tests/perennial/test_warm.py has it
     }
     environment["HTTPS_PROXY"] = environment["HTTP_PROXY"] = f"http://127.0.0.1:{free_port()}"  # nobody is there
     here = tmp_path / "here"
     here.mkdir()
-    for name in ("click", "mlflow", "prefect"):
+    for name in ("click", "flask", "graphene", "huey", "mlflow", "prefect"):
         (here / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
     publish_prefect(toy, "http://127.0.0.1:9/api")  # of one that was killed
     command = [PYTHON, "-P", "-m", "perennial.cli", "up"]
