@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -234,12 +235,22 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+def counted(client: httpx.Client, name: str) -> float:
+    """The sum of a metric's samples."""
+    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
 def worker_pids(process: subprocess.Popen[bytes]) -> list[int]:
     return _pids(process, "perennial.serving.processes.worker")
 
 
+def shipper_pids(process: subprocess.Popen[bytes]) -> list[int]:
+    return _pids(process, "perennial.serving.processes.shipping")
+
+
 def shipper_pid(process: subprocess.Popen[bytes]) -> int:
-    (pid,) = _pids(process, "perennial.serving.processes.shipping")
+    (pid,) = shipper_pids(process)
     return pid
 
 
