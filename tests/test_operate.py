@@ -37,7 +37,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.slow
 def test_its_commands_run(
-    make_workspace: Callable[[Path], Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    make_workspace: Callable[[Path], Workspace], tmp_path: Path, prefect_url: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     workspace = make_workspace(tmp_path / "installation")
@@ -55,6 +55,7 @@ def test_its_commands_run(
     monkeypatch.setenv("PERENNIAL_HOME", str(settings.home))
     monkeypatch.setenv("PERENNIAL_MODELS", settings.models)
     monkeypatch.setenv("PERENNIAL_EXPECTATIONS", settings.expectations)
+    monkeypatch.setenv("PERENNIAL_PREFECT_API_URL", prefect_url)  # or each flow starts a server of its own
     monkeypatch.setenv("BACKUPS", str(tmp_path / "backups"))
     assert len(COMMANDS) >= 10
     told: dict[str, str] = {}

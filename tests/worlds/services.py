@@ -1,4 +1,4 @@
-"""Throwaway servers for tests: PostgreSQL in a folder, an S3-compatible server, a proxy that breaks it. No tests.
+"""Throwaway servers for tests: PostgreSQL in a folder, S3, a proxy that breaks it, MLflow. No tests.
 
 They listen on loopback, on free ports, and end with the test session. What the machine lacks is said in a skip;
 `tests/system-packages.sh` installs it, and with CI=true a skip counts as a failure (see conftest.py).
@@ -16,13 +16,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
 
+from perennial.operate.asking import healthy
 from perennial.operate.servers import free_port
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret-key", "AWS_REGION": "us-east-1"}
@@ -132,6 +134,43 @@ class S3:
 
     def stop(self) -> None:
         end(self._server)
+
+
+# `mlflow server` takes half a minute of processor time on an empty cache; its application alone takes a few seconds.
+_MLFLOW = """
+import sys
+from mlflow.server import app
+from werkzeug.serving import run_simple
+run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+"""
+
+
+@contextmanager
+def mlflow_application(database: Path, artifacts: Path, folder: Path) -> Iterator[str]:
+    """MLflow's application on a small server, as `mlflow server` runs it on a large one; its address.
+
+    Args:
+        database: The SQLite file of its registry.
+        artifacts: Where it keeps the artifacts that it serves.
+        folder: For its log.
+    """
+    port = free_port()
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{database}", "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true", "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(artifacts),
+        "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1",
+    }  # fmt: skip
+    log, url = folder / "mlflow.log", f"http://127.0.0.1:{port}"
+    server = guarded([sys.executable, "-c", _MLFLOW, str(port)], log, **environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not healthy(f"{url}/health"):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "MLflow's application did not answer"
+            time.sleep(0.1)
+        yield url
+    finally:
+        end(server)
 
 
 class FaultProxy:

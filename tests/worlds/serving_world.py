@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +23,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import uvicorn
 import yaml
 from PIL import Image
 
 from perennial.definition import ModelDefinition
 from perennial.model.calibrated import Recalibrated
 from perennial.model.features import feature_frame
+from perennial.serving.processes.worker import configured
+from perennial.serving.service import Service
+from perennial.serving.settings import ServingSettings
 from perennial.settings import Settings
 from perennial.state.addresses import bring_home
 from perennial.workspace import Workspace
@@ -196,12 +201,56 @@ def serving(
                 raise AssertionError(f"the server did not stop: {log.read_text()[-3000:]}") from None
 
 
+@contextmanager
+def answering(workspace: Workspace, **settings: Any) -> Iterator[Any]:
+    """The API in a thread of this process, on the wire as a worker serves it: a client, with `.port`.
+
+    For what clients see; a worker takes two seconds of processor time to start. Settings are ServingSettings' fields.
+    """
+    service = Service(workspace, ServingSettings(**{"ship_seconds": 0.3, "poll_seconds": 0.05, **settings}))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        server = uvicorn.Server(configured(service, most_connections=1000))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            port = listener.getsockname()[1]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                client.get("/v2/health/live").raise_for_status()  # the socket's queue keeps it until the start is done
+                made: Any = client
+                made.port = port
+                yield made
+        finally:
+            server.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Until it is true; how long that may take is for a slow machine."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def counted(client: httpx.Client, name: str) -> float:
+    """The sum of a metric's samples."""
+    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
 def worker_pids(process: subprocess.Popen[bytes]) -> list[int]:
     return _pids(process, "perennial.serving.processes.worker")
 
 
+def shipper_pids(process: subprocess.Popen[bytes]) -> list[int]:
+    return _pids(process, "perennial.serving.processes.shipping")
+
+
 def shipper_pid(process: subprocess.Popen[bytes]) -> int:
-    (pid,) = _pids(process, "perennial.serving.processes.shipping")
+    (pid,) = shipper_pids(process)
     return pid
 
 

@@ -78,6 +78,18 @@ class Server(uvicorn.Server):
         return made
 
 
+def configured(service: Service, most_connections: int) -> uvicorn.Config:
+    """All that a client sees of the API on the wire, as the service's settings say."""
+    settings = service.settings
+    return uvicorn.Config(
+        with_origins(Api(service, Tokens(settings.tokens)), settings.origins),
+        log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
+        timeout_graceful_shutdown=int(settings.drain_seconds), timeout_keep_alive=KEEP_ALIVE_SECONDS, loop="uvloop",
+        http=Connection.within(settings.deadline_seconds, most_connections),
+        ws="none", backlog=BACKLOG, proxy_headers=False,
+    )  # fmt: skip
+
+
 def work() -> None:
     """Serve until the watcher says so or is gone; a SIGTERM ends this worker alone."""
     # A loading version must not keep a request waiting for Python's lock: 5 ms by default.
@@ -85,14 +97,7 @@ def work() -> None:
     serving = load_serving_settings()
     log_as_json(serving.log_level)
     service = Service(open_workspace(checked=True), serving, Path(os.environ[METRICS_VARIABLE]), ships=False)
-    api = Api(service, Tokens(serving.tokens))
-    config = uvicorn.Config(
-        with_origins(api, serving.origins),
-        log_config=None, access_log=False, lifespan="on", server_header=False, date_header=False,
-        timeout_graceful_shutdown=int(serving.drain_seconds), timeout_keep_alive=KEEP_ALIVE_SECONDS, loop="uvloop",
-        http=Connection.within(serving.deadline_seconds, _most_connections()),
-        ws="none", backlog=BACKLOG, proxy_headers=False,
-    )  # fmt: skip
+    config = configured(service, _most_connections())
     inherited = int(os.environ[SOCKET_VARIABLE])
     server = Server(config, service, socket.socket(fileno=inherited))
     parent = int(os.environ[PARENT_VARIABLE])

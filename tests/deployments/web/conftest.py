@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import services
 import web_world
 from web_world import Storied
 
-from perennial.operate.servers import Child, free_port, mlflow_service
 from perennial.workspace import Workspace
 
 # What a command takes to start on a busy machine is no fault of a page's.
@@ -27,18 +27,12 @@ def story(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
 
 @pytest.fixture(scope="module")
 def served_story(story: Storied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storied]:
-    """A copy of it to be changed, whose registry is behind a real MLflow server."""
+    """A copy of it to be changed, whose registry is behind MLflow's own HTTP."""
     folder = tmp_path_factory.mktemp("served")
-    port = free_port()
     mine = web_world.copied(story, folder)
-    settings = mine.workspace.settings.model_copy(update={"artifacts": str(story.workspace.home / "artifacts")})
-    child = Child(mlflow_service(settings, port), folder / "logs")
-    try:
-        child.wait_until_ready()
-        remote = mine.workspace.settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}"})
+    with services.mlflow_application(folder / "home" / "mlflow.db", story.workspace.home / "artifacts", folder) as url:
+        remote = mine.workspace.settings.model_copy(update={"tracking_uri": url})
         yield Storied(Workspace(remote), mine.definition, mine.decisions, mine.waiting)
-    finally:
-        child.stop()
 
 
 @pytest.fixture(scope="module")

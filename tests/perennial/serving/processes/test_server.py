@@ -1,35 +1,44 @@
-"""Tests of the real processes: standard clients, swaps, kills, several workers' metrics, starts and stops."""
+"""What a server goes through: swaps, refusals, torn manifests, full disks, starts. Kills and load: test_soak.
+
+What the watcher and its workers do is tested on the processes; what one worker does, in a thread.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from serving_world import ROOT, promote_version, records, register_pipeline, rows_of, serving, shipper_pid, worker_pids
+from serving_world import (
+    ROOT,
+    answering,
+    counted,
+    promote_version,
+    records,
+    register_pipeline,
+    rows_of,
+    serving,
+    wait_for,
+    worker_pids,
+)  # fmt: skip
 
 from perennial.errors import DefinitionError, ServiceError, StorageError
-from perennial.model.features import feature_frame
 from perennial.serving.processes.server import _require_home
-from perennial.serving.settings import load_serving_settings, new_token
+from perennial.serving.settings import load_serving_settings
 from perennial.workspace import Workspace
-from tasks.learning.fitting import fit, predict_score
-from tasks.steps.score import load_version
+from tasks.learning.fitting import fit
 
 pytestmark = pytest.mark.process
 FEATURES = ("a", "b", "empty", "colour", "code")
@@ -37,21 +46,8 @@ PATH = "/models/colours/invocations"
 GOOD: dict[str, Any] = {"a": 1.0, "b": 2.0, "empty": None, "colour": "red", "code": "7"}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.05)
-
-
 def live_version(client: httpx.Client) -> int:
     return int(client.get("/health").json()["models"]["colours"])
-
-
-def counted(client: httpx.Client, name: str) -> float:
-    """The sum of a metric's samples."""
-    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return sum(map(float, found))
 
 
 def test_the_api_imports_no_flow_no_task_and_none_of_their_libraries() -> None:
@@ -64,128 +60,11 @@ def test_the_api_imports_no_flow_no_task_and_none_of_their_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_standard_clients_kills_metrics_and_stop(workspace: Workspace) -> None:
-    frame = rows_of(30, 5)
-    definition = workspace.definition("colours")
-    pipeline = load_version(workspace.registry, workspace.registry.version("colours", 1), definition)
-    wanted = predict_score(pipeline, feature_frame(frame, definition.features), "classification")
-    with serving(workspace, workers=2) as client:
-        _triton(client.port, frame, wanted)
-        _mlflow(client.port, frame, wanted)
-        _count_over_workers(client)
-        answered = _kill_workers_under_load(client)
-        client.process.send_signal(signal.SIGTERM)
-        assert client.process.wait(30) == 0
-    log = workspace.store.read("colours", "predictions").to_pandas()
-    assert log["id"].is_unique
-    assert set(answered) <= set(log["id"])
-    by_id = log.set_index("id")["score"]
-    assert all(by_id[name] == score for name, score in answered.items())
-    assert not list((workspace.home / "serving" / "spool").glob("*/*/*.jsonl"))
-
-
-def _triton(port: int, frame: Any, wanted: np.ndarray) -> None:
-    import tritonclient.http as triton
-
-    with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        assert client.is_server_live()
-        assert client.is_server_ready()
-        assert client.is_model_ready("colours")
-        assert not client.is_model_ready("nothing")
-        assert client.get_server_metadata()["name"] == "perennial"
-        metadata = client.get_model_metadata("colours", "1")
-        inputs = []
-        for item in metadata["inputs"]:
-            cells = frame[item["name"]]
-            values = cells.to_numpy() if item["datatype"] == "FP64" else cells.fillna("").to_numpy(dtype=object)
-            tensor = triton.InferInput(item["name"], [len(values)], item["datatype"])
-            tensor.set_data_from_numpy(values, binary_data=item["name"] != "a")
-            inputs.append(tensor)
-        binary = client.infer("colours", inputs)
-        np.testing.assert_allclose(binary.as_numpy("probability"), wanted, atol=1e-9)
-        assert len(set(binary.as_numpy("id").tolist())) == 30
-        outputs = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("probability", binary_data=False)]
-        mixed = client.infer("colours", inputs, model_version="1", outputs=outputs, request_id="mine")
-        assert mixed.get_response()["id"] == "mine"
-        assert (mixed.as_numpy("label") == (wanted >= 0.5)).all()
-        np.testing.assert_allclose(mixed.as_numpy("probability"), wanted, atol=1e-9)
-        with pytest.raises(triton.InferenceServerException, match="missing columns"):
-            client.infer("colours", inputs[1:])
-        with pytest.raises(triton.InferenceServerException, match="is not served"):
-            client.infer("colours", inputs, model_version="9")
-
-
-def _mlflow(port: int, frame: Any, wanted: np.ndarray) -> None:
-    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
-
-    client = ScoringServerClient("127.0.0.1", port)
-    client.ping()
-    client.url_prefix = f"http://127.0.0.1:{port}/models/colours"  # several models are served
-    found = client.invoke(frame[list(FEATURES)]).get_predictions()
-    np.testing.assert_allclose(found.iloc[:, 0], wanted, atol=1e-9)
-
-
-def _count_over_workers(client: Any) -> None:
-    before = counted(client, "perennial_rows_total")
-    body = {"instances": [GOOD] * 3}
-    for _ in range(40):
-        with httpx.Client(base_url=client.base_url) as fresh:
-            assert fresh.post(PATH, json=body).status_code == 200
-    assert counted(client, "perennial_rows_total") - before == 120
-
-
-def _kill_workers_under_load(client: Any, seconds: float = 4.0) -> dict[str, float]:
-    """Load from several threads while workers are killed; the answers by id. Only killed connections may fail."""
-    answered: dict[str, float] = {}
-    problems: list[str] = []
-    until = time.monotonic() + seconds
-
-    def ask(number: int) -> None:
-        own = httpx.Client(base_url=client.base_url, timeout=20)
-        count = 0
-        while time.monotonic() < until:
-            names = [f"t{number}-{count}"]
-            count += 1
-            try:
-                answer = own.post(PATH, json={"instances": [GOOD | {"a": count / 7}], "ids": names})
-            except httpx.TransportError:
-                continue  # the connection was to a killed worker
-            if answer.status_code != 200:
-                problems.append(answer.text)
-            else:
-                answered[names[0]] = answer.json()["predictions"][0]
-        own.close()
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    rows = counted(client, "perennial_rows_total")
-    for _ in range(2):
-        time.sleep(seconds / 4)
-        wait_for(lambda: len(worker_pids(client.process)) == 2)
-        os.kill(worker_pids(client.process)[0], signal.SIGKILL)
-        os.kill(shipper_pid(client.process), signal.SIGKILL)
-        wait_for(lambda: _pids_of_shipper(client))
-    for thread in threads:
-        thread.join()
-    assert not problems
-    assert len(answered) > 50
-    assert counted(client, "perennial_rows_total") >= rows
-    return answered
-
-
-def _pids_of_shipper(client: Any) -> list[int]:
-    try:
-        return [shipper_pid(client.process)]
-    except ValueError:
-        return []
-
-
 def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_path: Path) -> None:
     frame = rows_of(200, 9)
     definition = workspace.definition("colours")
     other = fit(definition, frame, {"max_iter": 5, "min_samples_leaf": 10}, 5).pipeline
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         assert live_version(client) == 1
         answers, stop = _ask_in_the_background(client)
         for number in (2, 3, 1, 2):
@@ -210,7 +89,7 @@ def test_swaps_refusals_and_a_registry_that_is_away(workspace: Workspace, tmp_pa
     # The registry and its storage are gone, and the manifest names a version that nobody can fetch.
     (workspace.home / "mlflow.db").unlink()
     manifest.write_text(json.dumps(json.loads(text) | {"version": 77, "digest": "0" * 64, "model_uri": "/nowhere"}))
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         assert live_version(client) == 3
         assert client.post(PATH, json={"instances": [GOOD]}).json()["version"] == 3
         wait_for(lambda: client.get("/health").json()["registry"] == "down")
@@ -226,7 +105,7 @@ def test_a_torn_manifest_is_told_and_the_last_good_version_goes_on(workspace: Wo
         told = client.get("/health").json()
         return told["status"] == "degraded" and all(word in " ".join(told["problems"]) for word in words)
 
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         for torn in ("", whole[: len(whole) // 2], "[]"):
             manifest.write_text(torn)
             wait_for(lambda: degraded(client, str(manifest), "version 1 goes on", "perennial check colours"))
@@ -238,7 +117,7 @@ def test_a_torn_manifest_is_told_and_the_last_good_version_goes_on(workspace: Wo
     manifest.write_bytes(b"\xff\x00")
     (workspace.home / "live" / "numbers.json").write_text("")
     (workspace.home / "serving" / "good" / "numbers.json").write_text("")
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         assert live_version(client) == 2
         assert degraded(client, str(manifest), "version 2 goes on", "numbers.json", "nothing answers for it")
         answer = client.post("/models/numbers/invocations", json={"instances": [GOOD]})
@@ -255,7 +134,7 @@ def test_a_candidate_that_is_missing_is_told(workspace: Workspace) -> None:
     path = workspace.home / "models" / "colours.yaml"
     path.write_text(path.read_text() + "serving: {canary: 30%, shadow: 10%, candidate: previous}\n")
     promote_version(workspace, "colours", 2)
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         assert client.get("/health").json()["notes"] == []
         assert client.get("/models/colours").json()["candidate"] == 1
         now = datetime.now(UTC)
@@ -400,6 +279,7 @@ def _ask_in_the_background(client: Any) -> tuple[list[tuple[int, int]], threadin
             while not stop.is_set():
                 answer = own.post(PATH, json={"instances": [GOOD]})
                 answers.append((answer.status_code, answer.json().get("version", 0)))
+                time.sleep(0.005)
 
     threading.Thread(target=ask, daemon=True).start()
     return answers, stop
@@ -436,27 +316,12 @@ def test_storage_that_is_not_on_this_machine_is_fetched_by_mlflow(workspace: Wor
 
 
 def test_beyond_this_machine_tokens_are_demanded(workspace: Workspace) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "perennial.cli",
-        "--home",
-        str(workspace.home),
-        "serve",
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "0",
-    ]
+    """With tokens it is served: see test_soak."""
+    own = ["--home", str(workspace.home), "serve", "--host", "0.0.0.0", "--port", "0"]
+    command = [sys.executable, "-m", "perennial.cli", *own]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "PERENNIAL_SERVING_TOKENS" in done.stderr
-    token, digest = new_token()
-    with serving(workspace, arguments=("--host", "0.0.0.0"), PERENNIAL_SERVING_TOKENS=f"predict:{digest}") as client:
-        assert client.post(PATH, json={"instances": [GOOD]}).status_code == 401
-        allowed = client.post(PATH, json={"instances": [GOOD]}, headers={"authorization": f"Bearer {token}"})
-        assert allowed.status_code == 200
-        assert client.get("/metrics", headers={"authorization": f"Bearer {token}"}).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -505,7 +370,7 @@ def test_a_start_without_any_champion_waits_for_one(workspace: Workspace) -> Non
     kept = live.read_text()
     for path in live.parent.glob("*.json"):
         path.unlink()
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         assert client.get("/v2/health/ready").status_code == 503
         assert client.post("/invocations", json=records(rows_of(1), *FEATURES)).status_code == 404
         live.write_text(kept)

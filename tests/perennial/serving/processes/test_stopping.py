@@ -8,13 +8,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from serving_world import serving, worker_pids
+from serving_world import serving, wait_for, worker_pids
 
 from perennial.workspace import Workspace
 
@@ -26,7 +25,7 @@ REQUEST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
 class Load:
-    """Requests from several threads without a pause: half of them on kept connections, half on a new one each.
+    """Requests from several threads with hardly a pause: half of them on kept connections, half on a new one each.
 
     `lost` is what was sent and not answered; a connection that was refused was sent nothing, and is asked for again.
     """
@@ -62,51 +61,51 @@ class Load:
                     self.lost.append(f"{'kept' if kept else 'new'}: {error!r}")
                     continue
                 self.answers[answer.status_code] += 1
+                time.sleep(0.002)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_restarts_under_load_lose_no_request(workspace: Workspace, workers: int) -> None:
-    options: dict[str, Any] = {"workers": workers, "PERENNIAL_SERVING_LINGER_SECONDS": "1"}
+def test_ends_and_restarts_under_load_lose_no_request(workspace: Workspace) -> None:
+    """One of two workers is told to end and another comes; both are restarted as one; that one is stopped."""
+    linger = {"PERENNIAL_SERVING_LINGER_SECONDS": "1"}
     with ExitStack() as stack:
-        client = stack.enter_context(serving(workspace, **options))
+        client = stack.enter_context(serving(workspace, workers=2, **linger))
+        wait_for(lambda: len(worker_pids(client.process)) == 2)
         load = stack.enter_context(Load(client))
-        time.sleep(1)
-        for _ in range(2):
-            client.process.send_signal(signal.SIGTERM)
-            assert client.process.wait(30) == 0
-            refused, answered = load.refused, load.answers[200]
-            assert answered > 20
-            wait_for(lambda refused=refused: load.refused > refused)  # closed, not silent
-            client = stack.enter_context(serving(workspace, port=client.port, **options))
-            wait_for(lambda answered=answered: load.answers[200] > answered + 20)
+        wait_for(lambda: load.answers[200] > 20)
+        ended = worker_pids(client.process)[0]
+        os.kill(ended, signal.SIGTERM)
+        wait_for(lambda: ended not in (now := worker_pids(client.process)) and len(now) == 2)
+        answered = load.answers[200]
+        wait_for(lambda: load.answers[200] > answered + 20)
+        assert (load.lost, load.refused, set(load.answers)) == ([], 0, {200})
+        stop(client, load)
+        answered = load.answers[200]
+        client = stack.enter_context(serving(workspace, port=client.port, **linger))
+        wait_for(lambda: load.answers[200] > answered + 20)
+        stop(client, load)
     assert load.lost == []
     assert set(load.answers) == {200}
 
 
-def test_one_worker_that_is_told_to_end_loses_no_request_and_another_comes(workspace: Workspace) -> None:
-    with serving(workspace, workers=2, PERENNIAL_SERVING_LINGER_SECONDS="1") as client:
-        wait_for(lambda: len(worker_pids(client.process)) == 2)
-        with Load(client) as load:
-            time.sleep(1)
-            ended = worker_pids(client.process)[0]
-            os.kill(ended, signal.SIGTERM)
-            wait_for(lambda: ended not in (now := worker_pids(client.process)) and len(now) == 2, 30)
-            time.sleep(0.5)
-        assert load.lost == []
-        assert load.refused == 0
-        assert set(load.answers) == {200}
+def stop(client: Any, load: Load) -> None:
+    client.process.send_signal(signal.SIGTERM)
+    assert client.process.wait(30) == 0
+    refused = load.refused
+    wait_for(lambda: load.refused > refused)  # closed, not silent
 
 
-def test_what_was_sent_before_a_stop_is_answered_and_idle_connections_are_closed(workspace: Workspace) -> None:
-    with serving(workspace) as client, ExitStack() as stack:
-        idle, asks, in_head, in_body, silent = (
-            stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=10)) for _ in range(5)
+def test_a_stop_answers_what_was_sent_closes_the_idle_and_tells_what_takes_too_long(workspace: Workspace) -> None:
+    # So long has the body below to come after the word to stop, and as long the one that never comes is waited for.
+    with serving(workspace, PERENNIAL_SERVING_DRAIN_SECONDS="4") as client, ExitStack() as stack:
+        idle, asks, in_head, in_body, waits, silent = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=30)) for _ in range(6)
         )
         for connection in (idle, asks):
             connection.sendall(REQUEST)
             assert b"connection: close" not in answer_of(connection)
         in_head.sendall(REQUEST[:40])
         in_body.sendall(REQUEST[:-10])
+        waits.sendall(REQUEST[:-10])  # the rest never comes
         time.sleep(0.1)
         client.process.send_signal(signal.SIGTERM)
         found = b""
@@ -123,16 +122,7 @@ def test_what_was_sent_before_a_stop_is_answered_and_idle_connections_are_closed
         in_body.sendall(REQUEST[-10:])
         assert_told_to_close(in_head)
         assert_told_to_close(in_body)
-        assert client.process.wait(10) == 0
-
-
-def test_what_takes_longer_than_a_stop_may_is_told(workspace: Workspace) -> None:
-    with serving(workspace, PERENNIAL_SERVING_DRAIN_SECONDS="1") as client:
-        with socket.create_connection(("127.0.0.1", client.port), timeout=10) as waits:
-            waits.sendall(REQUEST[:-10])  # the rest never comes
-            time.sleep(0.1)
-            client.process.send_signal(signal.SIGTERM)
-            found = answer_of(waits)
+        found = answer_of(waits)
         assert found.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1" in found
         assert client.process.wait(10) == 0
@@ -152,10 +142,3 @@ def assert_told_to_close(connection: socket.socket) -> None:
     assert found.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nconnection: close" in found
     assert connection.recv(1) == b""
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.05)

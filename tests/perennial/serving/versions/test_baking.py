@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from serving_world import ROOT, copy_home, definition_of, make_workspace, records, register, rows_of, serving
+from serving_world import ROOT, answering, copy_home, definition_of, make_workspace, records, register, rows_of, serving
 
 from perennial.cli import main
 from perennial.errors import ConflictError, RegistryError, ServiceError
@@ -55,7 +55,7 @@ def served_alone(context: Path, home: Path) -> Workspace:
 def test_a_baked_version_answers_without_registry_or_home(workspace: Workspace, tmp_path: Path) -> None:
     baked = bake(workspace, tmp_path / "context")
     frame = rows_of(5, seed=9)
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         asked = {"dataframe_records": records(frame, *FEATURES)}
         wanted = client.post("/models/colours/invocations", json=asked).json()["predictions"]
     shutil.rmtree(workspace.home)

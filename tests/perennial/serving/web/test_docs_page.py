@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 import pytest
-from serving_world import serving
+from serving_world import answering
 
 from perennial.workspace import Workspace
 
@@ -20,7 +20,7 @@ def test_try_it_out_works_without_a_network(workspace: Workspace) -> None:
 
     asked: list[str] = []
     complaints: list[str] = []
-    with serving(workspace) as client, sync_playwright() as playwright:
+    with answering(workspace) as client, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],

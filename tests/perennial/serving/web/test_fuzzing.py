@@ -11,7 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from serving_world import LocalClient, copy_home, serving
+from serving_world import LocalClient, answering, copy_home
 
 from perennial.serving.service import Service
 from perennial.serving.settings import ServingSettings, Tokens
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module i
 @pytest.fixture(scope="module")
 def server(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     workspace = copy_home(world, tmp_path_factory.mktemp("fuzz") / "home")
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         yield client
 
 

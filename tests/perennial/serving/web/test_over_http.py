@@ -5,24 +5,28 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from serving_world import copy_home, serving
+from serving_world import answering, copy_home, rows_of, wait_for
 
+from perennial.model.features import feature_frame
 from perennial.serving.service import Service
 from perennial.serving.settings import ServingSettings, Tokens
 from perennial.serving.web.app import Api
 from perennial.serving.web.cors import with_origins
 from perennial.workspace import Workspace
+from tasks.learning.fitting import predict_score
+from tasks.steps.score import load_version
 
 GOOD: dict[str, Any] = {"a": 1.0, "b": 2.0, "empty": None, "colour": "red", "code": "7"}
 INFER, INVOKE, LABELS = "/v2/models/colours/infer", "/models/colours/invocations", "/models/colours/labels"
 JSON = {"content-type": "application/json"}
+FRAME = rows_of(30, 5)
 
 
 def tensors(**changes: Any) -> list[dict[str, Any]]:
@@ -41,16 +45,8 @@ def home(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def server(home: Workspace) -> Iterator[Any]:
-    settings = {"SHIP_SECONDS": "0.3", "CORS_ORIGINS": "https://app.example.org", "MOST_BODY_BYTES": "200000"}
-    with serving(home, **{f"PERENNIAL_SERVING_{name}": value for name, value in settings.items()}) as client:
+    with answering(home, cors_origins="https://app.example.org", most_body_bytes=200_000) as client:
         yield client
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def counted(client: Any, name: str) -> float:
@@ -137,7 +133,6 @@ def test_packed_bodies_are_unpacked_within_the_bounds(server: Any) -> None:
 
 
 def test_a_real_client_packs_its_requests(server: Any) -> None:
-    import numpy as np
     import tritonclient.http as triton
 
     with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
@@ -152,6 +147,55 @@ def test_a_real_client_packs_its_requests(server: Any) -> None:
         for algorithm in ("gzip", "deflate"):
             found = client.infer("colours", inputs, request_compression_algorithm=algorithm)
             assert found.as_numpy("probability").tolist() == plain.tolist()
+
+
+@pytest.fixture(scope="module")
+def wanted(home: Workspace) -> np.ndarray:
+    """What the pipeline itself says of FRAME."""
+    definition = home.definition("colours")
+    pipeline = load_version(home.registry, home.registry.version("colours", 1), definition)
+    return predict_score(pipeline, feature_frame(FRAME, definition.features), "classification")
+
+
+def test_tritons_client_is_answered(server: Any, wanted: np.ndarray) -> None:
+    import tritonclient.http as triton
+
+    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("colours")
+        assert not client.is_model_ready("nothing")
+        assert client.get_server_metadata()["name"] == "perennial"
+        metadata = client.get_model_metadata("colours", "1")
+        inputs = []
+        for item in metadata["inputs"]:
+            cells = FRAME[item["name"]]
+            values = cells.to_numpy() if item["datatype"] == "FP64" else cells.fillna("").to_numpy(dtype=object)
+            tensor = triton.InferInput(item["name"], [len(values)], item["datatype"])
+            tensor.set_data_from_numpy(values, binary_data=item["name"] != "a")
+            inputs.append(tensor)
+        binary = client.infer("colours", inputs)
+        np.testing.assert_allclose(binary.as_numpy("probability"), wanted, atol=1e-9)
+        assert len(set(binary.as_numpy("id").tolist())) == 30
+        outputs = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("probability", binary_data=False)]
+        mixed = client.infer("colours", inputs, model_version="1", outputs=outputs, request_id="mine")
+        assert mixed.get_response()["id"] == "mine"
+        assert (mixed.as_numpy("label") == (wanted >= 0.5)).all()
+        np.testing.assert_allclose(mixed.as_numpy("probability"), wanted, atol=1e-9)
+        with pytest.raises(triton.InferenceServerException, match="missing columns"):
+            client.infer("colours", inputs[1:])
+        with pytest.raises(triton.InferenceServerException, match="is not served"):
+            client.infer("colours", inputs, model_version="9")
+
+
+def test_mlflows_client_is_answered(server: Any, wanted: np.ndarray) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", server.port)
+    client.ping()
+    client.url_prefix = f"http://127.0.0.1:{server.port}/models/colours"  # several models are served
+    found = client.invoke(FRAME[list(GOOD)]).get_predictions()
+    np.testing.assert_allclose(found.iloc[:, 0], wanted, atol=1e-9)
 
 
 def test_without_a_word_on_outputs_there_are_all(server: Any) -> None:

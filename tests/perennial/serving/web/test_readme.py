@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from serving_world import ROOT, register_pipeline, serving
+from serving_world import ROOT, answering, register_pipeline
 
 from perennial.settings import Settings
 from perennial.workspace import Workspace
@@ -35,7 +35,7 @@ def test_the_curl_examples_work_as_pasted(tmp_path: Path, mlflow_database: Path)
     register_pipeline(workspace, definition, pipeline, frame, "readme")
     examples = re.findall(r"^curl .*?(?=^curl |^```)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(examples) == 4
-    with serving(workspace) as client:
+    with answering(workspace) as client:
         answers = []
         for example in examples:
             command = example.replace("localhost:8000", f"127.0.0.1:{client.port}")
