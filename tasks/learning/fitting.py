@@ -123,12 +123,13 @@ def boosting_threads(threads: int = -1) -> AbstractContextManager[Any]:
     fits and scores of any size slower, not quicker, and is free for other work instead.
     """
     share = max(1, (joblib.cpu_count() if threads == -1 else threads) // 2)
-    limits: AbstractContextManager[Any] = _thread_pools().limit(limits=share, user_api="openmp")
+    limits: AbstractContextManager[Any] = thread_pools().limit(limits=share, user_api="openmp")
     return limits
 
 
 @lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
+def thread_pools() -> ThreadpoolController:
+    """The threads of this process's numeric libraries, looked for once: that takes longer than a small fit."""
     import sklearn.ensemble  # noqa: F401 - a controller knows the libraries that are loaded when it is made
 
     return ThreadpoolController()
