@@ -58,6 +58,35 @@ def test_too_few_rows_judge_nobody() -> None:
     assert "100 are needed" in report.reason
 
 
+def after_days(days: int, worse: float, *, seed: int = 0, alike: float = 0.0) -> ProbationReport:
+    """A newcomer whose squared error is greater by that share, after days of 100 rows; `alike`: within a day."""
+    random = np.random.default_rng(seed)
+    day = np.repeat(np.arange(days), 100)
+    errors = (
+        np.sqrt(1 - alike) * random.normal(size=(2, len(day))) + np.sqrt(alike) * random.normal(size=(2, days))[:, day]
+    )
+    time = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(day, unit="D")
+    score = np.sqrt(1 + worse) * errors[0]
+    frame = pd.DataFrame({"time": time, "truth": 0.0, "score": score, "shadow": errors[1]})
+    bout = Bout(GatePolicy(minimum_rows=50, resamples=100), "regression", "mse", 0, None)
+    return judge_newcomer(frame, bout, version=2, former=1)
+
+
+def test_a_ruinous_newcomer_goes_before_its_days_could_say_so() -> None:
+    ruinous = after_days(2, 3.0)
+    assert ruinous.interval is not None
+    assert ruinous.interval.high > 0, "two days alone prove nothing"
+    assert (ruinous.verdict, "no more days" in ruinous.reason) == ("roll back", True)
+    assert after_days(1, 3.0).verdict == "too early", "one day may be a world of its own"
+    assert after_days(2, 0.3).verdict == "stay", "a loss that is a little greater is the days' to judge"
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.3])
+def test_days_that_differ_ruin_no_harmless_newcomer(alike: float) -> None:
+    gone = [after_days(2, 0.0, seed=seed, alike=alike).verdict == "roll back" for seed in range(40)]
+    assert np.mean(gone) <= 0.05
+
+
 def first_roll_back(worse: float, seed: int, *, naive: bool = False) -> int | None:
     """The day on which one of the looks at a newcomer ends its probation of 28 days: one every second day.
 
