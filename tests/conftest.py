@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import one_thread  # noqa: F401 - before all that imports NumPy
 import pytest
@@ -142,10 +143,19 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
             made = kept / f"{uuid.uuid4().hex}.new"
             copy_database(database, made)
             made.replace(migrated)
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        fast = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_SSL_CERT_FILE: str(one_certificate(kept))}
+        with temporary_settings(fast):
             yield url
+
+
+def one_certificate(folder: Path) -> Path:
+    """The first of the authorities that Prefect trusts: it would read all of them, though not for http, per client."""
+    place = folder / f"{uuid.uuid4().hex}.pem"
+    first, end, _ = Path(certifi.where()).read_text(encoding="ascii").partition("-----END CERTIFICATE-----")
+    place.write_text(first + end + "\n", encoding="ascii")
+    return place
 
 
 @pytest.fixture
