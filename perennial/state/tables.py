@@ -227,7 +227,8 @@ def conform(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
 def cast_exactly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """The column in another type, where it means there what it meant.
 
-    Arrow's own cast takes "007" for 7, 2 for true, true for "true" where we spell it "True", and a moment for a number.
+    Arrow's own cast takes "007" for 7, 2 for true, true for "true" where we spell it "True", a moment for a number, and
+    1e300 for infinity where a column holds single precision.
 
     Raises:
         ValueError: There is no such cast, or it would lose something.
@@ -241,7 +242,12 @@ def cast_exactly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         raise ValueError(f"{column.type} is not to be read as {kind}")
     try:
         made = column.cast(kind)
-        same = len(families) == 1 or pc.fill_null(pc.equal(made.cast(column.type), column), True)
+        if len(families) > 1:
+            same = pc.fill_null(pc.equal(made.cast(column.type), column), True)
+        elif pa.types.is_floating(kind) and pa.types.is_floating(column.type):  # digits may go, a number may not
+            same = pc.fill_null(pc.equal(pc.is_inf(made), pc.is_inf(column)), True)
+        else:
+            same = True  # Arrow refuses the rest by itself
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(str(error)) from error
     if same is not True and not pc.all(same).as_py():

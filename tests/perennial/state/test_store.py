@@ -251,6 +251,7 @@ def test_a_type_that_would_lose_something_is_refused(store: Store) -> None:
         (1, pd.Timestamp(NOW), "is not to be read as int64"),
         (pd.Timestamp(NOW), 5, "int64 is not to be read as timestamp"),
         (1.0, 2**60 + 1, "not in range"),
+        (np.float32(0.5), 1e300, "1e\\+300 would be inf"),
     ],
 )
 def test_what_another_type_would_make_something_else_of_is_refused(
@@ -262,6 +263,15 @@ def test_what_another_type_would_make_something_else_of_is_refused(
     with pytest.raises(DataError, match=rf"the parts of one delivery differ in type: column x: .*{told}"):
         store.append_parts("m", "batches", lambda: iter([batch(["b"], x=[before]), batch(["c"], x=[now])]))
     assert store.frame("m", "batches")["x"].tolist() == [before]
+
+
+def test_single_precision_takes_a_number_s_digits_and_no_number(store: Store) -> None:
+    store.append("m", "batches", batch(["a"], x=[np.float32(0.5)]))
+    store.append("m", "batches", batch(["b", "c", "d"], x=[0.1, float("inf"), float("nan")]))
+    held = store.frame("m", "batches").set_index(ROW_ID)["x"]
+    assert held["b"] == np.float32(0.1)
+    assert np.isinf(held["c"])
+    assert np.isnan(held["d"])
 
 
 _WORDS = st.text("0123456789.-e ", max_size=5)
