@@ -410,8 +410,11 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
         child.stop()
 
 
-def send_what_is_queued(seconds: float = 5.0) -> None:
-    """Let this process's Prefect client send its last logs and events while there is somebody to receive them."""
+def send_what_is_queued(seconds: float = 60.0) -> None:
+    """Let this process's Prefect client send its last logs and events while there is somebody to receive them.
+
+    It returns as soon as all is sent; a busy machine's server takes its time, and what is cut off here is lost.
+    """
     for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
         if module in sys.modules:
             getattr(sys.modules[module], worker).drain_all(timeout=seconds, at_exit=False)
