@@ -98,3 +98,24 @@ def test_a_few_values_have_a_bin_each(values: list[float]) -> None:
     codes = column.codes(pd.Series(sorted(set(values)), dtype="float64"))
     assert len(set(codes.tolist())) == len(set(values))
     assert column.codes(pd.Series([min(values) - 1.0, max(values) + 1.0])).tolist() == [0, column.bins - 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=2, max_size=30, unique=True),
+    st.lists(st.floats(), min_size=1, max_size=30),
+)
+def test_a_number_s_bin_is_how_many_edges_it_reaches(edges: list[float], others: list[float]) -> None:
+    edges = sorted(edges)
+    numbers = np.array([*edges[:-1], *others])
+    codes = Column("number", "numeric", tuple(edges)).codes(pd.Series(numbers))
+    within = ~np.isnan(numbers) & (numbers != edges[-1])
+    assert (codes[within] == np.searchsorted(edges, numbers[within], side="right")).all()
+    assert (codes[numbers == edges[-1]] == len(edges) - 1).all()
+    assert (codes[np.isnan(numbers)] == len(edges) + 1).all()
+
+
+def test_more_edges_than_a_byte_counts() -> None:
+    numbers = pd.Series(np.arange(1000) + 0.5)
+    codes = Column("number", "numeric", tuple(float(edge) for edge in range(1000))).codes(numbers)
+    assert codes.tolist() == list(range(1, 1001))
