@@ -23,6 +23,7 @@ from tasks.check.estimate.estimates import FEATURE_ROWS
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness
 from tasks.check.history import read_history
+from tasks.check.inputs import mature_windows
 from tasks.check.reference import Reference, build_reference
 from tasks.measures.profiles import microseconds
 from tasks.measures.quality import mean_loss, row_losses
@@ -101,9 +102,19 @@ class Replay:
 
     def raw(self, model: int, first: int, last: int) -> Floats:
         """Scores of the model trained on the windows before `model`, for the windows first to last."""
+        return self.scores(model, self.rows(first, last))
+
+    def scores(self, model: int, part: slice) -> Floats:
+        """The same for rows by their positions, none of which it has learned from."""
         offset = self.first[model]
-        part = self.rows(first, last)
         return self.matrix.scores[model][part.start - offset : part.stop - offset]
+
+    def _mature_windows(self, newest: int, model: int) -> int:
+        def count(windows: int) -> tuple[int, int]:
+            part = self.rows(max(model, newest - windows + 1), newest)
+            return part.stop - part.start, part.stop - part.start
+
+        return mature_windows(self.policy(), count)
 
     def reference(self, model: int) -> Reference:
         """The champion's reference: its loss at promotion is that of the model without the newest window, on it."""
@@ -141,11 +152,15 @@ class Replay:
         """
         part = self.rows(window, window)
         newest = window - self.label_delay
-        mature = self.rows(newest, newest)
+
+        mature = self.rows(max(self.data.start, newest - self._mature_windows(newest, model) + 1), newest)
+        own = max(int(self.first[model]), mature.start)
         answers = log.iloc[mature].reset_index(drop=True)
-        if newest >= model:  # whoever answered: the champion, too, has not learned from these rows
-            raw = self.raw(model, newest, newest)
-            answers = answers.assign(score=score_column(raw), raw_score=score_column(raw), version=str(model))
+        if own < mature.stop:  # whoever answered: the champion, too, has not learned from the rows since its training
+            mine = log.iloc[own : mature.stop].reset_index(drop=True)
+            raw = score_column(self.scores(model, slice(own, mature.stop)))
+            mine = mine.assign(score=raw, raw_score=raw, version=str(model))
+            answers = pd.concat([log.iloc[mature.start : own], mine], ignore_index=True)
         frame = self.frame.iloc[part].reset_index(drop=True)
         known = self.rows(self.data.start, newest)
         labels = pd.DataFrame(

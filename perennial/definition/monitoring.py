@@ -47,7 +47,11 @@ class Monitoring(Section):
     schedule: Cron | None = None
     window: Duration = timedelta(days=7)
     mature_windows: int = Field(1, ge=1, description="Newest mature windows that a recalibration is fitted on.")
-    minimum_rows: int = Field(100, ge=1, description="Fewer rows than this judge neither quality nor drift.")
+    minimum_rows: int = Field(
+        100,
+        ge=1,
+        description="Fewer rows than this judge neither quality nor drift; for quality older windows join, at most 12.",
+    )
     minimum_coverage: Share = Field(0.5, description="Least share of mature predictions with labels to judge quality.")
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="Drift alarms per check where nothing drifts.")
     persistence: Persistence = Field((2, 3), description="In how many of the last checks a signal must fire to act.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from perennial.definition import Monitoring
 from perennial.errors import DataError
@@ -28,6 +29,7 @@ from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
 from tasks.check.gains import warning
 from tasks.check.history import read_history, realised_row, recalibration_row, rollback_row, settlement_row
+from tasks.check.inputs import mature_windows
 from tasks.check.reference import Reference
 from tasks.gate.map_court import judge_mapped
 from tasks.gate.probation import Bout, is_last_look, judge_newcomer, judge_waiting, probation_length, waiting_length
@@ -189,7 +191,11 @@ class Walker:
         """What tasks.steps.monitor.gather_inputs would have read from the tables."""
         as_of, policy, delay = moment.as_of, self.policy, self.definition.data.label_delay
         start, mature_end = as_of - policy.window, as_of - delay
-        mature = self._predicted(moment.between(mature_end - policy.mature_windows * policy.window, mature_end))
+
+        def matured(windows: int) -> Positions:
+            return self._predicted(moment.between(mature_end - windows * policy.window, mature_end))
+
+        mature = matured(mature_windows(policy, lambda windows: self._count(moment, matured(windows))))
         predicted = self._predicted(moment.between(start, as_of))
         own = predicted[np.isin(self.version_log[predicted], self._own_versions())]
         past = past_rows(
@@ -254,14 +260,23 @@ class Walker:
     def _own_answers(self, rows: Positions) -> pd.DataFrame:
         """The log, as tasks.steps.monitor.champion_answers makes it."""
         champion = self.champion
-        unseen = self.past.times[rows] > micros(champion.fit.trained_until)
-        foreign = unseen & ~np.isin(self.version_log[rows], self._own_versions())
+        foreign = self._unseen(rows) & ~np.isin(self.version_log[rows], self._own_versions())
         if not foreign.any():
             return self._log(rows)
         logs = {name: values[rows] for name, values in self._logs().items()}  # copies
         logs["score"][foreign], logs["raw_score"][foreign] = champion.answer(rows[foreign])
         logs["version"][foreign] = champion.number
         return log_frame(self.past, rows, logs)
+
+    def _count(self, moment: Moment, rows: Positions) -> tuple[int, int]:
+        """The rows that can judge the champion, and how many of them have their truth."""
+        own = rows[self._unseen(rows) | np.isin(self.version_log[rows], self._own_versions())]
+        return len(own), int(np.isfinite(moment.truth[own]).sum())
+
+    def _unseen(self, rows: Positions) -> NDArray[np.bool_]:
+        """Which of them are later than what the champion has learned from."""
+        later: NDArray[np.bool_] = self.past.times[rows] > micros(self.champion.fit.trained_until)
+        return later
 
     def _own_versions(self) -> list[int]:
         return [number for number, base in self.bases.items() if base == self.champion.base]

@@ -41,15 +41,16 @@ def gather(
     assert isinstance(window, WindowFacts)
     seen = look(inputs, window, policy, history, as_of, decision_id)
     data, summary, counts = seen.signals, seen.summary, seen.counts
-    loss, covered, judged = newest_mature(inputs, policy, joined, as_of)
+    loss, covered, judged, since_mature = newest_mature(inputs, policy, joined, as_of)
     drift, moved, ratios = drift_signals(inputs, window.rows, policy, history, counts, seen.complaints, summary)
     since = in_flight(inputs, policy, history, as_of)
     drifting = any(signal.name == "drift" and signal.persistent for signal in drift)
     test, refusal = map_test(inputs, policy, joined, past)
     maps = map_signals(test, refusal, policy, history, as_of)
     mends = test.gain if policy.recalibrate and maps[0].persistent else 0.0
-    quality = quality_signals(inputs, policy, history, loss, covered, judged, drifting, mends)
-    quality = explained(quality, joined, seen.complaints, as_of - inputs.label_delay - policy.window)
+    windows = round((as_of - inputs.label_delay - since_mature.to_pydatetime()) / policy.window)
+    quality = quality_signals(inputs, policy, history, loss, covered, judged, drifting, mends, windows)
+    quality = explained(quality, joined, seen.complaints, since_mature)
     blind = is_blind(inputs, policy, history, covered, judged, as_of)
     estimated = estimate_signal(inputs, policy, history, joined, past, loss.mean if judged else None, as_of)
     signals = (
@@ -72,6 +73,7 @@ def gather(
         "mature_predictions": covered.predictions,
         "mature_labels": covered.labelled,
         "coverage": round(covered.share, 6),
+        "mature_windows": windows,
         "coverage_by_age": [list(part) for part in covered.by_age],
         "judged": judged,
         "blind": blind,

@@ -29,6 +29,9 @@ from tasks.review.basis import ReviewBasis, on_random_share
 
 Floats = NDArray[np.float64]
 
+MOST_MATURE_WINDOWS = 12
+LEAST_COVERAGE = 0.1
+
 
 @dataclass(frozen=True)
 class Aside:
@@ -69,9 +72,9 @@ class CheckInputs:
         window: Features and time of rows with as_of - window ≤ time < as_of, any order; labels are not needed. Texts
             and images as they are, or described. Of a large one the facts of its parts, added up.
         predictions: Columns id, time, score, version: the champion's predictions of the window; may be empty.
-        mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions with
-            time in [as_of - label_delay - policy.mature_windows × window, as_of - label_delay). Where another model
-            answered rows that the champion has not learned from, what the champion says to them, as its own.
+        mature: Columns id, time, score, version and, where a map is in force, raw_score: logged predictions of the
+            newest windows before as_of - label_delay, as many as `mature_windows` says; more do no harm. Where another
+            model answered rows that the champion has not learned from, what the champion says to them, as its own.
         labels: Columns id, truth, labelled_at: known at as_of (later ones are ignored); of several for an id the
             newest counts.
         label_delay: How long until the truth is known.
@@ -136,6 +139,48 @@ class CheckInputs:
         return self.base_versions.get(version, version)
 
 
+def mature_windows(policy: Monitoring, count: Callable[[int], tuple[int, int]]) -> int:
+    """How many of the newest mature windows a check is given: the policy's, or more where those have too few rows.
+
+    Args:
+        count: Of so many windows the rows that could judge the champion, and how many of them have their truth.
+    """
+    windows = policy.mature_windows
+    rows, known = count(windows)
+    while rows and windows < MOST_MATURE_WINDOWS and not suffice(policy, rows, known):
+        windows += 1
+        rows, known = count(windows)
+    return windows
+
+
+def judged_since(rows: pd.DataFrame, known: NDArray[np.bool_], end: pd.Timestamp, policy: Monitoring) -> pd.Timestamp:
+    """The start of the newest window, or of as many as it takes where windows have few rows.
+
+    Older rows by themselves judge nothing again. Where a control group is set, it is one window: how large the group
+    would have to be is told instead.
+
+    Args:
+        rows: Columns time and, with a control group, weight; before `end`.
+        known: Shape (n,): which of them can judge.
+    """
+    start = end - policy.window
+    while "weight" not in rows:
+        inside = (rows["time"] >= start).to_numpy()
+        if (
+            inside.all()
+            or not (known & inside).any()
+            or suffice(policy, int(inside.sum()), int((known & inside).sum()))
+        ):
+            break
+        start -= policy.window
+    return start
+
+
+def suffice(policy: Monitoring, rows: int, known: int) -> bool:
+    """Whether rows are enough to judge, or so many that what is missing is their truth: that older rows don't mend."""
+    return known >= policy.minimum_rows or rows * max(policy.minimum_coverage, LEAST_COVERAGE) >= policy.minimum_rows
+
+
 def join_labels(inputs: CheckInputs, policy: Monitoring, as_of: datetime) -> pd.DataFrame:
     """The champion's mature predictions with the newest truth known at `as_of`, NaN where none is; in order of time.
 
@@ -168,12 +213,12 @@ def join_with_past(
     score = raw
     if inputs.recalibrator:
         score = score_column(inputs.recalibrator.apply(score_array(raw)), joined.index)
+    end, length = pd.Timestamp(as_of - inputs.label_delay), policy.window / AGES
     labelled = joined["truth"].notna()
-    end, length = (as_of - inputs.label_delay), policy.window / AGES
     complete = complete_ages(
         microseconds(joined["time"]),
         labelled.to_numpy(),
-        int(pd.Timestamp(end).as_unit("ns").value // 1000),
+        int(end.as_unit("ns").value // 1000),
         round(length.total_seconds() * 1e6),
         _reached(past, policy),
     )

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +32,7 @@ from tasks.check.estimate.estimates import FEATURE_ROWS, judged_rows, sample_ids
 from tasks.check.estimate.record import past_rows
 from tasks.check.health import Freshness, repeating_deliveries
 from tasks.check.history import History, read_history
-from tasks.check.inputs import Aside
+from tasks.check.inputs import Aside, mature_windows, suffice
 from tasks.check.reference import Reference
 from tasks.check.window import WindowFacts, add_up, read_facts
 from tasks.compute.cluster import open_cluster
@@ -84,9 +85,21 @@ def gather_inputs(
     """Everything that a check of this champion reads."""
     store, model, policy = workspace.store, definition.name, definition.monitoring
     mature_end = as_of - definition.data.label_delay
-    mature_start = mature_end - policy.mature_windows * policy.window
     start = as_of - policy.window
-    mature = _predictions(store, model, mature_start, mature_end, as_of)
+
+    @cache
+    def matured(windows: int) -> pd.DataFrame:
+        return _predictions(store, model, mature_end - windows * policy.window, mature_end, as_of)
+
+    def count(windows: int) -> tuple[int, int]:
+        logged = matured(windows)
+        ids = logged["id"][_of_champion(workspace, champion, logged) | _unseen(champion, logged)]
+        if suffice(policy, len(ids), 0):
+            return len(ids), 0
+        return len(ids), known_labels(store, model, as_of=as_of, ids=ids)["id"].nunique()
+
+    windows = mature_windows(policy, count)
+    mature, mature_start = matured(windows), mature_end - windows * policy.window
     predictions = _predictions(store, model, start, as_of, as_of)
     ledger = tuple(workspace.ledger(model).rows(as_of=as_of))
     history = read_history(ledger, as_of)
@@ -132,7 +145,9 @@ def gather_inputs(
         mature_features=_features_of(store, definition, reference, mature["id"], mature_start, mature_end, as_of),
         holdout=judged_rows(sample, definition.data.target),
         suspects=suspects,
-        aside=aside_of(workspace, definition, champion, window, predictions["id"], mature, sample, as_of=as_of),
+        aside=aside_of(
+            workspace, definition, champion, window, predictions["id"], mature["id"], mature_start, sample, as_of=as_of
+        ),
         review=None if by_people is None else ReviewBasis(by_people.drawn, int(left_out.sum())),
         experiment=experiment,
     )
@@ -149,13 +164,13 @@ def _experiment(
 
 def aside_of(
     workspace: Workspace, definition: ModelDefinition, champion: Version, window: pd.DataFrame | WindowFacts,
-    ids: pd.Series[Any], mature: pd.DataFrame, sample: pd.DataFrame, *, as_of: datetime,
+    ids: pd.Series[Any], mature: pd.Series[Any], mature_start: datetime, sample: pd.DataFrame, *, as_of: datetime,
 ) -> Aside:  # fmt: skip
     """What the check tells beside its verdict, with the champion, which is loaded only where a column moved.
 
     Args:
         window: As it was read; of one read in parts a sample of the rows that were answered (by `ids`) is read.
-        mature: The predictions whose truth is due.
+        mature: Ids of the predictions whose truth is due, from `mature_start` on.
         sample: Of the champion's training.
     """
     store, policy = workspace.store, definition.monitoring
@@ -183,9 +198,7 @@ def aside_of(
         answer=None if definition.features.image else answer,
         slices=definition.gate.slices,
         search=definition.segments,
-        mature_features=rows(mature["id"], due - policy.mature_windows * policy.window, due, wanted)
-        if wanted and len(mature)
-        else None,
+        mature_features=rows(mature, mature_start, due, wanted) if wanted and len(mature) else None,
     )
 
 
@@ -299,9 +312,7 @@ def champion_answers(
     A new champion is so judged, and its scores recalibrated, as soon as labels are there: not only when its own
     predictions have them.
     """
-    own = {str(champion.number), *same_model(workspace.registry, champion)}
-    learned_until = pd.Timestamp(champion.tag("trained_until"))
-    foreign = ~logged["version"].astype("str").isin(own) & (logged["time"] > learned_until)
+    foreign = ~_of_champion(workspace, champion, logged) & _unseen(champion, logged)
     if not foreign.any():
         return logged
     start, end = logged.loc[foreign, "time"].min(), logged.loc[foreign, "time"].max() + pd.Timedelta(microseconds=1)
@@ -324,6 +335,17 @@ def champion_answers(
             replaced[name] = logged.get(name, np.nan)
             replaced.loc[found, name] = values
     return replaced
+
+
+def _of_champion(workspace: Workspace, champion: Version, logged: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows the champion answered, or another version of its model."""
+    own = {str(champion.number), *same_model(workspace.registry, champion)}
+    return logged["version"].astype("str").isin(own)
+
+
+def _unseen(champion: Version, logged: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are later than what the champion has learned from."""
+    return logged["time"] > pd.Timestamp(champion.tag("trained_until"))
 
 
 def champion_reference(registry: Registry, champion: Version) -> Reference:

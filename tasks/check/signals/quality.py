@@ -17,7 +17,7 @@ from tasks.check.complaints.masks import is_refused
 from tasks.check.estimate.unlabelled import EstimatedQuality, estimate_quality
 from tasks.check.gains import RECENT, expected_gain
 from tasks.check.history import History
-from tasks.check.inputs import CheckInputs
+from tasks.check.inputs import CheckInputs, judged_since
 from tasks.check.reference import Reference, is_prediction
 from tasks.check.signal import Signal, finite
 from tasks.check.signals.persistence import persists
@@ -32,13 +32,15 @@ _ROUNDING = 1e-6
 
 def newest_mature(
     inputs: CheckInputs, policy: Monitoring, joined: pd.DataFrame, as_of: datetime
-) -> tuple[MeanLoss, Coverage, bool]:
-    """The champion's loss on the newest mature window, its labels' coverage, and whether that suffices to judge.
+) -> tuple[MeanLoss, Coverage, bool, pd.Timestamp]:
+    """The champion's loss on the newest mature rows, their labels' coverage, whether that suffices, and since when.
 
-    Rows of unequal weight count as the fewer that they are worth.
+    They are those of one window, or of as many as it takes where windows have few rows. Rows of unequal weight count as
+    the fewer that they are worth.
     """
     end = pd.Timestamp(as_of - inputs.label_delay)
-    start = end - policy.window
+    usable = np.isfinite(joined["truth"].to_numpy(dtype=np.float64)) & known_scores(score_array(joined["score"]))
+    start = judged_since(joined, usable, end, policy)
     part = joined[(joined["time"] >= start) & (joined["time"] < end)]
     truth = part["truth"].to_numpy(dtype=np.float64)
     score = score_array(part["score"])
@@ -51,7 +53,7 @@ def newest_mature(
     covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
     worth = loss.rows if weights is None else effective_rows(weights)
     judged = worth >= policy.minimum_rows - _ROUNDING and covered.share >= policy.minimum_coverage
-    return loss, covered, judged
+    return loss, covered, judged, start
 
 
 def quality_signals(
@@ -63,8 +65,9 @@ def quality_signals(
     judged: bool,
     drifting: bool,
     mends: float,
+    windows: int,
 ) -> tuple[Signal, ...]:
-    """The newest mature loss beside its limit.
+    """The newest mature loss, of so many windows, beside its limit.
 
     What a new map would mend (by `mends` per row) asks for no training, as long as no map has been tried for it.
     """
@@ -86,8 +89,9 @@ def quality_signals(
     mended = fired and mends > 0 and loss.mean - mends <= limit
     tried = mended and history.map_was_tried(inputs.versions, "loss", policy.persistence[1] - 1)
     low, high = loss.interval()
+    where = f"{loss.rows} mature rows" + (f" of {windows} windows" if windows > 1 else "")
     detail = (
-        f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {loss.rows} mature rows, "
+        f"{reference.loss} is {loss.mean:.4g} [{low:.4g}, {high:.4g}] on {where}, "
         f"{'above' if fired else 'within'} the limit of {limit:.4g}; at promotion it was {reference.holdout_loss:.4g}"
         + (f"; a new map would bring it to {loss.mean - mends:.4g}" if mended else "")
         + (", but one was tried for this and has not" if tried else "")

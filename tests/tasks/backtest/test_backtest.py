@@ -141,6 +141,19 @@ class TestLive:
         self.check_moments(workspace, definition, moments)
         self.check_steps(workspace, definition, moments)
 
+    def test_where_windows_have_few_rows_it_judges_by_the_same_ones(self, workspace: Workspace) -> None:
+        definition = backtest_world.define(workspace, monitoring={"minimum_rows": 200})
+        frame = backtest_world.rows(84, shift=42)
+        moments = [day(28 + 7 * number) for number in range(5)]
+        wanted = live(workspace, definition, frame, moments)
+        assert [decision["evidence"]["mature_windows"] for decision in wanted] == [1, 2, 1, 2]
+        rest = frame[frame["when"] >= moments[-1]].reset_index(drop=True)
+        ingest_batch(workspace.store, definition, rest, backtest_world.suite(workspace), source="rest", as_of=day(84))
+        past, candidates = load_past(workspace.store, definition), make_candidates(definition, every=WEEK)[:1]
+        found = run_backtest(past, candidates, every=WEEK, start=moments[0], until=moments[-1] + WEEK)
+        for own, other in zip(found.decisions["own"], wanted, strict=True):
+            close(json.loads(json.dumps(own.to_dict())), json.loads(json.dumps(other)), other["as_of"])
+
     def check_steps(self, workspace: Workspace, definition: ModelDefinition, moments: list[datetime]) -> None:
         """Rows and labels came once a week: between the weeks' checks they are stale and mostly unlabelled."""
         with pytest.MonkeyPatch.context() as patch:

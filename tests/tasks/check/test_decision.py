@@ -20,7 +20,7 @@ from perennial.errors import DataError
 from tasks.calibration.fit import carried_strength
 from tasks.check.decision import CheckInputs, Decision, check, decide
 from tasks.check.history import outcome_row, read_history, recalibration_row
-from tasks.check.inputs import join_labels
+from tasks.check.inputs import MOST_MATURE_WINDOWS, join_labels, mature_windows, suffice
 from tasks.check.reference import Reference
 from tasks.check.signal import Signal
 from tasks.check.signals.maps import map_court, refit_map
@@ -110,6 +110,56 @@ def test_fallen_quality_retrains() -> None:
     assert decision.verdict == "retrain"
     assert "above the limit" in decision.reasons[0]
     assert decision.would_change[0].startswith("hold, if loss were at most")
+
+
+class TestFewRows:
+    """Windows with fewer rows than a judgement needs are judged together, or nobody would ever be."""
+
+    @staticmethod
+    def thin(inputs: CheckInputs, rows: int = 40) -> CheckInputs:
+        """So many mature rows a week."""
+        week = ((pd.Timestamp(AS_OF) - inputs.mature["time"]) // WEEK).rename("week")
+        return replace(inputs, mature=inputs.mature.groupby(week).head(rows).reset_index(drop=True))
+
+    def test_a_fall_is_seen_on_several_windows(self) -> None:
+        decision = check(self.thin(_worse(_inputs(), 1.5)), NO_MAPS, as_of=AS_OF)
+        assert decision.verdict == "retrain"
+        assert "on 120 mature rows of 3 windows, above the limit" in decision.reasons[0]
+        assert decision.evidence["mature_windows"] == 3
+
+    def test_ample_rows_are_those_of_one_window(self) -> None:
+        decision = check(_worse(_inputs(), 1.5), NO_MAPS, as_of=AS_OF)
+        assert decision.evidence["mature_windows"] == 1
+        assert "windows" not in decision.reasons[0]
+
+    def test_labels_that_are_late_are_waited_for(self) -> None:
+        """Older rows would hide it."""
+        inputs = _inputs()
+        recent = inputs.mature["id"][inputs.mature["time"] >= pd.Timestamp(AS_OF - 2 * WEEK)]
+        late = inputs.labels[~inputs.labels["id"].isin(recent.iloc[50:])]
+        decision = check(replace(inputs, labels=late), NO_MAPS, as_of=AS_OF)
+        assert not decision.evidence["judged"]
+        assert decision.evidence["mature_windows"] == 1
+
+    def test_older_rows_by_themselves_judge_nothing_again(self) -> None:
+        inputs = self.thin(_worse(_inputs(), 1.5))
+        old = inputs.mature[inputs.mature["time"] < pd.Timestamp(AS_OF - 2 * WEEK)].reset_index(drop=True)
+        decision = check(replace(inputs, mature=old), NO_MAPS, as_of=AS_OF)
+        assert not decision.evidence["judged"]
+        assert decision.verdict == "hold"
+
+    @given(st.lists(st.integers(0, 150), min_size=12, max_size=12), st.integers(1, 12), st.floats(0, 1))
+    def test_no_more_is_read_than_it_takes(self, rows: list[int], least: int, labelled: float) -> None:
+        policy = Monitoring(mature_windows=least)
+
+        def count(windows: int) -> tuple[int, int]:
+            return sum(rows[:windows]), int(sum(rows[:windows]) * labelled)
+
+        windows = mature_windows(policy, count)
+        assert least <= windows <= MOST_MATURE_WINDOWS
+        if windows > least:
+            assert not suffice(policy, *count(windows - 1))
+        assert windows == MOST_MATURE_WINDOWS or suffice(policy, *count(windows)) or not sum(rows[:windows])
 
 
 def test_a_fall_that_a_map_mends_is_not_retrained() -> None:

@@ -67,6 +67,17 @@ def test_what_a_check_reads(trained: World) -> None:
     assert len(predictions_between(world.store, "digits", start=day(11), end=day(12), known_at=day(12.9))) == 0
 
 
+@pytest.mark.parametrize(("minimum_rows", "first"), [(30, 12), (40, 11), (90, 10), (1000, 10)])
+def test_where_windows_have_few_rows_older_ones_are_read_too(trained: World, minimum_rows: int, first: int) -> None:
+    """A window has 72 rows, half of which must have their truth; predictions began on day 10."""
+    definition = trained.definition
+    daily = definition.monitoring.model_copy(update={"window": timedelta(days=6), "minimum_rows": minimum_rows})
+    definition = definition.model_copy(update={"monitoring": daily})
+    inputs = gather_inputs(trained.workspace, definition, trained.training.version, as_of=day(14))
+    assert len(rows(12, 13)) == 72
+    assert sorted(inputs.mature["id"]) == sorted(rows(first, 13)["row"].astype("str"))
+
+
 def test_a_new_champion_answers_for_rows_that_it_has_not_learned_from(trained: World) -> None:
     """So that it need not wait for labels of its own predictions; what it has learned from stays as it was logged."""
     world, definition, version = trained.workspace, trained.definition, trained.training.version
