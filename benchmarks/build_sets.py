@@ -18,6 +18,7 @@ import pandas as pd
 from known.classes import CLASSES
 from known.frames import Known
 from known.halves import FILE, deal
+from known.later import LATER_SETS
 from known.numbers import NUMBERS
 from known.packages import Shelf
 from known.worlds import WORLDS, World
@@ -58,7 +59,9 @@ def kinds() -> dict[str, str]:
 def table() -> str:
     """The sets with origin and licence, for benchmarks/README.md."""
     lines = ["| set | task | what | origin | licence |", "|---|---|---|---|---|"]
-    lines += [f"| {k.name} | {k.task} | {k.what} | {k.origin} | {k.licence} |" for k in (*NUMBERS, *CLASSES)]
+    lines += [
+        f"| {k.name} | {k.task} | {k.what} | {k.origin} | {k.licence} |" for k in (*NUMBERS, *CLASSES, *LATER_SETS)
+    ]
     lines += ["", "| world | task | truth |", "|---|---|---|"]
     lines += [f"| {w.name} | {w.task} | {w.truth} |" for w in WORLDS]
     return "\n".join(lines)
@@ -80,7 +83,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
     shelf = Shelf(arguments.packages or arguments.to.parent / "packages")
-    sets: tuple[Known | World, ...] = (*NUMBERS, *CLASSES, *WORLDS)
+    sets: tuple[Known | World, ...] = (*NUMBERS, *CLASSES, *LATER_SETS, *WORLDS)
     if unknown := set(arguments.sets or []) - {known.name for known in sets}:
         raise SystemExit(f"no such set: {', '.join(sorted(unknown))}")
     for known in sets:

@@ -8,7 +8,7 @@ Kept is (never - policy) / (never - always) in mean loss, over the sets where al
 never's loss; elsewhere the regret beside the better of the two is told. The retrain share is a policy's retrains over
 always's. `perennial` is what ships: `tasks.check.decision.check` with the default policy, and behind it the default
 gate and probation (`--without-gate`: none). Defaults are chosen on the half `chosen-on` (`known/halves.py`) and
-reported on the half `held-out`. Each set's fits are done once (`--cache`).
+reported on the half `held-out`; sets made since are `later`. Each set's fits are done once (`--cache`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from known.halves import CHOSEN, HELD_OUT, half_of
+from known.halves import CHOSEN, HELD_OUT, LATER, half_of
 from prequential.baselines import evenly, make_policies
 from prequential.faults import measure_false_alarms, measure_faults, measure_shifts
 from prequential.figures import figures, summarise
@@ -41,6 +41,7 @@ from perennial.settings import PROJECT_ROOT
 
 ALONE = ("quality", "drift", "growth", "estimate")
 BASELINES = ("every_4th", "every_8th")
+HALVES = (CHOSEN, HELD_OUT, LATER)
 PARTS = ("policies", "false_alarms", "faults", "shifts", "learned")
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 
@@ -124,12 +125,12 @@ def _summarise(result: dict[str, Any], halves: dict[str, str]) -> None:
 
 
 def _by_half(sets: dict[str, Any], halves: dict[str, str]) -> dict[str, Any]:
-    return {half: summarise(sets, [n for n in sets if halves[n] == half]) for half in (CHOSEN, HELD_OUT)}
+    return {half: summarise(sets, [n for n in sets if halves[n] == half]) for half in HALVES}
 
 
 def _print(result: dict[str, Any], halves: dict[str, str]) -> None:
-    """Both halves apart."""
-    for half in (CHOSEN, HELD_OUT):
+    """The halves, and later sets, apart."""
+    for half in HALVES:
         names = {name for name in result["halves"] if halves[name] == half}
 
         def of(part: str, names: set[str] = names) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, nargs="*", default=default, help="folders of sets; the flights are always there"
     )
-    parser.add_argument("--half", choices=(CHOSEN, HELD_OUT, "all"), default="all", help="only the sets of this half")
+    parser.add_argument("--half", choices=(*HALVES, "all"), default="all", help="only these sets")
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--cache", type=Path, default=HOME / "scores", help="a folder for the scores of all fits")
     parser.add_argument("--json", type=Path, help="write every figure to this file")

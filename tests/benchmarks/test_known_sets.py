@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from known.frames import by_days, by_period, by_rows, thin
-from known.halves import CHOSEN, FILE, HELD_OUT, SAME_ROWS, USED_BEFORE, deal, half_of
+from known.halves import CHOSEN, FILE, HELD_OUT, LATER, SAME_ROWS, USED_BEFORE, deal, half_of
+from known.later import LATER_SETS
 from known.packages import Shelf, Wheel
 from known.worlds import START, WINDOWS, WORLDS, World
 from prequential.sets import load_set
@@ -29,6 +30,12 @@ def test_what_was_tuned_on_is_never_held_out_and_same_rows_stay_together() -> No
     assert {half_of(name) for name in USED_BEFORE} == {CHOSEN}
     assert all(half_of(name) == half_of(other) for name, other in SAME_ROWS.items())
     assert half_of("a set of a stranger") == HELD_OUT
+
+
+def test_sets_made_later_are_in_no_half() -> None:
+    names = [known.name for known in LATER_SETS]
+    assert {half_of(name) for name in names} == {LATER}
+    assert not set(names) & set(build_sets.kinds())
 
 
 def test_a_kind_of_world_is_in_both_halves() -> None:
