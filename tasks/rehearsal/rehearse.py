@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perennial.definition import ModelDefinition
+from perennial.definition import ModelDefinition, Monitoring, duration_text
 from perennial.errors import DataError, PerennialError
 from perennial.model.artifacts import folder_digest, save_model
 from perennial.model.scores import score_column
@@ -44,6 +44,7 @@ from tasks.validation.suites import Suite
 
 SAMPLE_ROWS = 3000
 GOLDEN_ROWS = 200
+LEAST_WINDOWS = 3
 _MANY = 0.5
 
 
@@ -93,6 +94,7 @@ def rehearse(definition: ModelDefinition, suite: Suite, path: Path, *, as_of: da
             return
         yield from _ids(found, definition)
         yield from _times(found, as_of)
+        yield from _windows(found, definition.monitoring)
         yield from _kinds(found, definition)
         yield from _suite(found, definition, suite)
         yield from _fit(found, definition)
@@ -204,6 +206,20 @@ def _times(found: _File, as_of: datetime) -> Iterator[Line]:
     if later := int((times > as_of).sum()):
         text = f"{later:,} rows are dated after now: a check will ask for repair (clock ahead). Give the event's time"
         yield Line("times", text, problem=True)
+
+
+def _windows(found: _File, policy: Monitoring) -> Iterator[Line]:
+    """Whether a check's window would hold rows enough; only where the file has several windows."""
+    times = found.spool.take([ROW_TIME])[ROW_TIME]
+    windows = (times.max() - times.min()) / policy.window
+    if windows < LEAST_WINDOWS or (rows := len(times) / windows) >= policy.minimum_rows:
+        return
+    yield Line(
+        "times",
+        f"about {rows:,.0f} rows in a window of {duration_text(policy.window)}, and monitoring.minimum_rows = "
+        f"{policy.minimum_rows:,}: no check would measure drift or look at the columns. Give monitoring.window more "
+        "days, or lower minimum_rows",
+    )
 
 
 def _kinds(found: _File, definition: ModelDefinition) -> Iterator[Line]:

@@ -119,6 +119,7 @@ def drift_signals(
     reference = inputs.reference
     if counts is None or summary is None or rows < policy.minimum_rows:
         detail = f"drift was not measured: {rows} rows, at least {policy.minimum_rows} are needed"
+        detail += "; if it is always so, give monitoring.window more days, or lower monitoring.minimum_rows"
         return (Signal("drift", "drift", None, 1.0, DRIFT_SOURCE, False, False, detail),), (), {}
     importance = dict(reference.importance)
     answered = [each.name for each in reference.profile.columns if is_prediction(each.name)]

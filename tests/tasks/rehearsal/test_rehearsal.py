@@ -55,6 +55,17 @@ def test_a_sound_file(workspace: Workspace, tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_windows_with_too_few_rows_to_watch_are_told(workspace: Workspace, tmp_path: Path) -> None:
+    definition = define(workspace, monitoring={"window": "6d", "minimum_rows": 100})
+    path = tmp_path / "rows.parquet"
+    rows(0, 10).to_parquet(path)
+    told = [line.text for line in lines(workspace, definition, path) if line.topic == "times"]
+    assert told[1].startswith("about 72 rows in a window of 6d, and monitoring.minimum_rows = 100: no check would")
+    rows(0, 2).to_parquet(path)  # too short to say
+    assert len([line for line in lines(workspace, definition, path) if line.topic == "times"]) == 1
+
+
+@pytest.mark.process
 def test_what_is_wrong_with_rows(workspace: Workspace, tmp_path: Path) -> None:
     definition = define(workspace)
     said = np.where(np.arange(216) % 20 == 0, "maybe", ["yes", "no"] * 108)
