@@ -152,7 +152,6 @@ class Replay:
         """
         part = self.rows(window, window)
         newest = window - self.label_delay
-
         mature = self.rows(max(self.data.start, newest - self._mature_windows(newest, model) + 1), newest)
         own = max(int(self.first[model]), mature.start)
         answers = log.iloc[mature].reset_index(drop=True)

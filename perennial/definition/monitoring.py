@@ -50,7 +50,8 @@ class Monitoring(Section):
     minimum_rows: int = Field(
         100,
         ge=1,
-        description="Fewer rows than this judge neither quality nor drift; for quality older windows join, at most 12.",
+        description="Fewer rows than this judge neither quality nor drift; for quality and maps older windows join, "
+        "up to 12.",
     )
     minimum_coverage: Share = Field(0.5, description="Least share of mature predictions with labels to judge quality.")
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="Drift alarms per check where nothing drifts.")

@@ -39,17 +39,17 @@ def newest_mature(
     the fewer that they are worth.
     """
     end = pd.Timestamp(as_of - inputs.label_delay)
-    usable = np.isfinite(joined["truth"].to_numpy(dtype=np.float64)) & known_scores(score_array(joined["score"]))
-    start = judged_since(joined, usable, end, policy)
-    part = joined[(joined["time"] >= start) & (joined["time"] < end)]
-    truth = part["truth"].to_numpy(dtype=np.float64)
-    score = score_array(part["score"])
-    known = np.isfinite(truth) & known_scores(score)
+    truth, score = joined["truth"].to_numpy(dtype=np.float64), score_array(joined["score"])
+    answered = known_scores(score)
+    known = np.isfinite(truth) & answered
+    start = judged_since(joined, known, end, policy)
+    inside = ((joined["time"] >= start) & (joined["time"] < end)).to_numpy()
+    part, truth, score, known = joined[inside], truth[inside], score[inside], known[inside]
     weights = part["weight"].to_numpy(dtype=np.float64)[known] if "weight" in part else None
     loss = mean_loss(row_losses(truth[known], score[known], inputs.reference.loss), weights=weights)
     edges = [int(moment.value // 1000) for moment in (start.as_unit("ns"), end.as_unit("ns"))]
     now = int(pd.Timestamp(as_of).as_unit("ns").value // 1000)
-    labelled = (part["labelled"] & known_scores(score)).to_numpy()
+    labelled = part["labelled"].to_numpy() & answered[inside]
     covered = coverage(microseconds(part["time"]), labelled, edges[0], edges[1], now)
     worth = loss.rows if weights is None else effective_rows(weights)
     judged = worth >= policy.minimum_rows - _ROUNDING and covered.share >= policy.minimum_coverage
