@@ -42,7 +42,7 @@ def announce(model: str, reign: Reign) -> None:
     """Tell whoever listens on the running Prefect server of a new champion; where none runs, nobody listens."""
     from perennial.events import model_resource, reign_event, reign_payload
     from perennial.operate.identity import running_prefect
-    from perennial.operate.servers import send_what_is_queued, use_prefect
+    from perennial.operate.servers import use_prefect
     from perennial.settings import load_settings
 
     settings = load_settings()
@@ -53,7 +53,6 @@ def announce(model: str, reign: Reign) -> None:
 
         resource = {"prefect.resource.id": model_resource(model), "prefect.resource.name": model}
         emit_event(event=reign_event(reign), resource=resource, payload=reign_payload(model, reign))
-        send_what_is_queued()
 
 
 def require_files(paths: Iterable[Path]) -> None:

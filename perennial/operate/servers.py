@@ -18,11 +18,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ServiceError
 from perennial.operate.asking import healthy
 from perennial.operate.identity import prefect_claim
+from perennial.operate.senders import send_what_is_queued
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.surroundings import child_environment, python_command, spare_loopback
 
@@ -338,7 +339,11 @@ def prepare_home(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def use_prefect(settings: Settings, url: str) -> Iterator[None]:
-    """Point this process, and what it starts, at a Prefect server; afterwards all is as before."""
+    """Point this process, and what it starts, at a Prefect server; afterwards all is as before.
+
+    What Prefect's client has queued for this server by the end of the block is sent before it: a client goes on
+    talking to the server that it began with.
+    """
     prepare_home(settings)
     environment = prefect_environment(settings, url)
     unproxied = dict(os.environ)
@@ -347,20 +352,27 @@ def use_prefect(settings: Settings, url: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        if "prefect" in sys.modules:  # it has read its settings already
-            from prefect.context import SettingsContext, get_settings_context
-            from prefect.settings import Settings as PrefectSettings
-
-            with SettingsContext(profile=get_settings_context().profile, settings=PrefectSettings()):
+        with _settings_read_again():
+            try:
                 yield
-        else:
-            yield
+            finally:
+                send_what_is_queued(url)
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _settings_read_again() -> contextlib.AbstractContextManager[Any]:
+    """A context in which Prefect, where it is loaded and has read its settings, goes by the environment as it is."""
+    if "prefect" not in sys.modules:
+        return contextlib.nullcontext()
+    from prefect.context import SettingsContext, get_settings_context
+    from prefect.settings import Settings as PrefectSettings
+
+    return SettingsContext(profile=get_settings_context().profile, settings=PrefectSettings())
 
 
 @contextlib.contextmanager
@@ -402,22 +414,9 @@ def prefect_server(settings: Settings, port: int | None = None, scheduler: bool 
     child = _start_one_by_one(service, home)
     try:
         with use_prefect(settings, f"{service.address}/api"):
-            try:
-                yield f"{service.address}/api"
-            finally:  # after an error too: what is sent later finds no server, and keeps the process for minutes
-                send_what_is_queued()
+            yield f"{service.address}/api"
     finally:
         child.stop()
-
-
-def send_what_is_queued(seconds: float = 60.0) -> None:
-    """Let this process's Prefect client send its last logs and events while there is somebody to receive them.
-
-    It returns as soon as all is sent; a busy machine's server takes its time, and what is cut off here is lost.
-    """
-    for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
-        if module in sys.modules:
-            getattr(sys.modules[module], worker).drain_all(timeout=seconds, at_exit=False)
 
 
 def _start_one_by_one(service: Service, home: Path) -> Child:

@@ -16,7 +16,7 @@ from stand_in import served_by
 
 from perennial.operate import doctor
 from perennial.operate.asking import ask, ask_json, healthy, is_proxied
-from perennial.operate.servers import mlflow_service, prefect_service, send_what_is_queued, use_prefect
+from perennial.operate.servers import mlflow_service, prefect_service, use_prefect
 from perennial.operate.supervisor import services_for
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.surroundings import child_environment, python_command, spare_loopback
@@ -111,12 +111,10 @@ def test_events_arrive_whatever_proxy_is_named(
     address, asked = proxy
     monkeypatch.setenv(name, address)
     mark = f"perennial.test.{name.lower()}.{time.time_ns()}"
-    send_what_is_queued()  # of the tests before
     with use_prefect(prefect_settings, prefect_url):
         from prefect.events import emit_event
 
         emit_event(event=mark, resource={"prefect.resource.id": "perennial.test"})
-        send_what_is_queued(30)
     wanted = {"filter": {"event": {"name": [mark]}}}
     deadline = time.monotonic() + 30
     while not (found := ask_json(f"{prefect_url}/events/filter", wanted)["events"]) and time.monotonic() < deadline:

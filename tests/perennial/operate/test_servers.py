@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -32,7 +31,6 @@ from perennial.operate.servers import (
     prepare_home,
     require_free_port,
     rotate_log,
-    send_what_is_queued,
     use_prefect,
 )
 from perennial.settings import Settings
@@ -388,23 +386,6 @@ def test_a_failed_and_an_interrupted_run_leave_nothing_to_wait_for(
         assert eventually(lambda: user.poll() is not None, 30), "it waits for the server that is gone"
         assert "Error logging to API" not in (complaints := user.stderr.read())
         assert "attempts failed" not in complaints
-
-
-@pytest.mark.slow
-def test_what_is_queued_is_waited_for_while_a_busy_server_takes_it() -> None:
-    import prefect.logging.handlers  # noqa: F401  # what is not loaded has nothing queued
-    from prefect._internal.concurrency.services import QueueService
-
-    sent: list[str] = []
-
-    class Slow(QueueService[str]):
-        async def _handle(self, item: str) -> None:
-            await asyncio.sleep(6)
-            sent.append(item)
-
-    Slow.instance().send("last words")
-    send_what_is_queued()
-    assert sent == ["last words"]
 
 
 @pytest.mark.slow
