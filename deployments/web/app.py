@@ -58,6 +58,7 @@ HERE = Path(__file__).parent
 _MOST_FORM_BYTES = 65_536
 _MOST_LISTENERS = 100
 _BEAT_SECONDS, _STREAM_SECONDS = 15.0, 1800.0
+_LOOK_SECONDS = 5.0
 _THREADS, _MOST_TOLD, _ANSWERS_A_MINUTE = 6, 1000, 120
 _NOBODY = Person("", "admin")
 
@@ -220,7 +221,8 @@ class Web:
             request.session["by"] = by[:80]
         self._tell(request, done)
         self.neighbours.look_again()
-        self.watcher.look_now()
+        # Who has done something sees it done; where tables are far away, a moment later.
+        await anyio.to_thread.run_sync(self.watcher.look_now, _LOOK_SECONDS)
         return RedirectResponse(safe_path(form.get("back")), 303)
 
     async def review_as(self, request: Request) -> Response:

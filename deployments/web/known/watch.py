@@ -59,6 +59,7 @@ class Watcher:
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._lock = threading.Lock()
         self._stop, self._look = threading.Event(), threading.Event()
+        self._rounds, self._begun, self._ended = threading.Condition(), 0, 0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -71,9 +72,19 @@ class Watcher:
         if self._thread:
             self._thread.join(10)
 
-    def look_now(self) -> None:
-        """Let the next round begin at once: somebody has just changed something."""
-        self._look.set()
+    def look_now(self, patience_seconds: float = 0.0) -> bool:
+        """Let the next round begin at once: somebody has just changed something.
+
+        Args:
+            patience_seconds: How long to wait for a whole round that began after this call.
+
+        Returns:
+            Whether that round is over, so that what was changed before this call is known.
+        """
+        with self._rounds:
+            wanted = self._begun + 1
+            self._look.set()
+            return self._rounds.wait_for(lambda: self._ended >= wanted, patience_seconds)
 
     def listen(self) -> asyncio.Event:
         """An event that is set, in the caller's loop, whenever something changed; end it by `leave`."""
@@ -101,7 +112,9 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._look.clear()
+            with self._rounds:
+                self._look.clear()
+                self._begun += 1
             began = time.monotonic()
             try:
                 changed = self.look()
@@ -111,6 +124,9 @@ class Watcher:
             except Exception:  # noqa: BLE001 - it is logged whole, and the next round looks again
                 _log.exception("the models can't be looked at")
                 changed = False
+            with self._rounds:
+                self._ended = self._begun
+                self._rounds.notify_all()
             if changed or self.reading:
                 self.reading = False
                 self._tell()

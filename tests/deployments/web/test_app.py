@@ -29,6 +29,13 @@ def eventually_shown(client: httpx.Client, path: str, text: str, seconds: float 
     return shown
 
 
+def eventually_gone(client: httpx.Client, path: str, text: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while text in (shown := client.get(path).text):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def client(story: Storied) -> Iterator[httpx.Client]:
     with page(story.workspace, clock=lambda: day(18)) as client:
