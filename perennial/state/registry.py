@@ -93,6 +93,7 @@ class Registry:
         self.patience_seconds = patience_seconds
         self._on_promotion = on_promotion
         self._client: Any = None
+        self._run_folders: dict[str, str] = {}
 
     @property
     def client(self) -> Any:
@@ -313,12 +314,17 @@ class Registry:
         return self.fetch(version.source)
 
     def run_artifact(self, version: Version, name: str) -> Path:
-        """A local copy of a file logged on the version's source run.
+        """A file logged on the version's source run, as `run_file`."""
+        return self.run_file(version.run_id, name)
+
+    def run_file(self, run_id: str, name: str) -> Path:
+        """A file logged on a run: itself where it lies on this machine, else a local copy.
 
         Raises:
             RegistryError: The run has no such file, or the storage did not answer.
         """
-        return self.fetch(f"runs:/{version.run_id}/{name}")
+        # Not as runs:/…, of which MLflow makes a copy for each reader, in a folder that nobody removes.
+        return self.fetch(f"{self._run_folder(run_id)}/{name}")
 
     def fetch(self, uri: str) -> Path:
         """A local copy of what an artifact's address names; the thing itself where it lies on this machine.
@@ -330,7 +336,8 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         mlflow.set_tracking_uri(self.tracking_uri)  # models:/ addresses are looked up there, whatever is passed
-        target = None if self._is_local(uri) else tempfile.mkdtemp(dir=_downloads())
+        in_place = self._is_local(uri) and not uri.startswith("runs:/")
+        target = None if in_place else tempfile.mkdtemp(dir=_downloads())
         try:
             return Path(
                 ask(
@@ -340,6 +347,21 @@ class Registry:
             )
         except (MlflowException, OSError) as error:
             raise RegistryError(f"the artifact {uri} can't be read: {error}", "Check the artifact storage") from error
+
+    def _run_folder(self, run_id: str) -> str:
+        """The address of a run's artifacts, which stays as it is.
+
+        Raises:
+            RegistryError: There is no such run, or the registry did not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        if run_id not in self._run_folders:
+            try:
+                self._run_folders[run_id] = str(self.client.get_run(run_id).info.artifact_uri)
+            except MlflowException as error:
+                raise RegistryError(f"the run {run_id} can't be read: {error}", "Check the registry") from error
+        return self._run_folders[run_id]
 
     def _is_local(self, uri: str) -> bool:
         """Whether an artifact is read where it lies, or downloaded."""
@@ -371,7 +393,7 @@ class Registry:
         return {
             "model": version.model, "version": version.number, "digest": version.digest, "source": version.source,
             "run_id": version.run_id, "model_uri": source,
-            "run_uri": self.client.get_run(version.run_id).info.artifact_uri,
+            "run_uri": self._run_folder(version.run_id),
             "definition_hash": version.tag("definition_hash"), "classes": version.tag("classes"),
             "threshold": version.tag("threshold"), "interval": version.tag("interval"),
             "trained_until": version.tag("trained_until"), "gate_verdict": version.tag("gate.verdict"),

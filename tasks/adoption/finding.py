@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from perennial.definition import ModelDefinition
@@ -59,18 +60,19 @@ def _of_mlflow(place: str, definition: ModelDefinition, tracking_uri: str) -> Fo
 
     mlflow.set_tracking_uri(tracking_uri)
     client = mlflow.MlflowClient(tracking_uri)
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(place, tracking_uri=tracking_uri))
-        run_id = mlflow.models.get_model_info(str(folder)).run_id
-        run = client.get_run(run_id) if run_id else None
-    except (MlflowException, OSError) as error:
-        raise NotFoundError(
-            f"{place} can't be read from {tracking_uri.rpartition('@')[2]}: {' '.join(str(error).split())[:200]}",
-            "Correct the address, or set --from to the registry that has it",
-        ) from error
-    ended = None if run is None else run.info.end_time or run.info.start_time
-    made = None if ended is None else datetime.fromtimestamp(ended / 1000, UTC)
-    return _of_folder(folder, definition, place, made)
+    with TemporaryDirectory(prefix="perennial-adopt-") as target:
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(place, tracking_uri=tracking_uri, dst_path=target))
+            run_id = mlflow.models.get_model_info(str(folder)).run_id
+            run = client.get_run(run_id) if run_id else None
+        except (MlflowException, OSError) as error:
+            raise NotFoundError(
+                f"{place} can't be read from {tracking_uri.rpartition('@')[2]}: {' '.join(str(error).split())[:200]}",
+                "Correct the address, or set --from to the registry that has it",
+            ) from error
+        ended = None if run is None else run.info.end_time or run.info.start_time
+        made = None if ended is None else datetime.fromtimestamp(ended / 1000, UTC)
+        return _of_folder(folder, definition, place, made)
 
 
 def _of_folder(folder: Path, definition: ModelDefinition, origin: str, made: datetime | None) -> Found:

@@ -104,7 +104,7 @@ def prove_logged(registry: Registry, run_id: str, source: str, definition: Model
     """
     folder = registry.fetch(source)
     digest = folder_digest(folder)
-    prove(definition, model=folder, golden=registry.fetch(f"runs:/{run_id}/{GOLDEN_FILE}"), digest=digest)
+    prove(definition, model=folder, golden=registry.run_file(run_id, GOLDEN_FILE), digest=digest)
     return digest
 
 

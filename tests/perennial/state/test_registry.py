@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,27 @@ def test_registration_is_idempotent_by_key(registry: Registry) -> None:
     assert aliases(registry) == {CHALLENGER: 2}
     assert registry.find("m", "nothing") is None
     assert registry.find("unknown", "k") is None
+
+
+@ANYWHERE
+def test_reading_a_run_s_files_leaves_nothing_behind(
+    registry: Registry, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each check left copies of its champion's reference in the temporary folder, for good."""
+    version = make(registry, "k")
+    registry.client.log_text(version.run_id, "seen", "gate.json")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    found = registry.run_artifact(version, "gate.json")
+    assert found.read_text() == "seen"
+    assert (registry.artifacts(version) / "weights.txt").read_text() == "weights"
+    # What was downloaded is together, and goes with the process.
+    assert [item for item in temporary.iterdir() if not item.name.startswith("perennial-")] == []
+    if not registry.tracking_uri.startswith("postgresql"):
+        assert found.is_relative_to(workspace.home)
+    with pytest.raises(RegistryError, match=r"absent.json can't be read"):
+        registry.run_artifact(version, "absent.json")
 
 
 def test_a_training_has_one_run(registry: Registry) -> None:
