@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from perennial.operate.runs import TAG
+from perennial.operate.prefect.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient

@@ -15,7 +15,7 @@ from uuid import UUID
 from deployments.automation_config import Automations, Delivery, Notification
 from deployments.changes import Change, Step, compare
 from perennial.events import ALERT, PROMOTED, REFUSED, ROLLED_BACK, WAITING, decision_event, model_resource
-from perennial.operate.runs import TAG
+from perennial.operate.prefect.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

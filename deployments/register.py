@@ -20,7 +20,7 @@ from deployments.specification import FLOWS, build_deployments, cron_text, descr
 from perennial.definition import ModelDefinition
 from perennial.errors import ServiceError
 from perennial.operate.asking import healthy
-from perennial.operate.runs import TAG
+from perennial.operate.prefect.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -27,7 +27,7 @@ from deployments.watching import Definitions
 from perennial.errors import DefinitionError, PerennialError, ServiceError
 from perennial.operate.asking import AwayError, healthy
 from perennial.operate.identity import not_of_home
-from perennial.operate.runs import TAG
+from perennial.operate.prefect.runs import TAG
 from perennial.operate.servers import prefect_environment
 from perennial.settings import Settings, load_settings
 

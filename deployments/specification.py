@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.definition import ModelDefinition
 from perennial.events import decision_event, model_resource
-from perennial.operate.runs import TAG
+from perennial.operate.prefect.runs import TAG
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment

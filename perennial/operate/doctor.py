@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from perennial.errors import PerennialError, RegistryError
 from perennial.operate.asking import ANSWER_SECONDS, ask, is_proxied
 from perennial.operate.identity import prefect_claim
-from perennial.operate.runs import look, troubles
+from perennial.operate.prefect.runs import look, troubles
 from perennial.redaction import redact
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.state.addresses import require_at_home

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ServiceError
 from perennial.operate.asking import healthy
 from perennial.operate.identity import prefect_claim
-from perennial.operate.senders import send_what_is_queued
+from perennial.operate.prefect.senders import send_what_is_queued
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.surroundings import child_environment, python_command, spare_loopback
 
@@ -281,6 +281,7 @@ def prefect_service(settings: Settings, port: int | None = None, setting: str = 
     base = f"http://{settings.host}:{port}"
     environment = prefect_environment(settings, f"{base}/api")
     environment |= {"PREFECT_SERVER_API_HOST": settings.host, "PREFECT_SERVER_API_PORT": str(port)}
+    environment["PREFECT_LOGGING_COLORS"] = "false"  # its log is a file
     # Its own default removes events only, and no flow run ever.
     environment |= {
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
@@ -289,7 +290,9 @@ def prefect_service(settings: Settings, port: int | None = None, setting: str = 
     }
     return Service(
         name="prefect",
-        command=python_command("prefect", "server", "start", "--host", settings.host, "--port", str(port)),
+        command=python_command(
+            "perennial.operate.prefect.process", "server", "start", "--host", settings.host, "--port", str(port)
+        ),
         environment=environment,
         health_url=f"{base}/api/health",
         address=base,

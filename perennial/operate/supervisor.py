@@ -20,7 +20,7 @@ from perennial.definition import load_definitions
 from perennial.errors import ConflictError, DefinitionError, PerennialError, ServiceError
 from perennial.operate.handover import environment_stamp
 from perennial.operate.identity import publish_prefect, withdraw_prefect
-from perennial.operate.runs import Trouble, look, troubles
+from perennial.operate.prefect.runs import Trouble, look, troubles
 from perennial.operate.servers import (
     START_SECONDS,
     Child,

@@ -24,8 +24,8 @@ from deployments.register import register, registered, require_server
 from deployments.specification import build_deployments
 from perennial.errors import ServiceError
 from perennial.events import decision_event, model_resource
-from perennial.operate.runs import TAG, troubles
-from perennial.operate.runs import look as look_at
+from perennial.operate.prefect.runs import TAG, troubles
+from perennial.operate.prefect.runs import look as look_at
 from perennial.operate.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 

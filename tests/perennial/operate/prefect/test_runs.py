@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perennial.operate.runs import PATIENCE, Server, troubles
+from perennial.operate.prefect.runs import PATIENCE, Server, troubles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG, SHORT = PATIENCE * 2, PATIENCE / 2

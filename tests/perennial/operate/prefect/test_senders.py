@@ -9,7 +9,7 @@ import time
 import pytest
 
 from perennial.operate.asking import ask
-from perennial.operate.senders import send_what_is_queued
+from perennial.operate.prefect.senders import send_what_is_queued
 from perennial.operate.servers import free_port, use_prefect
 from perennial.settings import Settings
 
