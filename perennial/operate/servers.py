@@ -281,7 +281,6 @@ def prefect_service(settings: Settings, port: int | None = None, setting: str = 
     base = f"http://{settings.host}:{port}"
     environment = prefect_environment(settings, f"{base}/api")
     environment |= {"PREFECT_SERVER_API_HOST": settings.host, "PREFECT_SERVER_API_PORT": str(port)}
-    environment["PREFECT_LOGGING_COLORS"] = "false"  # its log is a file
     # Its own default removes events only, and no flow run ever.
     environment |= {
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",

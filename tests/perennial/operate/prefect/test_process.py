@@ -1,75 +1,89 @@
-"""Tests of Prefect's command with a collector that runs seldom: what a freeing of a busy connection's cursor costs."""
+"""Tests of Prefect's command whose collector freezes nothing: a busy connection's cursor freed, in a real process."""
 
 from __future__ import annotations
 
-import gc
-import runpy
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import prefect
 import pytest
 
-from perennial.operate.prefect import process
+from perennial.operate.prefect.process import Statements, collect_between
 from perennial.operate.servers import prefect_service
 from perennial.settings import Settings
 
-# A cursor in a cycle, whose connection waits in another thread for a lock that this thread would let go soon.
+# A cursor in a cycle, whose connection waits in its thread for a lock that this one's loop would let go soon.
 FREEZE = """
-import gc, sqlite3, sys, threading, time
+import asyncio, gc, sqlite3, sys, threading
+import aiosqlite, aiosqlite.core
+from perennial.operate.prefect.process import Statements, collect_between
 
-gc.disable()
-path = sys.argv[1]
-holder = sqlite3.connect(path, isolation_level=None)
-holder.execute("create table t (x)")
-waiter = sqlite3.connect(path, isolation_level=None, timeout=float(sys.argv[2]), check_same_thread=False)
-garbage = [waiter.execute("select 1")]
-garbage.append(garbage)
-holder.execute("begin immediate")
-failed = []
+async def main(path, seconds, how):
+    gc.disable()
+    statements = Statements()
+    aiosqlite.core._connection_worker_thread = statements.watched(aiosqlite.core._connection_worker_thread)
+    async with (
+        aiosqlite.connect(path, isolation_level=None) as holder,
+        aiosqlite.connect(path, isolation_level=None, timeout=seconds) as waiter,
+    ):
+        await holder.execute("create table t (x)")
+        garbage = [await waiter.execute("select 1")]
+        garbage.append(garbage)
+        await waiter.commit()  # the thread remembers its last result
+        await holder.execute("begin immediate")
+        waiting = asyncio.create_task(waiter.execute("insert into t values (1)"))
+        await asyncio.sleep(0.3)
+        del garbage
+        collecting = threading.Thread(target=collect_between, args=[statements])
+        gc.collect() if how == "at once" else collecting.start()
+        await asyncio.sleep(0.3)
+        await holder.execute("commit")
+        try:
+            await waiting
+            print("written", end=" ")
+        except sqlite3.OperationalError as error:
+            print(error, end=" ")
+        if how == "between":
+            await asyncio.sleep(0.3)
+            collecting.join()
+        print(gc.collect() < 5, len(statements.at_work))
 
-def wait():
-    try:
-        waiter.execute("insert into t values (1)")
-    except sqlite3.OperationalError as error:
-        failed.append(str(error))
-
-thread = threading.Thread(target=wait)
-thread.start()
-time.sleep(0.3)
-del garbage
-if sys.argv[3] == "collect":
-    gc.collect()
-holder.execute("commit")
-thread.join()
-print(failed)
+asyncio.run(main(sys.argv[1], float(sys.argv[2]), sys.argv[3]))
 """
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("how", "told"), [("collect", "['database is locked']"), ("wait", "[]")])
-def test_why_collections_are_rare(tmp_path: Path, how: str, told: str) -> None:
-    """What it is for: when a Python has this no more, the module can go."""
+@pytest.mark.parametrize(("how", "told"), [("at once", "database is locked True 0"), ("between", "written True 0")])
+def test_a_collection_waits_for_connections_that_wait(tmp_path: Path, how: str, told: str) -> None:
+    """The first is why: when a Python has that no more, the module can go."""
     done = subprocess.run(
-        [sys.executable, "-c", FREEZE, str(tmp_path / "x.db"), "3", how], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FREEZE, str(tmp_path / "x.db"), "4", how], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout.strip(), done.stderr) == (told, "")
 
 
-def test_prefect_runs_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[Any] = []
-    monkeypatch.setattr(runpy, "run_module", lambda *given, **named: found.append((given, named, gc.get_threshold())))
-    monkeypatch.setattr(sys, "argv", ["x", "server", "start"])
-    before = gc.get_threshold()
-    try:
-        process.main()
-    finally:
-        gc.set_threshold(*before)
-    ((given, _, threshold),) = found
-    assert (given, threshold[0]) == (("prefect",), process.ALLOCATIONS)
-    assert sys.argv[1:] == ["server", "start"]
+def test_who_is_at_work_is_known() -> None:
+    statements, queue, begun, go_on = Statements(), SimpleQueue[Any](), threading.Event(), threading.Event()
+
+    def work(items: Any) -> None:
+        while items.get():
+            begun.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=statements.watched(work), args=[queue])
+    thread.start()
+    queue.put(True)
+    assert begun.wait(60)
+    assert statements.at_work == {thread.ident}
+    go_on.set()
+    collect_between(statements)
+    queue.put(False)
+    thread.join(60)
+    assert statements.at_work == set()
 
 
 @pytest.mark.process
