@@ -30,6 +30,7 @@ from perennial.operate.identity import not_of_home
 from perennial.operate.prefect.runs import TAG
 from perennial.operate.servers import prefect_environment
 from perennial.settings import Settings, load_settings
+from perennial.surroundings import collect_seldom
 
 if TYPE_CHECKING:
     from prefect.runner import Runner
@@ -223,4 +224,5 @@ def main(flows: Mapping[str, str] = FLOWS) -> int:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     sys.exit(main())

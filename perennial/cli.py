@@ -19,6 +19,7 @@ import click
 
 from perennial import __version__
 from perennial.errors import PerennialError
+from perennial.surroundings import collect_seldom
 
 # name: (module of perennial.commands, which holds a command of that name, dashes as underscores; one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -146,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # At its end Python looks through all objects for rubbish, which takes seconds with the libraries that flows load.
     atexit.register(gc.freeze)
+    if arguments is None:
+        collect_seldom()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         result: Any = cli.main(

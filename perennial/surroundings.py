@@ -1,10 +1,11 @@
-"""What processes find around them: proxies, the place that Python imports from. The one maker of child environments.
+"""What processes find around them: proxies, import paths, the collector. The one maker of child environments.
 
 Nothing here knows a setting, a server or a model, so that every process can begin with it.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -13,6 +14,14 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parent.parent
 # What a server of ours may bind to, and what people write for it.
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - names, nothing is bound here
+
+
+def collect_seldom() -> None:
+    """Let the collector look for rubbish seldom: of the start of a process that imports all, it takes a sixth.
+
+    For processes that are ours: in a notebook's, or a library's user's, it is not ours to choose.
+    """
+    gc.set_threshold(50_000, 20, 20)
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:

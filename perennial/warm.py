@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from perennial.cli import main as run_command
 from perennial.operate.handover import bind, code_stamp, place_stamp
-from perennial.surroundings import python_command
+from perennial.surroundings import collect_seldom, python_command
 
 _ASK_SECONDS = 10.0
 # The flows and what their steps import when they are first called.
@@ -206,4 +206,5 @@ def _obey(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     serve(Path(sys.argv[1]), sys.argv[2])

@@ -1,8 +1,9 @@
-"""Loopback is never proxied, and no file of the current folder is taken for a library: whatever surrounds us."""
+"""What surrounds us: loopback is never proxied, no file of the current folder is taken for a library, and the rest."""
 
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from stand_in import served_by
 
+from perennial.cli import main
 from perennial.operate import doctor
 from perennial.operate.asking import ask, ask_json, healthy, is_proxied
 from perennial.operate.servers import mlflow_service, prefect_service, use_prefect
@@ -161,3 +163,19 @@ class TestChildren:
 
 def _modules(layer: str) -> list[Path]:
     return sorted((PROJECT_ROOT / layer).rglob("*.py"))
+
+
+def test_the_collector_looks_seldom_in_processes_of_our_own_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        assert main(["--version"]) == 0
+        assert gc.get_threshold() == (700, 10, 10)
+        monkeypatch.setattr(sys, "argv", ["perennial", "--version"])
+        assert main() == 0
+        assert gc.get_threshold()[0] > 10_000
+    finally:
+        gc.set_threshold(*before)
+    assert capsys.readouterr().out.count("perennial") == 2

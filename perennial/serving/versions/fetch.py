@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from perennial.surroundings import collect_seldom
+
 
 def fetch(source: str, golden: str, folder: Path) -> None:
     """Put the model's files into FOLDER/model and the golden rows beside it."""
@@ -23,4 +25,5 @@ def fetch(source: str, golden: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     fetch(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -24,7 +24,7 @@ from typing import IO, Any
 from perennial.definition import ModelDefinition
 from perennial.errors import PerennialError, RegistryError
 from perennial.serving.versions.cache import GOLDEN_FILE
-from perennial.surroundings import child_environment, python_command
+from perennial.surroundings import child_environment, collect_seldom, python_command
 
 _SECONDS = 300.0
 _REMEDY = "The champion stays. What the model predicts by must be in its attributes, its code in the estimator's file"
@@ -186,4 +186,5 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     _serve()
