@@ -141,7 +141,7 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
     Its database's migrations cost 5 s and are kept. A flow within this process has no heartbeat, for whose thread
     each run would wait a second.
     """
-    migrated = kept / f"prefect-{version('prefect')}.db"
+    migrated = _migrated(kept)
     database = prefect_settings.home_path / "prefect" / "prefect.db"
     if migrated.exists():
         copy_database(migrated, database)
@@ -157,6 +157,10 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
             yield url
 
 
+def _migrated(kept: Path) -> Path:
+    return kept / f"prefect-{version('prefect')}.db"
+
+
 def one_certificate(folder: Path) -> Path:
     """The first of the authorities that Prefect trusts: it would read all of them, though not for http, per client."""
     place = folder / f"{uuid.uuid4().hex}.pem"
@@ -166,12 +170,14 @@ def one_certificate(folder: Path) -> Path:
 
 
 @pytest.fixture
-def migrate_home(prefect_url: str, prefect_settings: Settings) -> Callable[[Path], None]:
-    """Gives a new home the session server's database, which spares its own server 5 s of migrations."""
+def migrate_home(prefect_url: str, kept: Path) -> Callable[[Path], None]:
+    """Gives a new home a database in which nothing was done yet, which spares its own server 5 s of migrations.
+
+    Not that of the session's server: what other tests have deployed there would run in the new home.
+    """
 
     def migrate(home: Path) -> None:
-        source, target = (folder / "prefect" / "prefect.db" for folder in (prefect_settings.home_path, home))
-        copy_database(source, target)
+        copy_database(_migrated(kept), home / "prefect" / "prefect.db")
 
     return migrate
 
