@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -336,8 +337,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         mlflow.set_tracking_uri(self.tracking_uri)  # models:/ addresses are looked up there, whatever is passed
-        in_place = self._is_local(uri) and not uri.startswith("runs:/")
-        target = None if in_place else tempfile.mkdtemp(dir=_downloads())
+        target = None if self._is_local(uri) else tempfile.mkdtemp(dir=_downloads())
         try:
             return Path(
                 ask(
@@ -367,7 +367,7 @@ class Registry:
         """Whether an artifact is read where it lies, or downloaded."""
         root = self._artifacts_root
         folder = root is not None and "://" not in root
-        return folder and not self.tracking_uri.startswith("http") and "s3://" not in uri
+        return folder and not self.tracking_uri.startswith("http") and urlsplit(uri).scheme in ("", "file", "models")
 
     def _write_manifest(self, version: Version, reign: Reign) -> None:
         manifest: dict[str, Any] = {

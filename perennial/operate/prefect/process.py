@@ -52,7 +52,10 @@ class _Telling:
 
 
 def collect_between(statements: Statements) -> None:
-    """Collect once, at a moment when no connection is at work; none can begin while this thread has the interpreter."""
+    """Collect once, at a moment when no connection is at work.
+
+    None begins while this thread has the interpreter: it would have to be taken from it right between the two lines.
+    """
     while statements.at_work:
         time.sleep(_SOON_SECONDS)
     gc.collect()

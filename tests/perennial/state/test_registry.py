@@ -123,6 +123,21 @@ def test_reading_a_run_s_files_leaves_nothing_behind(
         registry.run_artifact(version, "absent.json")
 
 
+@pytest.mark.parametrize("place", ["gs://bucket/1/gate.json", "s3://bucket/1/gate.json", "runs:/1/gate.json"])
+def test_what_is_elsewhere_is_downloaded_to_where_it_goes_with_the_process(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A registry on this machine may name artifacts that are not: MLflow would leave a folder for each."""
+    targets: list[str | None] = []
+    monkeypatch.setattr(
+        "mlflow.artifacts.download_artifacts", lambda *_, dst_path, **__: targets.append(dst_path) or "somewhere"
+    )
+    registry.fetch(place)
+    (target,) = targets
+    assert target
+    assert Path(target).parent.name.startswith("perennial-")
+
+
 def test_a_training_has_one_run(registry: Registry) -> None:
     run = registry.run_for("m", "k", name="once", tags={"a": "b"})
     assert registry.client.get_run(run).data.tags["a"] == "b"
