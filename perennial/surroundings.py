@@ -17,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - na
 
 
 def collect_seldom() -> None:
-    """Let the collector look for rubbish seldom: of the start of a process that imports all, it takes a sixth.
+    """Let the collector look for rubbish seldom: of the start of a process that imports all, it takes a tenth.
 
     For processes that are ours: in a notebook's, or a library's user's, it is not ours to choose.
     """
