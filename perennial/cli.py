@@ -5,9 +5,7 @@ A command's module is imported when the command is called, never for `--help`: h
 
 from __future__ import annotations
 
-import atexit
 import difflib
-import gc
 import importlib
 import os
 import sys
@@ -145,8 +143,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Run here, by this process; those of the process, which may be handed over, by default.
     """
-    # At its end Python looks through all objects for rubbish, which takes seconds with the libraries that flows load.
-    atexit.register(gc.freeze)
     if arguments is None:
         collect_seldom()
     given = sys.argv[1:] if arguments is None else list(arguments)

@@ -5,6 +5,7 @@ Nothing here knows a setting, a server or a model, so that every process can beg
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -17,11 +18,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - na
 
 
 def collect_seldom() -> None:
-    """Let the collector look for rubbish seldom: of the start of a process that imports all, it takes a tenth.
+    """Let the collector look for rubbish seldom, and no more at the process's end.
 
-    For processes that are ours: in a notebook's, or a library's user's, it is not ours to choose.
+    Of the start of a process that imports all, it takes a tenth; and at the end Python looks through all objects again,
+    for what the system takes back at once. For processes that are ours: in a notebook's, or a library's user's, it is
+    not ours to choose.
     """
     gc.set_threshold(50_000, 20, 20)
+    end_uncollected()
+
+
+def end_uncollected() -> None:
+    """Let this process end without a last collection."""
+    atexit.unregister(gc.freeze)  # once, however often it is asked
+    atexit.register(gc.freeze)
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:

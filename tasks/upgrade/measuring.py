@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from perennial.surroundings import collect_seldom
+
 _SCORE = "_score"
 
 
@@ -118,4 +120,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     main()

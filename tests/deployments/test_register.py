@@ -215,7 +215,8 @@ class TestRunner:
         # A run that is killed is marked as crashed and run again.
         killed = note.read_text()
         psutil.Process(int(killed)).kill()
-        assert eventually(lambda: client.read_flow_run(waiting.id).state.is_crashed())
+        # It may be that no more than an instant: what was is kept.
+        assert eventually(lambda: any(state.is_crashed() for state in client.read_flow_run_states(waiting.id)))
         assert eventually(lambda: note.read_text() not in ("", killed), 90), client.read_flow_run(waiting.id).state
         assert client.read_flow_run(waiting.id).run_count == 2
         process = psutil.Process(int(note.read_text()))

@@ -179,3 +179,40 @@ def test_the_collector_looks_seldom_in_processes_of_our_own_only(
     finally:
         gc.set_threshold(*before)
     assert capsys.readouterr().out.count("perennial") == 2
+
+
+LEAVES = """
+import gc, sys
+from perennial.surroundings import collect_seldom
+class Noisy:
+    def __del__(self):
+        print("collected")
+noisy = Noisy()
+noisy.itself = noisy
+{asked}
+del noisy
+"""
+
+
+@pytest.mark.process
+def test_no_process_of_ours_collects_at_its_end() -> None:
+    """A loop of references is what a last collection would find."""
+    told = {asked: _printed(LEAVES.format(asked=asked)) for asked in ("", "collect_seldom()", "collect_seldom()\n" * 2)}
+    assert told == {"": "collected\n", "collect_seldom()": "", "collect_seldom()\n" * 2: ""}
+
+
+@pytest.mark.process
+def test_the_process_of_a_run_is_ours() -> None:
+    """Prefect starts it; whoever imports flows otherwise keeps his own collector."""
+    look = "import gc; before = gc.get_threshold(); import flows; print(before == gc.get_threshold())"
+    assert _printed(look, PREFECT__FLOW_RUN_ID="1") == "False\n"
+    assert _printed(look) == "True\n"
+
+
+def _printed(code: str, **environment: str) -> str:
+    """By a process of its own."""
+    mine = {name: value for name, value in os.environ.items() if name != "PREFECT__FLOW_RUN_ID"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=PROJECT_ROOT, env=mine | environment, capture_output=True, text=True, check=True
+    ).stdout

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from perennial.surroundings import end_uncollected
+
 # What the server has imported and made by then is there to stay: no later collection looks at it again.
 START_SECONDS = 30.0
 LONGEST_SECONDS = 30.0
@@ -78,6 +80,7 @@ def main() -> None:
     import aiosqlite.core
 
     gc.disable()
+    end_uncollected()
     statements = Statements()
     aiosqlite.core._connection_worker_thread = statements.watched(aiosqlite.core._connection_worker_thread)  # type: ignore[assignment]
     threading.Thread(target=_keep_collecting, args=[statements], name="collector", daemon=True).start()

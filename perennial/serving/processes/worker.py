@@ -31,6 +31,7 @@ from perennial.serving.web.app import Api
 from perennial.serving.web.connection import Connection
 from perennial.serving.web.cors import with_origins
 from perennial.settings import load_settings
+from perennial.surroundings import end_uncollected
 from perennial.workspace import open_workspace
 
 LOG = logging.getLogger("perennial.serving")
@@ -123,5 +124,6 @@ def _most_connections() -> int:
 
 
 if __name__ == "__main__":
+    end_uncollected()
     load_settings()
     work()
