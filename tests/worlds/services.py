@@ -108,6 +108,22 @@ class Postgres:
             raise RuntimeError(f"{program} failed: {(self._folder / f'{program}.out').read_text()[-1000:]}")
 
 
+# moto's own command finds out anew at each request that S3 is asked, and drops the connection after it.
+_S3 = """
+import sys
+from moto.server import create_backend_app
+from werkzeug.serving import WSGIRequestHandler, run_simple
+
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_):
+        pass
+
+run_simple("127.0.0.1", int(sys.argv[1]), create_backend_app("s3"), threaded=True, request_handler=Quiet)
+"""
+
+
 class S3:
     """An S3-compatible server (moto) in a process of its own."""
 
@@ -115,8 +131,7 @@ class S3:
         pytest.importorskip("moto.server", reason="moto is not installed: make setup")
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-        self._server = guarded(command, folder / "s3.log", **KEYS)
+        self._server = guarded([sys.executable, "-c", _S3, str(port)], folder / "s3.log", **KEYS)
         wait_for(lambda: _listens(port), 60, "the S3 server")
 
     def bucket(self, name: str) -> str:

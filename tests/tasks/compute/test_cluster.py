@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import backtest_world
+import dask
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import small_model
 from distributed import Client, LocalCluster
+from processes import DASK_METHOD, forked_dask_workers
 from small_model import World
 
 from perennial.definition import ModelDefinition, Runner
@@ -47,9 +49,8 @@ NOWHERE = "127.0.0.1:0"
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalCluster]:
     """A scheduler on loopback with two workers of one thread."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=NOWHERE, worker_dashboard_address=NOWHERE
-    ) as made:
+    nowhere = {"dashboard_address": NOWHERE, "worker_dashboard_address": NOWHERE}
+    with forked_dask_workers(), LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", **nowhere) as made:
         yield made
 
 
@@ -304,7 +305,7 @@ def test_without_dask_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_local_cluster_listens_on_loopback_only_and_leaves_nothing(tmp_path: Path) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     model = definition("local", tuning={"trials": 2})
-    with open_cluster(model) as cluster:
+    with dask.config.set({DASK_METHOD: "spawn"}), open_cluster(model) as cluster:
         assert cluster is not None
         ours = [psutil.Process()]
         ours += [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
