@@ -13,9 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import certifi
 import hypothesis
-import one_thread  # noqa: F401 - before all that imports NumPy
+import lean_processes  # noqa: F401 - before all that imports NumPy
 import pytest
 import services
 import small_model
@@ -150,23 +149,14 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
             made = kept / f"{uuid.uuid4().hex}.new"
             copy_database(database, made)
             made.replace(migrated)
-        from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        fast = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_SSL_CERT_FILE: str(one_certificate(kept))}
-        with temporary_settings(fast):
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield url
 
 
 def _migrated(kept: Path) -> Path:
     return kept / f"prefect-{version('prefect')}.db"
-
-
-def one_certificate(folder: Path) -> Path:
-    """The first of the authorities that Prefect trusts: it would read all of them, though not for http, per client."""
-    place = folder / f"{uuid.uuid4().hex}.pem"
-    first, end, _ = Path(certifi.where()).read_text(encoding="ascii").partition("-----END CERTIFICATE-----")
-    place.write_text(first + end + "\n", encoding="ascii")
-    return place
 
 
 @pytest.fixture

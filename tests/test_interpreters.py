@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import python_discovery
 import yaml
+from lean_processes import that_trusts
 from packaging.specifiers import SpecifierSet
 
 from perennial.settings import PROJECT_ROOT
@@ -138,7 +139,8 @@ def test_readmes_commands_on_a_copy(python: str, tmp_path: Path) -> None:
         [".venv/bin/perennial", "demo", "--weeks", "3"],
         ["make", "test-quick"],
     ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PERENNIAL_"))}
+    mine = that_trusts(os.environ)
+    kept = {name: value for name, value in mine.items() if not name.startswith(("PREFECT_", "PERENNIAL_"))}
     for command in commands:
         done = subprocess.run(
             command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

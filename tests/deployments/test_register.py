@@ -152,7 +152,12 @@ class TestRegister:
             require_server()
 
 
-RUNNER = f"from deployments.runner import main; raise SystemExit(main({TINY_FLOWS!r}))"
+# It looks more often for what was added and for what died.
+RUNNER = f"""
+from deployments import runner
+runner.REFRESH_SECONDS = runner.ABANDONED_SECONDS = 1
+raise SystemExit(runner.main({TINY_FLOWS!r}))
+"""
 TOY_YAML = """
 name: {name}
 task: regression

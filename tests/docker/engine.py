@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lean_processes import that_trusts
 
 ROOT = Path(__file__).resolve().parents[2]
 OCI = ROOT.parent / "shared" / "oci"
@@ -52,7 +53,11 @@ def environment() -> dict[str, str]:
         '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "limited"\n'
         f'[engine.runtimes]\nlimited = ["{OCI / "runc-norlimit"}"]\n[network]\nnetwork_backend = "netavark"\n'
     )
-    return {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf"), "BUILDAH_ISOLATION": "chroot"}
+    return {
+        **that_trusts(os.environ),
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "BUILDAH_ISOLATION": "chroot",
+    }
 
 
 def run(

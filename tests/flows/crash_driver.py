@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "worlds"), str(Path(__file__).parents[2])]
 
+import lean_processes  # noqa: E402, F401 - before all that imports NumPy
+
 from perennial.warm import end, warm_up  # noqa: E402
 
 

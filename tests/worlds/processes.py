@@ -14,7 +14,7 @@ import distributed.utils
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["one_thread", "pandas", "deltalake", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store",
+    ["lean_processes", "pandas", "deltalake", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store",
      "mlflow.store.model_registry.sqlalchemy_store", "perennial.workspace", "distributed", "sklearn.ensemble",
      "tasks.compute.cluster", "tasks.learning.search"]
 )  # fmt: skip

@@ -61,7 +61,7 @@ class Load:
                     self.lost.append(f"{'kept' if kept else 'new'}: {error!r}")
                     continue
                 self.answers[answer.status_code] += 1
-                time.sleep(0.002)
+                time.sleep(0.01)
 
 
 def test_ends_and_restarts_under_load_lose_no_request(workspace: Workspace) -> None:
