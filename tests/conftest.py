@@ -20,6 +20,7 @@ import services
 import small_model
 from alone import alone
 from filelock import FileLock
+from shared import made_once
 from small_model import World
 
 from perennial.operate.servers import prefect_server
@@ -237,7 +238,11 @@ def remote_workspace(
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> World:
     """A model whose first champion learned from ten days and scored three more; for tests that only look."""
-    workspace = make_workspace(tmp_path_factory.mktemp("trained"))
+    workspace, training = made_once(tmp_path_factory, "trained", make_workspace, _train)
+    return World(workspace, workspace.definition("digits"), training)
+
+
+def _train(workspace: Workspace) -> small_model.Trained:
     definition = small_model.define(workspace)
     day = small_model.day
     small_model.add(workspace, definition, small_model.rows(0, 10), as_of=day(10), history=True)
@@ -245,4 +250,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[
     small_model.add(workspace, definition, small_model.rows(10, 13).drop(columns="even"), as_of=day(13))
     pipeline = load_version(workspace.registry, training.version, definition)
     score_unscored(workspace.store, definition, pipeline, version=1, as_of=day(13))
-    return World(workspace, definition, training)
+    return training

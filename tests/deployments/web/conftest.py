@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import services
 import web_world
+from shared import made_once
 from web_world import Storied
 
+from perennial.state.registry import Version
 from perennial.workspace import Workspace
+from tasks.check.decision import Decision
 
 # What a command takes to start on a busy machine is no fault of a page's.
 WAIT_SECONDS = 200
@@ -22,7 +25,13 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]) -> Storied:
     """For tests that only look."""
-    return web_world.make_story(make_workspace(tmp_path_factory.mktemp("story")))
+
+    def make(workspace: Workspace) -> tuple[tuple[Decision, ...], Version]:
+        told = web_world.make_story(workspace)
+        return told.decisions, told.waiting
+
+    workspace, (decisions, waiting) = made_once(tmp_path_factory, "story", make_workspace, make)
+    return Storied(workspace, workspace.definition("digits"), decisions, waiting)
 
 
 @pytest.fixture(scope="module")
