@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import python_discovery
 import yaml
-from lean_processes import that_trusts
+from lean_processes import trusting_environment
 from packaging.specifiers import SpecifierSet
 
 from perennial.settings import PROJECT_ROOT
@@ -139,7 +139,7 @@ def test_readmes_commands_on_a_copy(python: str, tmp_path: Path) -> None:
         [".venv/bin/perennial", "demo", "--weeks", "3"],
         ["make", "test-quick"],
     ]
-    mine = that_trusts(os.environ)
+    mine = trusting_environment(os.environ)
     kept = {name: value for name, value in mine.items() if not name.startswith(("PREFECT_", "PERENNIAL_"))}
     for command in commands:
         done = subprocess.run(

@@ -276,6 +276,20 @@ def _arrow(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         told = " ".join(str(part) for part in reversed(error.args))
         raise DataError(f"rows for the table {table}: {told}", "Give each column one type") from error
+    except (OverflowError, UnicodeEncodeError) as error:  # Python's own, which name no column
+        column = next(name for name in rows if not _has_arrow(rows[name]))
+        raise DataError(
+            f"rows for the table {table}: column {column} holds a number beyond 64 bits or half a character: {error}",
+            "Give such numbers as text, and whole characters",
+        ) from error
+
+
+def _has_arrow(column: pd.Series) -> bool:
+    try:
+        pa.Array.from_pandas(column)
+    except (OverflowError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -22,6 +22,7 @@ from typing import Any
 import engine
 import httpx
 import yaml
+from lean_processes import trusting_environment
 
 sys.path.insert(0, str(engine.ROOT / "tests" / "worlds"))
 
@@ -45,7 +46,7 @@ class Project:
         self.seconds: dict[str, float] = {}
         # What README.md tells to set.
         self.laptop = {
-            **os.environ,
+            **trusting_environment(os.environ),
             "PERENNIAL_HOME": str(folder / "laptop"),
             "PERENNIAL_MODELS": str(folder / "deployments"),
             "PERENNIAL_EXPECTATIONS": str(folder / "expectations"),

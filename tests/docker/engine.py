@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lean_processes import that_trusts
+from lean_processes import trusting_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 OCI = ROOT.parent / "shared" / "oci"
@@ -54,7 +54,7 @@ def environment() -> dict[str, str]:
         f'[engine.runtimes]\nlimited = ["{OCI / "runc-norlimit"}"]\n[network]\nnetwork_backend = "netavark"\n'
     )
     return {
-        **that_trusts(os.environ),
+        **trusting_environment(os.environ),
         "CONTAINERS_CONF": str(folder / "containers.conf"),
         "BUILDAH_ISOLATION": "chroot",
     }

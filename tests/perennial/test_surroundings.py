@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import re
 import subprocess
 import sys
 import time
@@ -199,6 +200,16 @@ def test_no_process_of_ours_collects_at_its_end() -> None:
     """A loop of references is what a last collection would find."""
     told = {asked: _printed(LEAVES.format(asked=asked)) for asked in ("", "collect_seldom()", "collect_seldom()\n" * 2)}
     assert told == {"": "collected\n", "collect_seldom()": "", "collect_seldom()\n" * 2: ""}
+
+
+def test_each_process_that_we_start_ends_uncollected() -> None:
+    starts = [path for layer in ("perennial", "tasks", "flows", "deployments") for path in _modules(layer)]
+    own = {path.relative_to(PROJECT_ROOT).as_posix(): path.read_text("utf-8") for path in starts}
+    processes = {name: text for name, text in own.items() if '__name__ == "__main__"' in text}
+    assert len(processes) >= 10
+    asked = re.compile(r"^    +(collect_seldom|end_uncollected)\(\)", re.MULTILINE)
+    # The guard imports nothing that is worth it.
+    assert [name for name, text in processes.items() if not asked.search(text)] == ["perennial/operate/guard.py"]
 
 
 @pytest.mark.process

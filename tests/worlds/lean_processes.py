@@ -22,6 +22,6 @@ os.environ.setdefault("SSL_CERT_FILE", str(_NOBODY))
 collect_seldom()
 
 
-def that_trusts(environment: Mapping[str, str]) -> dict[str, str]:
+def trusting_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that fetches something by https."""
     return {name: value for name, value in environment.items() if value != str(_NOBODY)}

@@ -19,6 +19,7 @@ from perennial.errors import PerennialError
 from perennial.serving.log.spool import dead_segments, measure, sealed_segments
 from perennial.settings import Settings, load_settings
 from perennial.state.layout import require
+from perennial.surroundings import end_uncollected
 
 LOG = logging.getLogger("perennial.serving")
 _LOOK_SECONDS = 1.0
@@ -114,5 +115,6 @@ if __name__ == "__main__":
     from perennial.serving.processes.logs import log_as_json
     from perennial.serving.settings import METRICS_VARIABLE, PARENT_VARIABLE, load_serving_settings
 
+    end_uncollected()
     log_as_json(load_serving_settings().log_level)
     run(int(os.environ[PARENT_VARIABLE]), Path(os.environ[METRICS_VARIABLE]))

@@ -300,6 +300,14 @@ def test_a_delivery_that_is_none_is_refused_by_name(store: Store) -> None:
         store.append_parts("m", "batches", lambda: iter([batch(["b"], x=[1.0]), batch(["c"])]))
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**70), "half \ud800"])
+def test_what_no_table_can_hold_is_refused_by_its_column(store: Store, value: Any) -> None:
+    rows = batch(["a"], x=[1.0], y=pd.Series([value], dtype=object))
+    with pytest.raises(DataError, match=r"the table batches: column y holds a number beyond .*such numbers as text"):
+        store.append("m", "batches", rows)
+    assert store.count("m", "batches") == 0
+
+
 def test_a_filter_is_half_open(store: Store) -> None:
     frame = pd.concat([labels(str(number), at=NOW + timedelta(hours=number)) for number in range(4)])
     store.append("m", "labels", pa.Table.from_pandas(frame, preserve_index=False))
