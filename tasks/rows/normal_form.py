@@ -98,11 +98,18 @@ class BatchDigest:
         self._rows = 0
 
     def add(self, frame: pd.DataFrame) -> None:
-        """Take the next part."""
+        """Take the next part.
+
+        Raises:
+            DataError: A text is none that can be written; its column is named.
+        """
         self._rows += len(frame)
         for name in frame.columns:
-            for kind, content in _contents(frame[name]):
-                self._columns.setdefault(f"{name}\0{kind}", hashlib.sha256()).update(content)
+            try:
+                for kind, content in _contents(frame[name]):
+                    self._columns.setdefault(f"{name}\0{kind}", hashlib.sha256()).update(content)
+            except UnicodeEncodeError as error:
+                raise DataError(f"column {name} holds half a character: {error}", "Give whole characters") from error
 
     def hexdigest(self, coding: str = "") -> str:
         """The name; the same cells that mean something else, by another coding of the truth, are another batch."""

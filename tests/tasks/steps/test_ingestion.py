@@ -11,6 +11,7 @@ import pytest
 from small_model import NUMERIC, add, day, define, rows, suite, write_source
 
 from perennial.definition import ModelDefinition
+from perennial.errors import DataError
 from perennial.model.truth import Classes
 from perennial.state.store import Store
 from perennial.state.tables import ROW_ID, ROW_INGESTED_AT
@@ -500,3 +501,13 @@ def test_a_correction_by_a_person_stays_although_the_source_says_what_it_said(
     assert is_nothing_new(workspace.store, definition, found, as_of=day(5))
     fetch(workspace, definition, 6)
     assert truths(workspace)["r0280"] == other
+
+
+@pytest.mark.parametrize("column", ["shade", "row"])
+def test_half_a_character_is_refused_by_its_column_and_nothing_is_kept(workspace: Workspace, column: str) -> None:
+    definition = define(workspace)
+    frame = rows(0, 1).astype({column: object})
+    frame.loc[frame.index[0], column] = "half \ud800"
+    with pytest.raises(DataError, match=rf"column {column} holds half a character: .*Give whole characters"):
+        add(workspace, definition, frame, as_of=day(2))
+    assert workspace.store.count("digits", "batches") == 0
