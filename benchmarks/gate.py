@@ -115,11 +115,11 @@ def simulate(world: World, change: float, seed: int) -> Evidence:
 def promotion_rate(world: World, change: float, policy: GatePolicy, repeats: int, seed: int = 0) -> float:
     """The share of challengers with this truth that are promoted."""
     metric = "log_loss" if world.task == "classification" else "mse"
-    verdicts = [
-        judge(simulate(world, change, seed + at), policy, task=world.task, metric=metric, seed=at).verdict
+    reports = [
+        judge(simulate(world, change, seed + at), policy, task=world.task, metric=metric, seed=at, every_metric=False)
         for at in range(repeats)
     ]
-    return sum(verdict == "promote" for verdict in verdicts) / repeats
+    return sum(report.verdict == "promote" for report in reports) / repeats
 
 
 @dataclass(frozen=True)

@@ -410,6 +410,7 @@ class Walker:
             champion_score=champion.judged(moment.labelled[prepared.split.holdout], prepared) if champion else None,
             champion_until=champion.fit.trained_until if champion else None,
             prior=warning(read_history(self.ledger, moment.as_of)),
+            every_metric=False,
         )
         self.cpu_seconds += self.trainings.clock() - started
         self.bases[number] = number
@@ -435,7 +436,7 @@ class Walker:
         except DataError as error:
             self.actions.append(Action(moment.as_of, "recalibrate", "failed", decision.reasons[0], str(error)))
             return
-        report = judge_mapped(rows, court)
+        report = judge_mapped(rows, court, every_metric=False)
         tried = recalibration_row(
             decision.decision_id, moment.as_of, report.verdict, champion_version=str(self.champion.number)
         )

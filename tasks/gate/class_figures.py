@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tasks.gate.figures import GREY, Scores, blank, curve_grid, finished, short, square
 from tasks.gate.report import number
-from tasks.measures.metrics import checked, class_table, confusion, curves, metric_table
+from tasks.measures.metrics import checked, class_table, confusion, curves, metric_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def _curves_figure(
     for colour, code in zip(_colours(len(shown)), shown, strict=True):
         true = (truth == code).astype(np.float64)
         metric, called = _VALUES.get(kind, ("calibration_error", "error"))
-        value = metric_table("classification", true, score[:, code])[metric]
+        value = metric_value(metric, "classification", true, score[:, code])
         line = getattr(curves(true, score[:, code]), kind)
         axes.plot(curve_grid(), line, color=colour, label=f"{short(classes[code])}: {called} {number(value)}")
     if left_out := len(classes) - len(shown):

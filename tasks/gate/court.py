@@ -15,7 +15,7 @@ worse than the champion and the baseline. In both, what guards the champion's pl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from tasks.gate.evidence import ALLOW_LEAKAGE, Evidence, bad_scores, budget_chec
 from tasks.gate.report import Check, GateReport, Verdict, interval_text, number
 from tasks.measures.bootstrap import Interval, block_codes, is_ahead, loss_value, paired_improvement
 from tasks.measures.leakage import LEAST_ROWS
-from tasks.measures.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_table
+from tasks.measures.metrics import FloatArray, Task, as_loss, checked, iterate_slices, metric_names, metric_table
 
 _TIE = 1e-12
 
@@ -52,7 +52,9 @@ _SETTLED_LATER = frozenset({"better_than_champion", "better_than_baseline"})
 _LOOK = "Look for leakage: a feature that knows the target, or rows that were trained on."
 
 
-def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, seed: int = 0) -> GateReport:
+def judge(
+    evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, seed: int = 0, every_metric: bool = True
+) -> GateReport:
     """The verdict on a challenger, with every check's value, limit and interval.
 
     - *keep*: a blocking check failed;
@@ -70,12 +72,15 @@ def judge(evidence: Evidence, policy: GatePolicy, *, task: Task, metric: str, se
         task: What kind of scores.
         metric: The one to compare, `definition.loss`.
         seed: Of the resampling.
+        every_metric: Whether the report tells all of the task's metrics, or those alone by which it judges: most of
+            the cost of a verdict that nobody reads.
 
     Raises:
         DataError: The truth, baseline or weights are unusable, or lengths differ. Unusable scores of a model are no
             error but a failed check.
     """
-    court = _Court.prepare(evidence, policy, task, metric, seed)
+    told = metric_names(task) if every_metric else _deciding(policy, task, metric)
+    court = _Court.prepare(evidence, policy, task, metric, seed, told)
     facts = [*integrity_checks(evidence, policy), *([] if evidence.same_model else budget_checks(evidence, policy))]
     if court is None:
         return _report([*facts, unusable_scores(evidence, task)], task, metric, 0, 0)
@@ -115,7 +120,9 @@ class _Court:
     prior: tuple[float, float] | None
 
     @classmethod
-    def prepare(cls, evidence: Evidence, policy: GatePolicy, task: Task, metric: str, seed: int) -> _Court | None:
+    def prepare(
+        cls, evidence: Evidence, policy: GatePolicy, task: Task, metric: str, seed: int, told: Sequence[str]
+    ) -> _Court | None:
         """None when the challenger's scores are unusable."""
         truth, baseline, weights = checked(task, evidence.truth, evidence.baseline, evidence.weights)
         challenger = np.asarray(evidence.challenger, dtype=np.float64)
@@ -133,7 +140,9 @@ class _Court:
         champion = None if broken else champion
         tables = {"challenger": challenger, "champion": champion, "baseline": baseline}
         metrics = {
-            name: metric_table(task, truth, scores, weights) for name, scores in tables.items() if scores is not None
+            name: metric_table(task, truth, scores, weights, told)
+            for name, scores in tables.items()
+            if scores is not None
         }
         own = evidence.unmapped and tuple(np.asarray(each, dtype=np.float64) for each in evidence.unmapped)
         return cls(
@@ -299,17 +308,14 @@ class _Court:
         return self.champion is not None and limit is not None and self._separation("champion") >= 1 - 10 * (1 - limit)
 
     def _separation(self, model: str) -> float:
-        return self.metrics[model]["roc_auc" if self.task == "classification" else "r2"]
+        return self.metrics[model][_separation_metric(self.task)]
 
     def limits(self) -> list[Check]:
         return self._limit_checks("challenger")
 
     def _limit_checks(self, model: str) -> list[Check]:
-        bounds = dict(self.policy.limits)
-        if self.task == "classification" and self.policy.calibration_error is not None:
-            bounds[_CALIBRATION] = Limit(max=self.policy.calibration_error)
         checks = []
-        for metric, limit in bounds.items():
+        for metric, limit in _bounds(self.policy, self.task).items():
             value = self.metrics[model][metric]
             for bound, at in (("min", limit.min), ("max", limit.max)):
                 if at is not None:
@@ -380,6 +386,23 @@ class _Court:
             return f"{says}, with no interval ({interval.method})."
         shown = interval_text(Check("", None, unit="relative", interval=interval))
         return f"{says} ({number(100 * interval.confidence)} % interval {shown})."
+
+
+def _deciding(policy: GatePolicy, task: Task, metric: str) -> list[str]:
+    """The metrics that the checks look at, in the order in which they are told."""
+    asked = {metric, _separation_metric(task), *_bounds(policy, task)}
+    return [name for name in metric_names(task) if name in asked]
+
+
+def _separation_metric(task: Task) -> str:
+    return "roc_auc" if task == "classification" else "r2"
+
+
+def _bounds(policy: GatePolicy, task: Task) -> dict[str, Limit]:
+    bounds: dict[str, Limit] = dict(policy.limits)
+    if task == "classification" and policy.calibration_error is not None:
+        bounds[_CALIBRATION] = Limit(max=policy.calibration_error)
+    return bounds
 
 
 def _scaled(interval: Interval, scale: float) -> Interval:

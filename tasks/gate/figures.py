@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.gate.report import Check, GateReport, number
-from tasks.measures.metrics import CURVE_POINTS, calibration_bins, checked, curves, metric_table
+from tasks.measures.metrics import CURVE_POINTS, calibration_bins, checked, curves, metric_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def roc_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     figure, axes = square("ROC: nearer to the upper left corner is better", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="by chance")
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
-        value = metric_table("classification", truth, score)["roc_auc"]
+        value = metric_value("roc_auc", "classification", truth, score)
         axes.plot(curve_grid(), curves(truth, score).roc, color=colour, label=f"{name}: area {number(value)}")
     return finished(figure, axes, "lower right")
 
@@ -49,7 +49,7 @@ def precision_recall_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
         share = float(values.mean())
         axes.axhline(share, color=GREY, linestyle=":", label=f"by chance: {number(share)}")
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
-        value = metric_table("classification", truth, score)["average_precision"]
+        value = metric_value("average_precision", "classification", truth, score)
         label = f"{name}: average precision {number(value)}"
         axes.plot(curve_grid(), curves(truth, score).precision_recall, color=colour, label=label)
     return finished(figure, axes, "best")
@@ -63,7 +63,7 @@ def calibration_figure(truth: npt.ArrayLike, scores: Scores) -> Figure:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
     for (name, score), colour in zip(scores.items(), _MODELS, strict=False):
         values, said, _ = checked("classification", truth, score)
-        error = metric_table("classification", truth, score)["calibration_error"]
+        error = metric_value("calibration_error", "classification", truth, score)
         axes.plot(curve_grid(), curves(truth, score).calibration, color=colour, linewidth=1, alpha=0.6)
         if len(said):
             bins = calibration_bins(said)

@@ -57,11 +57,13 @@ def cross_fitted(rows: pd.DataFrame, court: MapCourt) -> Floats:
     return cross_fit(truth, raw, court.task, methods(court.task, raw)[0], court.strength)
 
 
-def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
+def judge_mapped(rows: pd.DataFrame, court: MapCourt, *, every_metric: bool = True) -> GateReport:
     """The gate's verdict: the cross-fitted map beside what the champion answered, on the same mature rows.
 
     Args:
         rows: time, truth, score (what was answered) and challenger (`cross_fitted`), in order of time.
+        court: By what it is judged.
+        every_metric: As in `tasks.gate.court.judge`.
     """
     truth = rows["truth"].to_numpy(dtype=np.float64)
     challenger, champion = (score_array(rows[name]) for name in ("challenger", "score"))
@@ -81,4 +83,4 @@ def judge_mapped(rows: pd.DataFrame, court: MapCourt) -> GateReport:
     policy = court.policy.model_copy(
         update={"confidence": confidence, "minimum_rows": court.minimum_rows, "doubt": "keep"}
     )
-    return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed)
+    return judge(evidence, policy, task=court.task, metric=court.metric, seed=court.seed, every_metric=every_metric)

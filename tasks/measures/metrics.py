@@ -106,20 +106,25 @@ def checked(
 
 
 def metric_table(
-    task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
+    task: Task,
+    truth: npt.ArrayLike,
+    score: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Every metric of the task; NaN where one is undefined on these rows (no rows, one class, constant truth).
+    """The task's metrics; NaN where one is undefined on these rows (no rows, one class, constant truth).
 
     Args:
         task: Classification scores are P(positive) or each class's, regression scores are predicted values.
         truth: Shape (n,); the class's code for classification.
         score: Shape (n,), or (n, k).
         weights: Shape (n,), zero or more; all equal when None.
+        names: Which of them, without the cost of the others; all when None.
 
     Raises:
         DataError: As `checked` says.
     """
-    return _metrics(metric_names(task), task, truth, score, weights)
+    return _metrics(metric_names(task) if names is None else names, task, truth, score, weights)
 
 
 def metric_value(

@@ -365,7 +365,7 @@ def measure_challenger(prepared: Prepared, challenger: FittedModel) -> Measured:
 
 def judge_measured(
     prepared: Prepared, measured: Measured, *, champion_score: np.ndarray | None, champion_until: datetime | None,
-    champion_note: str = "", prior: tuple[float, float] | None = None,
+    champion_note: str = "", prior: tuple[float, float] | None = None, every_metric: bool = True,
 ) -> Judged:  # fmt: skip
     """The gate's verdict, given both models' scores on the holdout.
 
@@ -374,6 +374,7 @@ def judge_measured(
         champion_until: The newest time that the champion has learned from.
         champion_note: What the report tells of the champion's score.
         prior: What promotions of this model have been found to bring, see `tasks.check.gains.warning`.
+        every_metric: As in `tasks.gate.court.judge`.
     """
     definition, split = prepared.definition, prepared.split
     holdout = prepared.rows(split.holdout).reset_index(drop=True)
@@ -401,7 +402,9 @@ def judge_measured(
     if monitoring.recalibrate:
         strength = carried_strength(monitoring, definition.data.label_delay)
         evidence = behind_fair_maps(evidence, definition.task, strength)
-    report = judge(evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed)
+    report = judge(
+        evidence, definition.gate, task=definition.task, metric=definition.loss, seed=seed, every_metric=every_metric
+    )
     return Judged(report, truth, measured.score, champion_score, {"score_holdout": measured.scoring_seconds})
 
 

@@ -12,16 +12,21 @@ from pathlib import Path
 
 from perennial.surroundings import collect_seldom
 
-# An authority whose key was never kept.
-_NOBODY = Path(__file__).with_name("nobody.pem")
+# An authority whose key was never kept; and where the machine's own are, if it says so.
+_NOBODY = str(Path(__file__).with_name("nobody.pem"))
+_AUTHORITIES, _MACHINES = "SSL_CERT_FILE", "TESTS_MACHINES_SSL_CERT_FILE"
 
 for _library in ("OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
-os.environ.setdefault("SSL_CERT_FILE", str(_NOBODY))
+if os.environ.get(_AUTHORITIES) != _NOBODY:
+    os.environ[_MACHINES] = os.environ.get(_AUTHORITIES, "")
+    os.environ[_AUTHORITIES] = _NOBODY
 
 collect_seldom()
 
 
 def trusting_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that fetches something by https."""
-    return {name: value for name, value in environment.items() if value != str(_NOBODY)}
+    mine = {name: value for name, value in environment.items() if name not in (_AUTHORITIES, _MACHINES)}
+    machines = environment.get(_MACHINES, "")
+    return mine | ({_AUTHORITIES: machines} if machines else {})

@@ -81,7 +81,8 @@ def map_test(
         return test, ""
     rows = mature_rows(joined)
     rows = rows.iloc[:: max(1, -(-len(rows) // TESTED_ROWS))]
-    report = judge_mapped(rows.assign(challenger=score_column(cross_fitted(rows, court), rows.index)), court)
+    mapped = rows.assign(challenger=score_column(cross_fitted(rows, court), rows.index))
+    report = judge_mapped(mapped, court, every_metric=False)
     return test, "" if report.verdict == "promote" else report.reasons[0]
 
 
