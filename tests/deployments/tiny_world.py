@@ -92,7 +92,7 @@ def eventually(true: Callable[[], Any], seconds: float = 120) -> Any:
     while not (found := true()):
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.25)
+        time.sleep(0.6)
     return found
 
 

@@ -25,7 +25,7 @@ def eventually_shown(client: httpx.Client, path: str, text: str, seconds: float 
     deadline = time.monotonic() + seconds
     while text not in (shown := client.get(path).text):
         assert time.monotonic() < deadline, shown
-        time.sleep(0.1)
+        time.sleep(0.3)
     return shown
 
 
@@ -33,7 +33,7 @@ def eventually_gone(client: httpx.Client, path: str, text: str, seconds: float =
     deadline = time.monotonic() + seconds
     while text in (shown := client.get(path).text):
         assert time.monotonic() < deadline, shown
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def eventually(true: Callable[[], object], seconds: float = 20) -> bool:
     while not true():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(0.05)
     return True
 
 
