@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def measure_set(replay: Replay, names: list[str], gate: GatePolicy | None, cache
 
 
 def measure(folder: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every part asked for, of one set; in a process of its own."""
+    """Every part asked for, of one set."""
     warnings.simplefilter("ignore")
     began = time.perf_counter()
     data = load_set(folder)
@@ -158,7 +158,7 @@ def _print(result: dict[str, Any], halves: dict[str, str]) -> None:
 def _measure_all(found: dict[str, Path | None], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Each set's figures in the order found; one that can't be measured has `failed` with the reason."""
     made: dict[str, dict[str, Any]] = {}
-    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+    with _executor(arguments.processes) as pool:
         runs = {name: pool.submit(measure, folder, arguments) for name, folder in found.items()}
         for name, run in runs.items():
             error = run.exception()
@@ -168,6 +168,13 @@ def _measure_all(found: dict[str, Path | None], arguments: argparse.Namespace) -
                 print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
                 made[name] = {"failed": f"{type(error).__name__}: {error}"}
     return made
+
+
+def _executor(processes: int) -> Executor:
+    """Of so many processes; one alone is this one."""
+    if processes == 1:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
 def _policy(replay: Replay, name: str) -> Any:
@@ -195,7 +202,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--without-gate", action="store_true", help="let in every challenger and map; no probation")
     parser.add_argument("--doubt", help="another answer of the gate to doubt than the shipped default")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets measured at the same time")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="sets measured at the same time; 1: in this process"
+    )
     parser.add_argument(
         "--label-delay-windows", "--label-delay", type=int, default=1, help="windows until a window's labels are known"
     )

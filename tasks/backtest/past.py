@@ -64,6 +64,11 @@ class Past:
     def times(self) -> Micros:
         return microseconds(self.frame[ROW_TIME])
 
+    @cached_property
+    def named(self) -> pd.DataFrame:
+        """Each row's id and time, as a log of predictions calls them."""
+        return self.frame[[ROW_ID, ROW_TIME]].rename(columns={ROW_ID: "id", ROW_TIME: "time"})
+
     def no_scores(self, rows: int) -> Floats:
         """NaN in the shape of so many rows' scores."""
         if self.classes is None or not self.classes.many:
@@ -217,6 +222,6 @@ def micros(moment: datetime) -> int:
 
 def log_frame(past: Past, rows: Positions, columns: dict[str, Any]) -> pd.DataFrame:
     """Rows of a log of predictions: id, time and the given columns."""
-    named = past.frame[[ROW_ID, ROW_TIME]].iloc[rows].reset_index(drop=True)
+    named = past.named.iloc[rows].reset_index(drop=True)
     many = {name: score_column(values) for name, values in columns.items() if np.ndim(values) == 2}
-    return named.rename(columns={ROW_ID: "id", ROW_TIME: "time"}).assign(**{**columns, **many})
+    return named.assign(**{**columns, **many})

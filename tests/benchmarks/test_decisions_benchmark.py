@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-# Each set is measured in a process of its own.
+# Without --processes 1 each set is measured in a process of its own.
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
@@ -78,7 +78,7 @@ def test_any_folder_of_sets_gives_every_figure(data: Path, tmp_path: Path, capsy
 
 def test_without_the_gate_the_figure_stands_beside_the_baselines(data: Path, tmp_path: Path) -> None:
     plain = [*arguments(data, tmp_path, "numbers"), "--without-gate", "--parts", "policies", "--half"]
-    decisions.main([*plain, "held-out"])
+    decisions.main([*plain, "held-out"])  # in as many processes as there are processors
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert "gated" not in figures
     assert figures["sets"]["numbers"]["perennial"]["kept"] > 0.5
