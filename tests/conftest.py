@@ -40,14 +40,18 @@ _NOT_QUICK = ("slow", "process", "long", "interpreters", "browser", "k8s", "oci"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick is what has no marker of the others and asks for no server or registry: nobody marks it by hand.
 
-    Modules with slow tests come first: at the end, no process is left alone with one.
+    Modules with slow tests come first: at the end, no process is left alone with one. Those that wait are spread evenly
+    among them, or processes would wait beside each other.
     """
     for item in items:
         dear = _DEAR & set(getattr(item, "fixturenames", ()))
         if not dear and not any(item.get_closest_marker(name) for name in _NOT_QUICK):
             item.add_marker("quick")
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    slow, waits = ({item.path: True for item in items if item.get_closest_marker(name)} for name in ("slow", "waits"))
+    works = [path for path in slow if path not in waits]
+    place = {path: number for number, path in enumerate(works)}
+    place |= {path: number * len(works) / len(waits) for number, path in enumerate(waits)}
+    items.sort(key=lambda item: place.get(item.path, len(works)))
 
 
 def pytest_collection_finish() -> None:

@@ -31,6 +31,7 @@ from perennial.state.storage import Objects, storage_options
 from perennial.state.store import Store
 from perennial.workspace import Workspace
 
+pytestmark = pytest.mark.waits
 BY = pd.Timestamp("2024-01-01", tz="UTC")
 
 

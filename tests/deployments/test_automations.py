@@ -25,7 +25,7 @@ from deployments.register import register, registered
 from perennial.errors import DefinitionError, NotFoundError
 from perennial.events import PROMOTED, decision_event, model_resource
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 TOY = by_name(definition("toy"))
 
 

@@ -29,7 +29,7 @@ from perennial.operate.prefect.runs import look as look_at
 from perennial.operate.servers import Child, Service, free_port, prefect_service
 from perennial.settings import PROJECT_ROOT, Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 
 def actions(changes: list[Change]) -> dict[str, str]:

@@ -41,7 +41,7 @@ from perennial.settings import PROJECT_ROOT, Settings
 from perennial.state.storage import Objects
 from perennial.workspace import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.postgres, pytest.mark.s3, pytest.mark.timeout(600)]
 SECRETS = {
     "database": "planted-database-pw",
     "s3": "planted-s3-secret-key",

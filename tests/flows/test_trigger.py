@@ -19,7 +19,7 @@ from perennial.settings import PROJECT_ROOT, Settings
 from perennial.workspace import Workspace
 from tasks.steps.score import load_version, score_unscored
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 GROWTH = {
     # A few hundred rows prove little: let past what is surely not much worse, and don't let a lucky trial choose.
     "gate": {"margin": 0.3},

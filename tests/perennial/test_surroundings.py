@@ -24,6 +24,7 @@ from perennial.operate.supervisor import services_for
 from perennial.settings import PROJECT_ROOT, Settings
 from perennial.surroundings import child_environment, python_command, spare_loopback
 
+pytestmark = pytest.mark.waits
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 

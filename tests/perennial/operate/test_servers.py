@@ -35,6 +35,7 @@ from perennial.operate.servers import (
 )
 from perennial.settings import Settings
 
+pytestmark = pytest.mark.waits
 PYTHON = sys.executable
 
 

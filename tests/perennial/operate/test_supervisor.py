@@ -22,6 +22,7 @@ from perennial.operate.servers import Service, free_port
 from perennial.operate.supervisor import RestartPolicy, Supervisor, check_before_up, only_one, services_for
 from perennial.settings import Settings
 
+pytestmark = pytest.mark.waits
 PYTHON = sys.executable
 QUICK = RestartPolicy(first_seconds=0.05, longest_seconds=0.2, limit=4, within_seconds=60, start_seconds=20)
 

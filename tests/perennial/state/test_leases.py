@@ -23,6 +23,7 @@ from perennial.state import leases
 from perennial.state.leases import FOLDER, Lease, Record, held, hold
 from perennial.state.storage import Entry, Objects, dump
 
+pytestmark = pytest.mark.waits
 BUSY = "m is being retrained"
 HOLD = """
 import sys, time
