@@ -210,7 +210,7 @@ class TestDeadRuns:
         (automation,) = client.read_automations_by_name(ZOMBIE_AUTOMATION)
         client.update_automation(automation.id, zombie_automation(timedelta(seconds=10)))  # the least that there is
         (automation,) = client.read_automations_by_name(PENDING_AUTOMATION)
-        client.update_automation(automation.id, pending_automation(timedelta(seconds=20)))  # a busy one is late
+        client.update_automation(automation.id, pending_automation(timedelta(seconds=14)))  # a busy one is late
         silent, finished, taken, begun = (new_run(client) for _ in range(4))
         for run in (taken, begun):
             set_state(client, run, "Pending")

@@ -290,9 +290,10 @@ def test_a_runner_leaves_a_pool_to_its_workers(tmp_path: Path) -> None:
 def test_a_runner_ends_when_its_server_stays_away(tmp_path: Path, prefect_url: str, prefect_settings: Settings) -> None:
     code = """
 import asyncio
-from deployments.runner import serve
+from deployments import runner
 from perennial.settings import load_settings
-asyncio.run(serve(load_settings(), lost_seconds=2))
+runner.REFRESH_SECONDS = 1
+asyncio.run(runner.serve(load_settings(), lost_seconds=2))
 """
     with passing_on(int(prefect_url.split(":")[2].split("/")[0])) as port:
         environment = {

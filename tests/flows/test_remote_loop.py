@@ -150,7 +150,7 @@ def broken_servers(remote: Remote, servers: list[Child]) -> Iterator[None]:
 
     def stop_database() -> None:
         remote.postgres.stop()
-        later(4, remote.postgres.start)
+        later(2, remote.postgres.start)
 
     def stop_server() -> None:
         leader = psutil.Process(servers[-1].pid)
@@ -209,7 +209,7 @@ def serve_one(remote: Remote) -> None:
     with log.open("wb") as out:
         api = subprocess.Popen(
             [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], cwd=PROJECT_ROOT, stdout=out,
-            stderr=out,
+            stderr=out, env={**os.environ, "PERENNIAL_SERVING_LINGER_SECONDS": "1"},
         )  # fmt: skip
         try:
             services.wait_for(lambda: b"perennial api ready" in log.read_bytes(), 120, "the API")

@@ -91,6 +91,7 @@ def runner(
         **{name: os.environ[name] for name in ("PERENNIAL_HOME", "PERENNIAL_MODELS", "PERENNIAL_EXPECTATIONS")},
         "PREFECT_API_URL": prefect_url,
         "PERENNIAL_PREFECT_API_URL": prefect_url,  # the session's, which is another home's
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
         "PYTHONPATH": str(PROJECT_ROOT),
     }
     service = Service(
