@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from tasks.steps.score import load_version, score_unscored
 
 _MUST_RUN = ("postgres", "s3", "browser")
 _DEAR = {"prefect_url", "postgres", "s3", "mlflow_database"}
+_EACH_SECOND = {
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+}
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
@@ -143,13 +147,17 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
     """The /api address of a real Prefect server, which this process uses as long as the tests run.
 
     Its database's migrations cost 5 s and are kept. A flow within this process has no heartbeat, for whose thread
-    each run would wait a second.
+    each run would wait a second. Events are written, and looked for in vain, each second and not each fifth.
     """
     migrated = _migrated(kept)
     database = prefect_settings.home_path / "prefect" / "prefect.db"
     if migrated.exists():
         copy_database(migrated, database)
-    with prefect_server(prefect_settings, scheduler=True) as url:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, value in _EACH_SECOND.items():
+            patch.setenv(name, value)
+        url = stack.enter_context(prefect_server(prefect_settings, scheduler=True))
+        patch.undo()  # no other server's
         if not migrated.exists():
             made = kept / f"{uuid.uuid4().hex}.new"
             copy_database(database, made)

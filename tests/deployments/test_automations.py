@@ -190,7 +190,7 @@ class TestMessages:
 
         def arrived() -> bool:  # the server takes a moment to know a new automation: what it missed is told again
             emit(PROMOTED, "toy", **line)
-            return bool(eventually(lambda: {path for path, _, _ in secrets.requests} == paths, 5))
+            return bool(eventually(lambda: {path for path, _, _ in secrets.requests} == paths, 2))
 
         assert eventually(arrived), secrets.requests
         found = {path: (headers["Authorization"], body) for path, headers, body in secrets.requests}

@@ -149,7 +149,7 @@ def test_a_lost_event_is_made_up_for_by_the_next_check(world: Workspace) -> None
     assert run.idempotency_key == f"{decision['decision_id']}:1"
     assert run.state_name == "Completed", run.state.message
     monitor("lost", as_of=day(16.02), report=False)
-    time.sleep(3)
+    time.sleep(2)
     assert len(runs("lost")) == 1
     entry = world.ledger("lost").entries()[0]
     assert (entry["decision_id"], entry["claimed_by"]) == (decision["decision_id"], str(run.id))
@@ -181,7 +181,7 @@ def test_grown_data_leads_to_a_new_champion_once(world: Workspace, runner: Child
     # The same check again: nobody is asked a second time.
     monitor("event", as_of=day(16), report=False)
     monitor("event", as_of=day(16.1), report=False)
-    time.sleep(4)
+    time.sleep(2)
     assert len(runs("event")) == 1
     assert len(world.registry.history("event")) == 2
     # An event that comes twice: the second run ends as skipped, which nobody is told of as a failure.
@@ -196,9 +196,9 @@ def test_broken_data_starts_nothing(world: Workspace, runner: Child) -> None:
 
     decision = monitor("broken", as_of=day(16), report=False)
     assert decision["verdict"] == "repair"
-    time.sleep(4)
-    assert runs("broken") == []
     told = eventually(lambda: announced("broken").get("perennial.decision.repair"))
+    time.sleep(2)  # what reads events for triggers has them as soon as what writes them down
+    assert runs("broken") == []
     assert (told["decision_id"], told["subject"]) == (decision["decision_id"], "broken: its data needs repair")
     assert told["text"].splitlines() == list(decision["reasons"])
 
