@@ -151,17 +151,18 @@ def prefect_url(prefect_settings: Settings, kept: Path) -> Iterator[str]:
     """
     migrated = _migrated(kept)
     database = prefect_settings.home_path / "prefect" / "prefect.db"
-    if migrated.exists():
-        copy_database(migrated, database)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         for name, value in _EACH_SECOND.items():
             patch.setenv(name, value)
-        url = stack.enter_context(prefect_server(prefect_settings, scheduler=True))
+        with FileLock(migrated.with_suffix(".lock")):  # of several processes one migrates
+            if first := not migrated.exists():
+                url = stack.enter_context(prefect_server(prefect_settings, scheduler=True))
+                copy_database(database, made := migrated.with_suffix(".new"))
+                made.replace(migrated)
+        if not first:
+            copy_database(migrated, database)
+            url = stack.enter_context(prefect_server(prefect_settings, scheduler=True))
         patch.undo()  # no other server's
-        if not migrated.exists():
-            made = kept / f"{uuid.uuid4().hex}.new"
-            copy_database(database, made)
-            made.replace(migrated)
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
