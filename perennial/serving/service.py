@@ -114,7 +114,7 @@ class Service:
         self.metrics = Metrics(metrics_folder)
         self.host = Host(
             workspace, settings.poll_seconds, self._swapped, follow_seconds=settings.follow_seconds,
-            baked=settings.baked,
+            registry_seconds=settings.registry_seconds, baked=settings.baked,
         )  # fmt: skip
         self.batcher = Batcher()
         self._tables = ThreadPoolExecutor(_TABLES_THREADS, thread_name_prefix="perennial-tables")

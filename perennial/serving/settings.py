@@ -60,6 +60,7 @@ class ServingSettings(BaseSettings):
     follow_seconds: float = Field(
         2.0, gt=0, description="How often shared tables (PERENNIAL_TABLES) are asked for a new champion."
     )
+    registry_seconds: float = Field(10.0, gt=0, description="How often the registry is asked whether it answers.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="DEBUG logs each request, INFO those that were refused."
     )

@@ -209,7 +209,8 @@ def serve_one(remote: Remote) -> None:
     with log.open("wb") as out:
         api = subprocess.Popen(
             [sys.executable, "-m", "perennial.cli", "serve", "--port", str(port)], cwd=PROJECT_ROOT, stdout=out,
-            stderr=out, env={**os.environ, "PERENNIAL_SERVING_LINGER_SECONDS": "1"},
+            stderr=out,
+            env={**os.environ, "PERENNIAL_SERVING_LINGER_SECONDS": "1", "PERENNIAL_SERVING_REGISTRY_SECONDS": "1"},
         )  # fmt: skip
         try:
             services.wait_for(lambda: b"perennial api ready" in log.read_bytes(), 120, "the API")

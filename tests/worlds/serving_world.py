@@ -161,7 +161,7 @@ def serving(
     port = port or free_port()
     settings = {
         "PERENNIAL_HOME": str(workspace.home), "PERENNIAL_MODELS": workspace.settings.models,
-        "PERENNIAL_SERVING_SHIP_SECONDS": "1", **environment,
+        "PERENNIAL_SERVING_SHIP_SECONDS": "1", "PERENNIAL_SERVING_REGISTRY_SECONDS": "1", **environment,
     }  # fmt: skip
     command = [
         sys.executable,

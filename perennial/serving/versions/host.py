@@ -27,7 +27,6 @@ from perennial.workspace import Workspace
 
 LOG = logging.getLogger("perennial.serving")
 _IN_MEMORY = 3
-_REGISTRY_SECONDS = 10.0
 _RETRY_SECONDS = 30.0
 _FIRST_FOLLOW_SECONDS = 15.0
 SwapListener = Callable[[str, int, str], None]
@@ -61,12 +60,13 @@ class Host:
         poll_seconds: How often the manifests are looked at.
         on_swap: Called with model, version and `swapped`, `refused` or `cached`.
         follow_seconds: How often shared tables are asked for newer manifests.
+        registry_seconds: How often the registry is asked whether it answers.
         baked: A folder of versions to serve instead of what the manifests say.
     """
 
     def __init__(
         self, workspace: Workspace, poll_seconds: float = 0.25, on_swap: SwapListener = lambda *_: None, *,
-        follow_seconds: float = 2.0, baked: Path | None = None,
+        follow_seconds: float = 2.0, registry_seconds: float = 10.0, baked: Path | None = None,
     ) -> None:  # fmt: skip
         self._workspace = workspace
         self._live = workspace.home / "live"
@@ -85,7 +85,7 @@ class Host:
         self._stop = threading.Event()
         self.served: Mapping[str, Served] = {}
         self.registry_up = True
-        self._registry_at = 0.0
+        self._registry_seconds, self._registry_at = registry_seconds, 0.0
 
     def start(self) -> None:
         """Load every champion, then keep watching in a thread.
@@ -328,7 +328,7 @@ class Host:
     def _check_registry(self) -> None:
         if time.monotonic() < self._registry_at:
             return
-        self._registry_at = time.monotonic() + _REGISTRY_SECONDS
+        self._registry_at = time.monotonic() + self._registry_seconds
         self.registry_up = registry_answers(self._workspace.settings.mlflow_uri)
 
 

@@ -23,7 +23,7 @@ def test_what_is_queued_is_waited_for_while_a_busy_server_takes_it(prefect_url: 
 
     class Slow(QueueService[str]):
         async def _handle(self, item: str) -> None:
-            await asyncio.sleep(6)
+            await asyncio.sleep(3)  # longer than one look
             sent.append(item)
 
     Slow.instance().send("last words")
