@@ -32,7 +32,7 @@ CURVE_POINTS = 101
 _SLICE_VALUES = 20
 _EPSILON = float(np.finfo(np.float64).eps)
 _MISSING = "missing"
-_SHUFFLED_ROWS = 20_000
+_SHUFFLED_CELLS = 500_000
 
 
 @dataclass(frozen=True)
@@ -395,7 +395,7 @@ def permutation_importance(
 ) -> dict[str, float]:
     """How much loss rises when a column is shuffled, the greatest first; NaN when the metric is undefined.
 
-    `predict` is asked for as many columns' rows at once as memory allows: a pipeline's fixed cost a call is high.
+    `predict` is asked for several columns' rows at once where they are few: a pipeline's fixed cost a call is high.
 
     Args:
         predict: A frame of n rows to n scores.
@@ -422,7 +422,7 @@ def permutation_importance(
     base = loss(predict(frame))
     names = list(frame.columns if columns is None else columns)
     found = {}
-    at_once = max(1, _SHUFFLED_ROWS // max(1, repeats * count))
+    at_once = max(1, _SHUFFLED_CELLS // max(1, repeats * frame.size))
     for first in range(0, len(names), at_once):
         some = names[first : first + at_once]
         in_order = np.tile(np.arange(count), len(some) * repeats)

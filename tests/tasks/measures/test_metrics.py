@@ -170,7 +170,7 @@ def test_importance_finds_the_column_that_matters_in_few_calls(monkeypatch: pyte
     assert found["worst radius"] > 0.5 > 10 * abs(found["smoothness error"])
     assert found["label"] == pytest.approx(0, abs=1e-12)  # a sum in another order, on another processor
     assert calls == [300, 2700]
-    monkeypatch.setattr("tasks.measures.metrics._SHUFFLED_ROWS", 1000)  # one column's and a half
+    monkeypatch.setattr("tasks.measures.metrics._SHUFFLED_CELLS", 4000)  # of three columns: one's rows and a half
     again = permutation_importance(predict, frame, data.target, "log_loss", seed=1, max_rows=300, repeats=3)
     assert again == pytest.approx(found, abs=1e-12)
     assert calls == [300, 2700, 300, 900, 900, 900]
