@@ -277,19 +277,21 @@ def _arrow(table: str, rows: pa.Table | pd.DataFrame) -> pa.Table:
         told = " ".join(str(part) for part in reversed(error.args))
         raise DataError(f"rows for the table {table}: {told}", "Give each column one type") from error
     except (OverflowError, UnicodeEncodeError) as error:  # Python's own, which name no column
-        column = next(name for name in rows if not _has_arrow(rows[name]))
+        column = next((name for name, values in rows.items() if _is_beyond_arrow(values)), "?")
         raise DataError(
             f"rows for the table {table}: column {column} holds a number beyond 64 bits or half a character: {error}",
             "Give such numbers as text, and whole characters",
         ) from error
 
 
-def _has_arrow(column: pd.Series) -> bool:
+def _is_beyond_arrow(column: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(column)
     except (OverflowError, UnicodeEncodeError):
-        return False
-    return True
+        return True
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return False  # of mixed types: another fault, told by its own words once this one is mended
+    return False
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

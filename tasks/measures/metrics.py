@@ -125,30 +125,25 @@ def metric_table(
     Raises:
         DataError: As `checked` says.
     """
-    return _metrics(metric_names(task) if names is None else names, task, truth, score, weights)
+    wanted = metric_names(task) if names is None else names
+    arrays = checked(task, truth, score, weights)
+    kept = arrays[2] > 0
+    truth_values, scores, row_weights = (values[kept] for values in arrays)
+    if not len(scores):
+        return dict.fromkeys(wanted, math.nan)
+    from sklearn import config_context
+
+    table = _many_classes if is_many(scores) else _classification if task == "classification" else _regression
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked above
+        known = table(truth_values, scores, row_weights)
+        return {name: float(known[name]()) for name in wanted}
 
 
 def metric_value(
     metric: str, task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> float:
     """One metric of `metric_table`, without the cost of the others."""
-    return _metrics((metric,), task, truth, score, weights)[metric]
-
-
-def _metrics(
-    names: Sequence[str], task: Task, truth: npt.ArrayLike, score: npt.ArrayLike, weights: npt.ArrayLike | None
-) -> dict[str, float]:
-    arrays = checked(task, truth, score, weights)
-    kept = arrays[2] > 0
-    truth_values, scores, row_weights = (values[kept] for values in arrays)
-    if not len(scores):
-        return dict.fromkeys(names, math.nan)
-    from sklearn import config_context
-
-    table = _many_classes if is_many(scores) else _classification if task == "classification" else _regression
-    with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked above
-        known = table(truth_values, scores, row_weights)
-        return {name: float(known[name]()) for name in names}
+    return metric_table(task, truth, score, weights, (metric,))[metric]
 
 
 def _classification(truth: FloatArray, score: FloatArray, weights: FloatArray) -> dict[str, Callable[[], float]]:

@@ -308,6 +308,15 @@ def test_what_no_table_can_hold_is_refused_by_its_column(store: Store, value: An
     assert store.count("m", "batches") == 0
 
 
+def test_of_two_faults_at_once_one_is_told_by_its_column(store: Store) -> None:
+    """Columns are converted beside each other: any of them may complain first."""
+    mixed, half = pd.Series([1, "a"], dtype=object), pd.Series(["b", "half \ud800"], dtype=object)
+    for faults in ({"x": mixed, "y": half}, {"y": half, "x": mixed}):
+        with pytest.raises(DataError, match=r"rows for the table batches: .*column (x|y) "):
+            store.append("m", "batches", batch(["a", "b"]).assign(**faults))
+    assert store.count("m", "batches") == 0
+
+
 def test_a_filter_is_half_open(store: Store) -> None:
     frame = pd.concat([labels(str(number), at=NOW + timedelta(hours=number)) for number in range(4)])
     store.append("m", "labels", pa.Table.from_pandas(frame, preserve_index=False))

@@ -6,11 +6,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_world import LocalClient, promote_version
+from serving_world import LocalClient, promote_version, wait_for
 
 from perennial.errors import ConflictError
 from perennial.serving.processes import server
@@ -28,13 +28,6 @@ def shared(workspace: Workspace, home: Path) -> Workspace:
     return Workspace(
         Settings(home=home, models=old.models, tables=old.tables_root, tracking_uri=old.mlflow_uri)
     )  # fmt: skip
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -151,6 +144,15 @@ def test_a_candidate_of_other_classes_gets_no_canary(workspace: Workspace) -> No
     assert host.served["colours"].candidate is None
     (note,) = host.notes()
     assert "version 1 answers other classes than the champion" in note
+
+
+def test_the_registry_is_asked_as_often_as_is_said(workspace: Workspace) -> None:
+    often, seldom = (Service(workspace, ServingSettings(registry_seconds=seconds)) for seconds in (0.01, 600.0))
+    with LocalClient(Api(often, Tokens(""))), LocalClient(Api(seldom, Tokens(""))):
+        wait_for(lambda: often.host._registry_at and seldom.host._registry_at)
+        (workspace.home / "mlflow.db").rename(workspace.home / "mlflow.away")
+        wait_for(lambda: not often.host.registry_up)
+        assert seldom.host.registry_up
 
 
 def test_a_home_s_own_tables_need_no_publishing(workspace: Workspace) -> None:
